@@ -1,0 +1,71 @@
+-- Operator functions: what people and scheduled jobs call.
+
+CREATE FUNCTION flashsale.create_item(
+    inventory bigint, name text DEFAULT NULL, unit_price bigint DEFAULT NULL, currency text DEFAULT NULL,
+    max_per_user integer DEFAULT NULL, starts_at timestamptz DEFAULT NULL, ends_at timestamptz DEFAULT NULL,
+    reservation_ttl interval DEFAULT NULL, item_id bigint DEFAULT NULL) RETURNS bigint
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'create_item_wrapper';
+COMMENT ON FUNCTION flashsale.create_item(bigint, text, bigint, text, integer, timestamptz, timestamptz, interval, bigint) IS
+'Puts a new item on sale with inventory units and returns its id; unit_price is in minor units of currency, reservation_ttl 1 second to 7 days. Writes the first stock movement. Locks nothing.
+Errors: 22004 for a NULL inventory; 22023 for a negative number, a reversed window, a malformed currency, an item_id that is taken; 22003 for numbers past 2^53 - 1.';
+
+CREATE FUNCTION flashsale.restock_item(item_id bigint, delta bigint, reason text DEFAULT NULL) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'restock_item_wrapper';
+COMMENT ON FUNCTION flashsale.restock_item(bigint, bigint, text) IS
+'Adds delta units to an item, or takes free units away if delta is negative; leaves a row in stock_movements. Locks the item, waiting up to flashsale.lock_wait.
+Success: item_id, delta, stock, remaining_inventory.
+Reasons: item_not_found, not_enough_free (with remaining_inventory), busy.
+Errors: 22004 for NULL; 22023 for a delta of 0; 22003 for a stock past 2^53 - 1, or so large that the price of all of it is.';
+
+CREATE FUNCTION flashsale.pause_item(item_id bigint) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'pause_item_wrapper';
+COMMENT ON FUNCTION flashsale.pause_item(bigint) IS
+'Stops sales of an item; orders already reserved stay payable. Idempotent. Locks the item, waiting up to flashsale.lock_wait.
+Success: item_id, paused. Reasons: item_not_found, busy. Errors: 22004 for NULL.';
+
+CREATE FUNCTION flashsale.resume_item(item_id bigint) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'resume_item_wrapper';
+COMMENT ON FUNCTION flashsale.resume_item(bigint) IS
+'Restarts sales of a paused item. Idempotent. Locks the item, waiting up to flashsale.lock_wait.
+Success: item_id, paused. Reasons: item_not_found, busy. Errors: 22004 for NULL.';
+
+CREATE FUNCTION flashsale.reconcile_stale_reservations(
+    older_than interval DEFAULT NULL, max_orders integer DEFAULT 1000) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'reconcile_stale_reservations_wrapper';
+COMMENT ON FUNCTION flashsale.reconcile_stale_reservations(interval, integer) IS
+'Expires up to max_orders (1 to 100000) reserved orders past expires_at, or with older_than those created longer ago than that, and restores their units. Never touches an order in paying. Takes orders and items SKIP LOCKED: it waits for nobody, and is safe from many places at once.
+Success: expired (orders), restored (units), skipped (orders that are stale but locked by somebody), payment_checks (orders in paying past their deadline), more (call again).
+Reasons: busy. Errors: 22004 for a NULL max_orders, 22023 for a negative older_than or a max_orders out of range.';
+
+CREATE FUNCTION flashsale.refund_order(order_id bigint, restock boolean DEFAULT true) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'refund_order_wrapper';
+COMMENT ON FUNCTION flashsale.refund_order(bigint, boolean) IS
+'Takes back a confirmed order: its payment becomes due for refund, its units return to inventory, or with restock => false leave the stock. Final and idempotent. Locks the order, its payment, then the item.
+Success: order_id, status (refunded), restored (units), written_off (units), already_refunded.
+Reasons: order_not_found, order_not_confirmed (with status), busy. Errors: 22004 for NULL.';
+
+CREATE FUNCTION flashsale.refund_payment(payment_ref text, refund_ref text DEFAULT NULL) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'refund_payment_wrapper';
+COMMENT ON FUNCTION flashsale.refund_payment(text, text) IS
+'Reports that a payment due was refunded at the gateway, under refund_ref. Touches neither order nor stock; idempotent. Locks the payment.
+Success: payment_ref, order_id, status (refunded), refund_ref, already_refunded.
+Reasons: payment_not_found, payment_not_due (it pays a confirmed order), busy. Errors: 22004 for a NULL payment_ref, 22023 for a text not of 1 to 255 bytes.';
+
+CREATE FUNCTION flashsale.grant_app(role regrole) RETURNS void
+LANGUAGE c SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'grant_app_wrapper';
+COMMENT ON FUNCTION flashsale.grant_app(regrole) IS
+'Lets a role call the buyer functions and nothing else. Runs with the caller''s rights: call it as the owner of the extension, again after an update adds functions.';
+
+CREATE FUNCTION flashsale.grant_operator(role regrole) RETURNS void
+LANGUAGE c SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'grant_operator_wrapper';
+COMMENT ON FUNCTION flashsale.grant_operator(regrole) IS
+'Lets a role call the operator functions, settle orders (confirm, cancel), look everything up, and change an item''s name, price, window and limits; no other write to a table. Runs with the caller''s rights, as grant_app.';

@@ -1,0 +1,219 @@
+-- Tables: items, orders, payments and the movements of stock, with the rules a row must obey.
+
+CREATE SCHEMA flashsale;
+COMMENT ON SCHEMA flashsale IS 'Flash-sale inventory: stock, orders and payments that cannot disagree. Begin with \df+ flashsale.*';
+
+-- Ids stop short of 2^53, so that they survive a trip through JavaScript.
+CREATE SEQUENCE flashsale.items_item_id_seq MAXVALUE 9007199254740991;
+CREATE SEQUENCE flashsale.orders_order_id_seq MAXVALUE 9007199254740991;
+CREATE SEQUENCE flashsale.payments_payment_id_seq MAXVALUE 9007199254740991;
+CREATE SEQUENCE flashsale.stock_movements_movement_id_seq MAXVALUE 9007199254740991;
+
+-- A purchase rewrites inventory and version and nothing else. Neither stands in
+-- an index and pages stay half empty, so each rewrite is a HOT update.
+CREATE TABLE flashsale.items (
+    item_id         bigint      NOT NULL DEFAULT nextval('flashsale.items_item_id_seq') PRIMARY KEY,
+    inventory       bigint      NOT NULL,
+    stock           bigint      NOT NULL,
+    version         bigint      NOT NULL DEFAULT 0,
+    paused          boolean     NOT NULL DEFAULT false,
+    max_per_user    integer,
+    starts_at       timestamptz,
+    ends_at         timestamptz,
+    reservation_ttl interval,
+    unit_price      bigint,
+    currency        text,
+    name            text,
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT items_item_id_range      CHECK (item_id BETWEEN 1 AND 9007199254740991),
+    CONSTRAINT items_inventory_range    CHECK (inventory >= 0 AND inventory <= stock),
+    CONSTRAINT items_stock_range        CHECK (stock <= 9007199254740991),
+    CONSTRAINT items_max_per_user_range CHECK (max_per_user > 0),
+    CONSTRAINT items_window_order       CHECK (starts_at < ends_at),
+    CONSTRAINT items_ttl_range          CHECK (reservation_ttl BETWEEN interval '1 second' AND interval '7 days'),
+    -- The price of the whole stock still fits a JavaScript number.
+    CONSTRAINT items_unit_price_range   CHECK (unit_price BETWEEN 0 AND 9007199254740991 / greatest(stock, 1)),
+    CONSTRAINT items_currency_form      CHECK (currency ~ '^[A-Z]{3}$'),
+    CONSTRAINT items_name_length        CHECK (octet_length(name) BETWEEN 1 AND 255)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 1000);
+
+COMMENT ON TABLE flashsale.items IS 'What is sold, one row an item. inventory and stock change only through functions.';
+COMMENT ON COLUMN flashsale.items.item_id IS 'Id of the item, below 2^53.';
+COMMENT ON COLUMN flashsale.items.inventory IS 'Units free to reserve.';
+COMMENT ON COLUMN flashsale.items.stock IS 'Units supplied and not written off: free, reserved, being paid for and sold.';
+COMMENT ON COLUMN flashsale.items.version IS 'Raised by every change of inventory, price, window, pause or limit.';
+COMMENT ON COLUMN flashsale.items.paused IS 'While true nothing can be reserved; orders already reserved stay payable.';
+COMMENT ON COLUMN flashsale.items.max_per_user IS 'Most units one user may hold or have bought. NULL: no limit.';
+COMMENT ON COLUMN flashsale.items.starts_at IS 'Start of the sale, inclusive. NULL: already started.';
+COMMENT ON COLUMN flashsale.items.ends_at IS 'End of the sale, exclusive. NULL: never ends.';
+COMMENT ON COLUMN flashsale.items.reservation_ttl IS 'How long a reservation of this item lasts. NULL: the setting flashsale.reservation_ttl.';
+COMMENT ON COLUMN flashsale.items.unit_price IS 'Price of one unit in minor units of currency (cents). NULL: the application prices.';
+COMMENT ON COLUMN flashsale.items.currency IS 'ISO 4217 code in capitals.';
+COMMENT ON COLUMN flashsale.items.name IS 'For people, 1 to 255 bytes.';
+COMMENT ON COLUMN flashsale.items.created_at IS 'When the item was created.';
+
+-- No foreign key to items: every insert of an order would hold FOR KEY SHARE on
+-- the hot row, which the next buyer's NOWAIT takes for a buyer in its way.
+CREATE TABLE flashsale.orders (
+    order_id         bigint      NOT NULL DEFAULT nextval('flashsale.orders_order_id_seq'),
+    item_id          bigint      NOT NULL,
+    quantity         bigint      NOT NULL,
+    units_held       bigint      NOT NULL,
+    unit_price       bigint,
+    created_at       timestamptz NOT NULL,
+    expires_at       timestamptz,
+    paying_at        timestamptz,
+    payment_deadline timestamptz,
+    confirmed_at     timestamptz,
+    closed_at        timestamptz,
+    status           text        NOT NULL DEFAULT 'reserved',
+    user_id          text        NOT NULL,
+    currency         text,
+    idempotency_key  text,
+    closed_by        text,
+    close_reason     text,
+    -- item_id stands in every unique key, so that orders can be sharded with their item.
+    PRIMARY KEY (order_id, item_id),
+    CONSTRAINT orders_order_id_range   CHECK (order_id BETWEEN 1 AND 9007199254740991),
+    CONSTRAINT orders_status_known     CHECK (status IN ('reserved', 'paying', 'confirmed', 'cancelled', 'expired', 'refunded')),
+    CONSTRAINT orders_quantity_range   CHECK (quantity > 0),
+    CONSTRAINT orders_units_held       CHECK (units_held = CASE WHEN status IN ('reserved', 'paying', 'confirmed') THEN quantity ELSE 0 END),
+    CONSTRAINT orders_user_id_length   CHECK (octet_length(user_id) BETWEEN 1 AND 255),
+    CONSTRAINT orders_key_length       CHECK (octet_length(idempotency_key) BETWEEN 1 AND 255),
+    CONSTRAINT orders_reserved_expires CHECK (status <> 'reserved' OR expires_at IS NOT NULL),
+    CONSTRAINT orders_paying_deadline  CHECK (status <> 'paying' OR payment_deadline IS NOT NULL),
+    CONSTRAINT orders_confirmed_at     CHECK (status <> 'confirmed' OR confirmed_at IS NOT NULL),
+    CONSTRAINT orders_closed_at        CHECK ((closed_at IS NOT NULL) = (status IN ('cancelled', 'expired', 'refunded')))
+) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+
+-- Written only by purchases that carry a key.
+CREATE UNIQUE INDEX orders_idempotency_key ON flashsale.orders (item_id, user_id, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+-- A user's holdings of an item, past any number of dead orders, and all orders of a user.
+CREATE INDEX orders_holdings ON flashsale.orders (user_id, item_id, units_held);
+CREATE INDEX orders_expiry ON flashsale.orders (expires_at) WHERE status = 'reserved';
+CREATE INDEX orders_payment_deadline ON flashsale.orders (payment_deadline) WHERE status = 'paying';
+
+COMMENT ON TABLE flashsale.orders IS 'One buyer''s claim on units of one item, one row an order. Changed only through functions.';
+COMMENT ON COLUMN flashsale.orders.order_id IS 'Id of the order, below 2^53.';
+COMMENT ON COLUMN flashsale.orders.item_id IS 'The item claimed.';
+COMMENT ON COLUMN flashsale.orders.quantity IS 'Units claimed.';
+COMMENT ON COLUMN flashsale.orders.units_held IS 'quantity while the order is reserved, paying or confirmed; 0 once its units were restored or written off.';
+COMMENT ON COLUMN flashsale.orders.unit_price IS 'Price of one unit when it was reserved, in minor units.';
+COMMENT ON COLUMN flashsale.orders.created_at IS 'When it was reserved.';
+COMMENT ON COLUMN flashsale.orders.expires_at IS 'From when on the reservation may be expired.';
+COMMENT ON COLUMN flashsale.orders.paying_at IS 'When begin_payment was first called.';
+COMMENT ON COLUMN flashsale.orders.payment_deadline IS 'From when on an order in paying is listed in payment_checks.';
+COMMENT ON COLUMN flashsale.orders.confirmed_at IS 'When it was confirmed.';
+COMMENT ON COLUMN flashsale.orders.closed_at IS 'When it was cancelled, expired or refunded.';
+COMMENT ON COLUMN flashsale.orders.status IS 'reserved, paying, confirmed, cancelled, expired or refunded.';
+COMMENT ON COLUMN flashsale.orders.user_id IS 'Who buys, as the application knows them, 1 to 255 bytes.';
+COMMENT ON COLUMN flashsale.orders.currency IS 'Currency of unit_price, ISO 4217.';
+COMMENT ON COLUMN flashsale.orders.idempotency_key IS 'The same key for the same user and item is the same purchase, 1 to 255 bytes.';
+COMMENT ON COLUMN flashsale.orders.closed_by IS 'Database user that cancelled, expired or refunded it.';
+COMMENT ON COLUMN flashsale.orders.close_reason IS 'Why it was closed.';
+
+CREATE TABLE flashsale.payments (
+    payment_id  bigint      NOT NULL DEFAULT nextval('flashsale.payments_payment_id_seq') PRIMARY KEY,
+    order_id    bigint      NOT NULL,
+    payment_ref text        UNIQUE,
+    amount      bigint,
+    currency    text,
+    status      text        NOT NULL,
+    why         text,
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    due_since   timestamptz,
+    refunded_at timestamptz,
+    refund_ref  text,
+    CONSTRAINT payments_status_known   CHECK (status IN ('paid', 'due', 'refunded')),
+    CONSTRAINT payments_why_known      CHECK (why IN ('order_not_found', 'order_expired', 'order_cancelled', 'order_refunded', 'duplicate_payment', 'amount_mismatch')),
+    CONSTRAINT payments_due            CHECK ((status = 'paid') = (why IS NULL) AND (status = 'paid') = (due_since IS NULL)),
+    CONSTRAINT payments_refunded       CHECK ((status = 'refunded') = (refunded_at IS NOT NULL) AND (refund_ref IS NULL OR status = 'refunded')),
+    CONSTRAINT payments_ref_length     CHECK (octet_length(payment_ref) BETWEEN 1 AND 255),
+    CONSTRAINT payments_refund_length  CHECK (octet_length(refund_ref) BETWEEN 1 AND 255),
+    CONSTRAINT payments_amount_range   CHECK (amount >= 0)
+);
+CREATE INDEX payments_order ON flashsale.payments (order_id);
+CREATE UNIQUE INDEX payments_paid_once ON flashsale.payments (order_id) WHERE status = 'paid';
+CREATE UNIQUE INDEX payments_without_ref ON flashsale.payments (order_id) WHERE payment_ref IS NULL;
+CREATE INDEX payments_due_since ON flashsale.payments (due_since) WHERE status = 'due';
+
+COMMENT ON TABLE flashsale.payments IS 'One row a charge that was reported. Each pays exactly one confirmed order, is due for refund, or was refunded.';
+COMMENT ON COLUMN flashsale.payments.payment_id IS 'Id of the row.';
+COMMENT ON COLUMN flashsale.payments.order_id IS 'The order the charge was reported for, which may be unknown here.';
+COMMENT ON COLUMN flashsale.payments.payment_ref IS 'The gateway''s id of the charge. NULL: reported without one so far.';
+COMMENT ON COLUMN flashsale.payments.amount IS 'Amount charged in minor units, as reported, else the order''s price.';
+COMMENT ON COLUMN flashsale.payments.currency IS 'Currency charged, as reported, else the order''s.';
+COMMENT ON COLUMN flashsale.payments.status IS 'paid, due (for refund) or refunded.';
+COMMENT ON COLUMN flashsale.payments.why IS 'Why it is due or was refunded.';
+COMMENT ON COLUMN flashsale.payments.created_at IS 'When it was first reported.';
+COMMENT ON COLUMN flashsale.payments.due_since IS 'Since when a refund is due.';
+COMMENT ON COLUMN flashsale.payments.refunded_at IS 'When refund_payment reported the refund.';
+COMMENT ON COLUMN flashsale.payments.refund_ref IS 'The gateway''s id of the refund.';
+
+CREATE TABLE flashsale.stock_movements (
+    movement_id bigint      NOT NULL DEFAULT nextval('flashsale.stock_movements_movement_id_seq') PRIMARY KEY,
+    item_id     bigint      NOT NULL,
+    delta       bigint      NOT NULL,
+    order_id    bigint,
+    reason      text,
+    moved_by    text        NOT NULL DEFAULT session_user,
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT stock_movements_delta CHECK (delta <> 0)
+);
+CREATE INDEX stock_movements_item ON flashsale.stock_movements (item_id, movement_id);
+
+COMMENT ON TABLE flashsale.stock_movements IS 'Every change of an item''s stock, append-only: deltas of an item add up to its stock.';
+COMMENT ON COLUMN flashsale.stock_movements.movement_id IS 'Id of the row.';
+COMMENT ON COLUMN flashsale.stock_movements.item_id IS 'The item.';
+COMMENT ON COLUMN flashsale.stock_movements.delta IS 'Units added, or taken away if negative.';
+COMMENT ON COLUMN flashsale.stock_movements.order_id IS 'The refunded order whose units were written off.';
+COMMENT ON COLUMN flashsale.stock_movements.reason IS 'Why.';
+COMMENT ON COLUMN flashsale.stock_movements.moved_by IS 'Database user that did it.';
+COMMENT ON COLUMN flashsale.stock_movements.created_at IS 'When.';
+
+-- What the hot path relies on and no constraint can say.
+
+CREATE FUNCTION flashsale.guard_items() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        IF EXISTS (SELECT FROM flashsale.orders) THEN
+            RAISE EXCEPTION 'items cannot be truncated while orders exist'
+                USING ERRCODE = 'restrict_violation';
+        END IF;
+        RETURN NULL;
+    END IF;
+    IF (TG_OP = 'DELETE' OR NEW.item_id <> OLD.item_id)
+       AND EXISTS (SELECT FROM flashsale.orders WHERE item_id = OLD.item_id) THEN
+        RAISE EXCEPTION 'item % has orders and cannot be deleted or renumbered', OLD.item_id
+            USING ERRCODE = 'restrict_violation', HINT = 'Use flashsale.pause_item to take it off sale.';
+    END IF;
+    RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+COMMENT ON FUNCTION flashsale.guard_items() IS 'Trigger: an item with orders is neither deleted nor renumbered.';
+
+CREATE TRIGGER guard_items BEFORE DELETE OR UPDATE OF item_id ON flashsale.items
+    FOR EACH ROW EXECUTE FUNCTION flashsale.guard_items();
+CREATE TRIGGER guard_items_truncate BEFORE TRUNCATE ON flashsale.items
+    FOR EACH STATEMENT EXECUTE FUNCTION flashsale.guard_items();
+
+CREATE FUNCTION flashsale.raise_version() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.version := OLD.version + 1;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION flashsale.raise_version() IS 'Trigger: a change of what a buyer was shown raises version as a sale does.';
+
+CREATE TRIGGER raise_version
+    BEFORE UPDATE OF paused, max_per_user, starts_at, ends_at, reservation_ttl, unit_price, currency ON flashsale.items
+    FOR EACH ROW EXECUTE FUNCTION flashsale.raise_version();
+
+SELECT pg_catalog.pg_extension_config_dump(object, '')
+FROM unnest(ARRAY[
+    'flashsale.items', 'flashsale.items_item_id_seq',
+    'flashsale.orders', 'flashsale.orders_order_id_seq',
+    'flashsale.payments', 'flashsale.payments_payment_id_seq',
+    'flashsale.stock_movements', 'flashsale.stock_movements_movement_id_seq'
+]::regclass[]) AS object;

@@ -1,0 +1,109 @@
+-- Views and the audit: what operators look at.
+
+CREATE FUNCTION flashsale.item_state(inventory bigint, starts_at timestamptz, ends_at timestamptz, paused boolean) RETURNS text
+LANGUAGE sql VOLATILE
+RETURN CASE WHEN inventory = 0                 THEN 'sold_out'
+            WHEN clock_timestamp() < starts_at  THEN 'not_started'
+            WHEN clock_timestamp() >= ends_at   THEN 'ended'
+            WHEN paused                         THEN 'paused'
+            ELSE 'on_sale' END;
+COMMENT ON FUNCTION flashsale.item_state(bigint, timestamptz, timestamptz, boolean) IS
+'Whether an item can be bought now, and if not why, in the order of reasons of purchase_item.';
+
+CREATE VIEW flashsale.item_status AS
+SELECT i.item_id, i.name,
+       flashsale.item_state(i.inventory, i.starts_at, i.ends_at, i.paused) AS state,
+       i.stock, i.inventory,
+       coalesce(o.reserved, 0)::bigint  AS reserved,
+       coalesce(o.paying, 0)::bigint    AS paying,
+       coalesce(o.confirmed, 0)::bigint AS confirmed,
+       coalesce(o.cancelled, 0)::bigint AS cancelled,
+       coalesce(o.expired, 0)::bigint   AS expired,
+       coalesce(o.refunded, 0)::bigint  AS refunded,
+       i.unit_price, i.currency, i.max_per_user, i.starts_at, i.ends_at
+FROM flashsale.items i
+LEFT JOIN (
+    SELECT item_id,
+           sum(quantity) FILTER (WHERE status = 'reserved')  AS reserved,
+           sum(quantity) FILTER (WHERE status = 'paying')    AS paying,
+           sum(quantity) FILTER (WHERE status = 'confirmed') AS confirmed,
+           sum(quantity) FILTER (WHERE status = 'cancelled') AS cancelled,
+           sum(quantity) FILTER (WHERE status = 'expired')   AS expired,
+           sum(quantity) FILTER (WHERE status = 'refunded')  AS refunded
+    FROM flashsale.orders GROUP BY item_id
+) o USING (item_id);
+COMMENT ON VIEW flashsale.item_status IS 'Each item with its units by where they are: inventory + reserved + paying + confirmed = stock. Reads every order.';
+
+CREATE VIEW flashsale.payment_checks AS
+SELECT order_id, item_id, user_id, quantity, unit_price * quantity AS amount, currency,
+       paying_at, payment_deadline, clock_timestamp() - payment_deadline AS overdue
+FROM flashsale.orders
+WHERE status = 'paying' AND payment_deadline <= clock_timestamp();
+COMMENT ON VIEW flashsale.payment_checks IS 'Orders in paying past their deadline: ask the gateway what became of the charge, then confirm_order or cancel_order.';
+
+CREATE VIEW flashsale.refunds_due AS
+SELECT p.payment_ref, p.order_id, o.user_id, p.amount, p.currency, p.due_since, p.why
+FROM flashsale.payments p
+LEFT JOIN flashsale.orders o USING (order_id)
+WHERE p.status = 'due';
+COMMENT ON VIEW flashsale.refunds_due IS 'Charges to give back, one row a payment: refund each at the gateway, then refund_payment. One without a payment_ref gets it from confirm_order(order_id, payment_ref).';
+
+CREATE FUNCTION flashsale.audit(OUT invariant text, OUT item_id bigint, OUT order_id bigint, OUT payment_ref text, OUT detail text)
+RETURNS SETOF record
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'units_add_up_to_stock', i.item_id, NULL::bigint, NULL::text,
+           format('inventory %s + held %s <> stock %s', i.inventory, coalesce(o.held, 0), i.stock)
+    FROM flashsale.items i
+    LEFT JOIN (SELECT item_id, sum(units_held) AS held FROM flashsale.orders GROUP BY item_id) o USING (item_id)
+    WHERE i.inventory + coalesce(o.held, 0) <> i.stock
+UNION ALL
+    SELECT 'movements_add_up_to_stock', i.item_id, NULL, NULL,
+           format('movements %s <> stock %s', coalesce(m.moved, 0), i.stock)
+    FROM flashsale.items i
+    LEFT JOIN (SELECT item_id, sum(delta) AS moved FROM flashsale.stock_movements GROUP BY item_id) m USING (item_id)
+    WHERE coalesce(m.moved, 0) <> i.stock
+UNION ALL
+    SELECT 'inventory_within_stock', item_id, NULL, NULL, format('inventory %s, stock %s', inventory, stock)
+    FROM flashsale.items WHERE inventory < 0 OR inventory > stock
+UNION ALL
+    SELECT 'order_has_item', o.item_id, o.order_id, NULL, 'no such item'
+    FROM flashsale.orders o
+    WHERE NOT EXISTS (SELECT FROM flashsale.items i WHERE i.item_id = o.item_id)
+UNION ALL
+    SELECT 'order_id_is_unique', NULL, order_id, NULL, format('%s orders share it', count(*))
+    FROM flashsale.orders GROUP BY order_id HAVING count(*) > 1
+UNION ALL
+    SELECT 'units_held_match_status', item_id, order_id, NULL,
+           format('%s, quantity %s, units_held %s', status, quantity, units_held)
+    FROM flashsale.orders
+    WHERE units_held <> CASE WHEN status IN ('reserved', 'paying', 'confirmed') THEN quantity ELSE 0 END
+UNION ALL
+    SELECT 'reservation_expires', item_id, order_id, NULL, 'reserved without expires_at'
+    FROM flashsale.orders WHERE status = 'reserved' AND expires_at IS NULL
+UNION ALL
+    SELECT 'paying_has_deadline', item_id, order_id, NULL, 'paying without payment_deadline'
+    FROM flashsale.orders WHERE status = 'paying' AND payment_deadline IS NULL
+UNION ALL
+    SELECT 'order_paid_once', NULL, order_id, NULL, format('%s payments', count(*))
+    FROM flashsale.payments WHERE status = 'paid' GROUP BY order_id HAVING count(*) > 1
+UNION ALL
+    SELECT 'payment_pays_confirmed_order', o.item_id, p.order_id, p.payment_ref,
+           format('paid, but the order is %s', coalesce(o.status, 'unknown'))
+    FROM flashsale.payments p LEFT JOIN flashsale.orders o USING (order_id)
+    WHERE p.status = 'paid' AND o.status IS DISTINCT FROM 'confirmed'
+UNION ALL
+    SELECT 'confirmed_order_has_payment', o.item_id, o.order_id, NULL, 'confirmed without a payment'
+    FROM flashsale.orders o
+    WHERE o.status = 'confirmed' AND o.unit_price IS NOT NULL
+      AND NOT EXISTS (SELECT FROM flashsale.payments p WHERE p.order_id = o.order_id AND p.status = 'paid')
+UNION ALL
+    SELECT 'payment_has_one_fate', NULL, order_id, payment_ref,
+           format('%s, due since %s, refunded at %s', status, due_since, refunded_at)
+    FROM flashsale.payments
+    WHERE status NOT IN ('paid', 'due', 'refunded')
+       OR (status = 'paid') <> (due_since IS NULL)
+       OR (status = 'refunded') <> (refunded_at IS NOT NULL)
+$$;
+COMMENT ON FUNCTION flashsale.audit() IS
+'One row per broken invariant, none when all is well. One statement and one snapshot, so it is exact in mid-storm. Reads every order and payment; locks nothing.';

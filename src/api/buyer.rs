@@ -1,0 +1,189 @@
+//! Buyer functions: arguments checked, the work done elsewhere.
+
+use crate::answer::{self, Reason};
+use crate::argument::{at_least, currency, optional_text, required, required_text, span};
+use crate::error::Fault;
+use crate::payment::Charge;
+use crate::purchase::fit::Request;
+use crate::settings::{self, Strategy};
+use crate::store::lookups;
+use crate::{order, payment, purchase};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+use pgrx::{JsonB, Uuid};
+use serde_json::{Value, json};
+
+type Answer = Result<JsonB, ErrorReport>;
+
+fn answer(answer: Result<Value, Fault>) -> Answer {
+    Ok(JsonB(answer?))
+}
+
+#[pg_extern(sql = false)]
+fn purchase_item(
+    item_id: Option<i64>,
+    user_id: Option<&str>,
+    quantity: Option<i64>,
+    idempotency_key: Option<&str>,
+    strategy: Option<&str>,
+) -> Answer {
+    answer(checked_purchase(
+        item_id,
+        user_id,
+        quantity,
+        idempotency_key,
+        strategy,
+    ))
+}
+
+#[pg_extern(sql = false)]
+fn purchase_item_bigint(
+    item_id: Option<i64>,
+    user_id: Option<i64>,
+    quantity: Option<i64>,
+    idempotency_key: Option<&str>,
+    strategy: Option<&str>,
+) -> Answer {
+    let user_id = user_id.map(|id| id.to_string());
+    answer(checked_purchase(
+        item_id,
+        user_id.as_deref(),
+        quantity,
+        idempotency_key,
+        strategy,
+    ))
+}
+
+#[pg_extern(sql = false)]
+fn purchase_item_uuid(
+    item_id: Option<i64>,
+    user_id: Option<Uuid>,
+    quantity: Option<i64>,
+    idempotency_key: Option<&str>,
+    strategy: Option<&str>,
+) -> Answer {
+    let user_id = user_id.map(|id| id.to_string());
+    answer(checked_purchase(
+        item_id,
+        user_id.as_deref(),
+        quantity,
+        idempotency_key,
+        strategy,
+    ))
+}
+
+fn checked_purchase(
+    item_id: Option<i64>,
+    user_id: Option<&str>,
+    quantity: Option<i64>,
+    idempotency_key: Option<&str>,
+    strategy: Option<&str>,
+) -> Result<Value, Fault> {
+    let request = Request {
+        item_id: required("item_id", item_id)?,
+        user_id: required_text("user_id", user_id)?,
+        quantity: at_least("quantity", required("quantity", quantity)?, 1)?,
+        idempotency_key: optional_text("idempotency_key", idempotency_key)?,
+    };
+    let strategy = match optional_text("strategy", strategy)? {
+        None => settings::strategy(),
+        Some(name) => Strategy::parse(name).ok_or_else(|| {
+            Fault::invalid(
+                "strategy",
+                format!("'{name}'"),
+                format!("it must be {}", Strategy::NAMES),
+            )
+        })?,
+    };
+    purchase::purchase(&request, strategy)
+}
+
+#[pg_extern(sql = false)]
+fn begin_payment(order_id: Option<i64>, payment_window: Option<Interval>) -> Answer {
+    let window = match payment_window {
+        None => settings::payment_window(),
+        Some(window) => span("payment_window", window.as_micros(), 1)?,
+    };
+    answer(order::begin_payment(
+        required("order_id", order_id)?,
+        window,
+    ))
+}
+
+#[pg_extern(sql = false)]
+fn confirm_order(
+    order_id: Option<i64>,
+    payment_ref: Option<&str>,
+    amount: Option<i64>,
+    currency_code: Option<&str>,
+) -> Answer {
+    let charge = Charge {
+        order_id: required("order_id", order_id)?,
+        payment_ref: optional_text("payment_ref", payment_ref)?,
+        amount: amount
+            .map(|amount| at_least("amount", amount, 0))
+            .transpose()?,
+        currency: currency_code.map(currency).transpose()?,
+    };
+    answer(payment::confirm(&charge))
+}
+
+#[pg_extern(sql = false)]
+fn cancel_order(order_id: Option<i64>, reason: Option<&str>) -> Answer {
+    let order_id = required("order_id", order_id)?;
+    answer(order::cancel(order_id, optional_text("reason", reason)?))
+}
+
+#[pg_extern(sql = false)]
+fn get_order(order_id: Option<i64>) -> Answer {
+    let order_id = required("order_id", order_id)?;
+    look(
+        |client| lookups::order(client, order_id),
+        Reason::OrderNotFound,
+        json!({ "order_id": order_id }),
+    )
+}
+
+#[pg_extern(sql = false)]
+fn user_orders(user_id: Option<&str>) -> Answer {
+    let user_id = required_text("user_id", user_id)?;
+    look(
+        |client| lookups::user_orders(client, user_id),
+        Reason::UserNotFound,
+        json!({ "user_id": user_id }),
+    )
+}
+
+#[pg_extern(sql = false)]
+fn find_payment(payment_ref: Option<&str>) -> Answer {
+    let payment_ref = required_text("payment_ref", payment_ref)?;
+    let about = json!({ "payment_ref": payment_ref });
+    look(
+        |client| lookups::payment(client, payment_ref),
+        Reason::PaymentNotFound,
+        about,
+    )
+}
+
+#[pg_extern(sql = false)]
+fn item_availability(item_id: Option<i64>) -> Answer {
+    let item_id = required("item_id", item_id)?;
+    look(
+        |client| lookups::availability(client, item_id),
+        Reason::ItemNotFound,
+        json!({ "item_id": item_id }),
+    )
+}
+
+fn look(
+    find: impl FnOnce(&SpiClient<'_>) -> Result<Option<Value>, Fault>,
+    reason: Reason,
+    about: Value,
+) -> Answer {
+    let found = Spi::connect(find)?;
+    Ok(JsonB(match found {
+        Some(fields) => answer::success(fields),
+        None => answer::failure(reason, about),
+    }))
+}

@@ -1,0 +1,174 @@
+//! Operator functions: arguments checked, the work done elsewhere.
+
+use crate::argument::{
+    MAX_NUMBER, number, optional_text, required, required_text, span, value_of_stock,
+};
+use crate::error::Fault;
+use crate::store::grants;
+use crate::store::items::NewItem;
+use crate::{argument, order, payment, reconcile, stock};
+use pgrx::JsonB;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::{self, Oid};
+use pgrx::prelude::*;
+
+type Answer = Result<JsonB, ErrorReport>;
+
+const MAX_ORDERS: i32 = 100_000;
+const SECOND: i64 = 1_000_000;
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)] // as many as the SQL function has, all but one optional
+fn create_item(
+    inventory: Option<i64>,
+    name: Option<&str>,
+    unit_price: Option<i64>,
+    currency: Option<&str>,
+    max_per_user: Option<i32>,
+    starts_at: Option<TimestampWithTimeZone>,
+    ends_at: Option<TimestampWithTimeZone>,
+    reservation_ttl: Option<Interval>,
+    item_id: Option<i64>,
+) -> Result<i64, ErrorReport> {
+    let item = NewItem {
+        item_id: item_id.map(|id| number("item_id", id, 1)).transpose()?,
+        inventory: number("inventory", required("inventory", inventory)?, 0)?,
+        name: optional_text("name", name)?,
+        unit_price: unit_price
+            .map(|price| number("unit_price", price, 0))
+            .transpose()?,
+        currency: currency.map(argument::currency).transpose()?,
+        max_per_user,
+        starts_at: starts_at.map(pg_sys::TimestampTz::from),
+        ends_at: ends_at.map(pg_sys::TimestampTz::from),
+        reservation_ttl,
+    };
+    check(&item)?;
+    Ok(stock::create(&item)?)
+}
+
+fn check(item: &NewItem<'_>) -> Result<(), Fault> {
+    if let Some(limit) = item.max_per_user {
+        argument::at_least("max_per_user", i64::from(limit), 1)?;
+    }
+    if let (Some(starts_at), Some(ends_at)) = (item.starts_at, item.ends_at)
+        && starts_at >= ends_at
+    {
+        let (from, to) = (crate::clock::iso(starts_at), crate::clock::iso(ends_at));
+        return Err(Fault::invalid(
+            "ends_at",
+            to,
+            format!("it must be after starts_at, {from}"),
+        ));
+    }
+    if let Some(ttl) = item.reservation_ttl {
+        span("reservation_ttl", ttl.as_micros(), SECOND)?;
+    }
+    if let Some(price) = item.unit_price {
+        value_of_stock("unit_price", price, item.unit_price, item.inventory.max(1))?;
+    }
+    Ok(())
+}
+
+#[pg_extern(sql = false)]
+fn restock_item(item_id: Option<i64>, delta: Option<i64>, reason: Option<&str>) -> Answer {
+    let item_id = required("item_id", item_id)?;
+    let delta = required("delta", delta)?;
+    if delta == 0 {
+        return Err(Fault::invalid("delta", delta, "it must not be 0").into());
+    }
+    if delta > MAX_NUMBER {
+        return Err(Fault::out_of_range(
+            "delta",
+            delta,
+            format!("it must be at most {MAX_NUMBER}"),
+        )
+        .into());
+    }
+    Ok(JsonB(stock::restock(
+        item_id,
+        delta,
+        optional_text("reason", reason)?,
+    )?))
+}
+
+#[pg_extern(sql = false)]
+fn pause_item(item_id: Option<i64>) -> Answer {
+    Ok(JsonB(stock::set_paused(
+        required("item_id", item_id)?,
+        true,
+    )?))
+}
+
+#[pg_extern(sql = false)]
+fn resume_item(item_id: Option<i64>) -> Answer {
+    Ok(JsonB(stock::set_paused(
+        required("item_id", item_id)?,
+        false,
+    )?))
+}
+
+#[pg_extern(sql = false)]
+fn reconcile_stale_reservations(older_than: Option<Interval>, max_orders: Option<i32>) -> Answer {
+    let max_orders = required("max_orders", max_orders)?;
+    if !(1..=MAX_ORDERS).contains(&max_orders) {
+        return Err(Fault::invalid(
+            "max_orders",
+            max_orders,
+            format!("it must be from 1 to {MAX_ORDERS}"),
+        )
+        .into());
+    }
+    let older_than = older_than
+        .map(|age| non_negative("older_than", age))
+        .transpose()?;
+    Ok(JsonB(reconcile::run(older_than, max_orders)?))
+}
+
+fn non_negative(name: &'static str, age: Interval) -> Result<i64, Fault> {
+    let micros = age.as_micros();
+    if micros < 0 {
+        let seconds = micros as f64 / SECOND as f64;
+        return Err(Fault::invalid(
+            name,
+            format!("{seconds} s"),
+            "it must not be negative",
+        ));
+    }
+    Ok(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+#[pg_extern(sql = false)]
+fn refund_order(order_id: Option<i64>, restock: Option<bool>) -> Answer {
+    let order_id = required("order_id", order_id)?;
+    Ok(JsonB(order::refund(
+        order_id,
+        required("restock", restock)?,
+    )?))
+}
+
+#[pg_extern(sql = false)]
+fn refund_payment(payment_ref: Option<&str>, refund_ref: Option<&str>) -> Answer {
+    let payment_ref = required_text("payment_ref", payment_ref)?;
+    Ok(JsonB(payment::refund(
+        payment_ref,
+        optional_text("refund_ref", refund_ref)?,
+    )?))
+}
+
+#[pg_extern(sql = false)]
+fn grant_app(role: Option<Oid>) -> Result<(), ErrorReport> {
+    Ok(grants::to_app(&role_name(required("role", role)?))?)
+}
+
+#[pg_extern(sql = false)]
+fn grant_operator(role: Option<Oid>) -> Result<(), ErrorReport> {
+    Ok(grants::to_operator(&role_name(required("role", role)?))?)
+}
+
+/// The role's name as a quoted identifier; an unknown role is an error (42704).
+fn role_name(role: Oid) -> String {
+    // SAFETY: with false it raises for an unknown role, else returns a palloc'd C string.
+    let name = unsafe { std::ffi::CStr::from_ptr(pg_sys::GetUserNameFromId(role, false)) };
+    pgrx::spi::quote_identifier(name.to_string_lossy())
+}

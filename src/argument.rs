@@ -1,0 +1,177 @@
+//! Checks of what callers pass in: each error names the argument and its value.
+
+use crate::clock::Micros;
+use crate::error::Fault;
+
+/// The largest number that survives a trip through JavaScript: 2^53 - 1.
+pub const MAX_NUMBER: i64 = 9_007_199_254_740_991;
+const MAX_TEXT_BYTES: usize = 255;
+const SHOWN_CHARS: usize = 40;
+const SECOND: Micros = 1_000_000;
+pub const MAX_SPAN_SECONDS: i64 = 7 * 24 * 3600;
+
+pub fn required<T>(name: &'static str, value: Option<T>) -> Result<T, Fault> {
+    value.ok_or(Fault::NullArgument { name })
+}
+
+pub fn text<'a>(name: &'static str, value: &'a str) -> Result<&'a str, Fault> {
+    match value.len() {
+        0 => Err(Fault::invalid(name, "''", "it must not be empty")),
+        1..=MAX_TEXT_BYTES => Ok(value),
+        bytes => {
+            let start: String = value.chars().take(SHOWN_CHARS).collect();
+            let rule = format!("it must be at most {MAX_TEXT_BYTES} bytes long, not {bytes}");
+            Err(Fault::invalid(name, format!("'{start}...'"), rule))
+        }
+    }
+}
+
+pub fn required_text<'a>(name: &'static str, value: Option<&'a str>) -> Result<&'a str, Fault> {
+    text(name, required(name, value)?)
+}
+
+pub fn optional_text<'a>(
+    name: &'static str,
+    value: Option<&'a str>,
+) -> Result<Option<&'a str>, Fault> {
+    value.map(|value| text(name, value)).transpose()
+}
+
+pub fn at_least(name: &'static str, value: i64, least: i64) -> Result<i64, Fault> {
+    if value < least {
+        return Err(Fault::invalid(
+            name,
+            value,
+            format!("it must be at least {least}"),
+        ));
+    }
+    Ok(value)
+}
+
+/// A number of units or of minor units, which must fit a JavaScript number.
+pub fn number(name: &'static str, value: i64, least: i64) -> Result<i64, Fault> {
+    let value = at_least(name, value, least)?;
+    if value > MAX_NUMBER {
+        return Err(Fault::out_of_range(
+            name,
+            value,
+            format!("it must be at most {MAX_NUMBER}"),
+        ));
+    }
+    Ok(value)
+}
+
+/// The price of a whole stock, which must fit a JavaScript number too.
+pub fn value_of_stock(
+    name: &'static str,
+    value: i64,
+    unit_price: Option<i64>,
+    stock: i64,
+) -> Result<(), Fault> {
+    match unit_price.unwrap_or(0).checked_mul(stock) {
+        Some(total) if total <= MAX_NUMBER => Ok(()),
+        _ => Err(Fault::out_of_range(
+            name,
+            value,
+            format!("unit_price times stock must be at most {MAX_NUMBER}"),
+        )),
+    }
+}
+
+/// An ISO 4217 code in capitals. Gateways report it in either case.
+pub fn currency(value: &str) -> Result<String, Fault> {
+    if value.len() != 3 || !value.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        let shown: String = value.chars().take(SHOWN_CHARS).collect();
+        return Err(Fault::invalid(
+            "currency",
+            format!("'{shown}'"),
+            "it must be three letters, such as EUR",
+        ));
+    }
+    Ok(value.to_ascii_uppercase())
+}
+
+/// A span of time between one second and a week, or between `least` and a week.
+pub fn span(name: &'static str, micros: i128, least: Micros) -> Result<Micros, Fault> {
+    let most = MAX_SPAN_SECONDS * SECOND;
+    if micros < i128::from(least) || micros > i128::from(most) {
+        let seconds = micros as f64 / SECOND as f64;
+        let rule = if least == SECOND {
+            "it must be from 1 second to 7 days"
+        } else {
+            "it must be above 0 and at most 7 days"
+        };
+        return Err(Fault::invalid(name, format!("{seconds} s"), rule));
+    }
+    Ok(micros as Micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_1_to_255_bytes() {
+        assert!(text("user_id", "").is_err());
+        assert!(text("user_id", "a").is_ok());
+        assert!(text("user_id", &"a".repeat(255)).is_ok());
+        assert!(text("user_id", &"é".repeat(128)).is_err());
+    }
+
+    #[test]
+    fn a_long_value_is_shortened_in_its_message() {
+        let message = text("user_id", &"x".repeat(10_000))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.starts_with("user_id is 'xxxx") && message.len() < 200,
+            "{message}"
+        );
+        assert!(message.contains("not 10000"), "{message}");
+    }
+
+    #[test]
+    fn numbers_stop_at_2_to_the_53() {
+        assert!(number("inventory", MAX_NUMBER, 0).is_ok());
+        assert!(matches!(
+            number("inventory", MAX_NUMBER + 1, 0),
+            Err(Fault::OutOfRange { .. })
+        ));
+        assert!(matches!(
+            number("inventory", -1, 0),
+            Err(Fault::InvalidArgument { .. })
+        ));
+    }
+
+    #[test]
+    fn the_price_of_a_stock_cannot_overflow() {
+        assert!(value_of_stock("unit_price", 1, Some(MAX_NUMBER), 1).is_ok());
+        assert!(value_of_stock("unit_price", 1, Some(MAX_NUMBER), 2).is_err());
+        assert!(value_of_stock("unit_price", 1, Some(i64::MAX), i64::MAX).is_err());
+        assert!(value_of_stock("unit_price", 1, None, i64::MAX).is_ok());
+    }
+
+    #[test]
+    fn currencies_are_three_letters_in_capitals() {
+        assert_eq!(currency("usd").unwrap(), "USD");
+        for bad in ["", "us", "usdx", "u$d", "€"] {
+            assert!(currency(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn spans_are_bounded_on_both_sides() {
+        assert!(span("payment_window", 1, 1).is_ok());
+        assert!(span("payment_window", 0, 1).is_err());
+        assert!(span("reservation_ttl", i128::from(SECOND) - 1, SECOND).is_err());
+        assert!(
+            span(
+                "reservation_ttl",
+                i128::from(MAX_SPAN_SECONDS * SECOND),
+                SECOND
+            )
+            .is_ok()
+        );
+        assert!(span("reservation_ttl", i128::MAX, SECOND).is_err());
+    }
+}

@@ -1,0 +1,159 @@
+//! One bounded try at a move: a subtransaction whose lock waits end in `busy`, not in an error.
+
+use crate::error::Fault;
+use crate::settings;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::pg_sys::{self, PgTryBuilder};
+use pgrx::prelude::PgSqlErrorCode;
+use pgrx::spi::{Spi, SpiClient};
+use std::ffi::CString;
+use std::panic::AssertUnwindSafe;
+
+/// What a try leaves behind once its answer is known.
+pub enum Verdict<T> {
+    /// The writes stand.
+    Keep(T),
+    /// Writes and locks of the try are given back.
+    Undo(T),
+}
+
+/// Why a try came to nothing.
+#[derive(Debug)]
+pub enum Setback {
+    /// A lock was held by somebody else.
+    Busy,
+    /// Somebody else wrote the same unique key first.
+    Clash(CaughtError),
+}
+
+/// Runs `body` in a subtransaction under `flashsale.lock_wait`.
+///
+/// Every error but a refused lock or a unique key passes through unchanged, after
+/// the subtransaction is rolled back. The row lock, the update and the insert of a
+/// purchase share this one subtransaction: a lock taken in a released one and an
+/// update in its parent would leave a multixact behind with each sale.
+pub fn attempt<T>(
+    body: impl FnOnce(&SpiClient<'_>) -> Result<Verdict<T>, Fault>,
+) -> Result<Result<T, Setback>, Fault> {
+    let nest = Subtransaction::begin();
+    let caught = PgTryBuilder::new(AssertUnwindSafe(|| {
+        let gucs = limit_lock_waits();
+        let verdict = Spi::connect(body);
+        // SAFETY: ends the nest level that limit_lock_waits opened in this call.
+        unsafe { pg_sys::AtEOXact_GUC(true, gucs) };
+        Ok(verdict)
+    }))
+    .catch_others(Err)
+    .catch_rust_panic(Err)
+    .execute();
+    match caught {
+        Ok(Ok(Verdict::Keep(value))) => {
+            nest.release();
+            Ok(Ok(value))
+        }
+        Ok(Ok(Verdict::Undo(value))) => {
+            nest.roll_back();
+            Ok(Ok(value))
+        }
+        Ok(Err(fault)) => {
+            nest.roll_back();
+            Err(fault)
+        }
+        Err(error) => {
+            nest.roll_back();
+            match sqlstate(&error) {
+                Some(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE) => Ok(Err(Setback::Busy)),
+                Some(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION) => Ok(Err(Setback::Clash(error))),
+                _ => error.rethrow(),
+            }
+        }
+    }
+}
+
+/// As [`attempt`], for moves that write no unique key others could write: `None` is busy.
+pub fn attempt_or_busy<T>(
+    body: impl FnOnce(&SpiClient<'_>) -> Result<Verdict<T>, Fault>,
+) -> Result<Option<T>, Fault> {
+    match attempt(body)? {
+        Ok(value) => Ok(Some(value)),
+        Err(Setback::Busy) => Ok(None),
+        Err(Setback::Clash(error)) => error.rethrow(),
+    }
+}
+
+fn sqlstate(error: &CaughtError) -> Option<PgSqlErrorCode> {
+    match error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+            Some(report.sql_error_code())
+        }
+        CaughtError::RustPanic { .. } => None,
+    }
+}
+
+/// An internal subtransaction, with what must be put back when it ends.
+struct Subtransaction {
+    memory: pg_sys::MemoryContext,
+    owner: pg_sys::ResourceOwner,
+}
+
+impl Subtransaction {
+    fn begin() -> Self {
+        // SAFETY: PL/pgSQL's own sequence for a block with an EXCEPTION clause.
+        unsafe {
+            let outer = Self {
+                memory: pg_sys::CurrentMemoryContext,
+                owner: pg_sys::CurrentResourceOwner,
+            };
+            pg_sys::BeginInternalSubTransaction(std::ptr::null());
+            pg_sys::MemoryContextSwitchTo(outer.memory);
+            outer
+        }
+    }
+
+    fn release(self) {
+        // SAFETY: the innermost subtransaction is ours; nothing inside it is open.
+        unsafe { pg_sys::ReleaseCurrentSubTransaction() };
+        self.put_back();
+    }
+
+    fn roll_back(self) {
+        // SAFETY: as in release; also right after an error was caught.
+        unsafe {
+            pg_sys::MemoryContextSwitchTo(self.memory);
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        }
+        self.put_back();
+    }
+
+    fn put_back(self) {
+        // SAFETY: both outlive the subtransaction: they were current before it.
+        unsafe {
+            pg_sys::MemoryContextSwitchTo(self.memory);
+            pg_sys::CurrentResourceOwner = self.owner;
+        }
+    }
+}
+
+/// Sets `lock_timeout` to `flashsale.lock_wait` unless a shorter one holds, and
+/// returns the nest level that undoes it; an error undoes it with the subtransaction.
+fn limit_lock_waits() -> i32 {
+    let limit = settings::lock_wait_ms();
+    // SAFETY: single-threaded backend; the value is a number, the setting exists.
+    unsafe {
+        let nest = pg_sys::NewGUCNestLevel();
+        if pg_sys::LockTimeout == 0 || pg_sys::LockTimeout > limit {
+            let value = CString::new(limit.to_string()).expect("digits hold no NUL");
+            pg_sys::set_config_option(
+                c"lock_timeout".as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+        nest
+    }
+}

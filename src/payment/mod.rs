@@ -1,0 +1,181 @@
+//! The ledger of charges: every one that is reported pays its order or is due for refund.
+
+pub mod fate;
+
+use crate::answer::{self, Reason};
+use crate::attempt::{Setback, Verdict, attempt, attempt_or_busy};
+use crate::clock;
+use crate::error::Fault;
+use crate::order::machine::Status;
+use crate::purchase::retry_after_ms;
+use crate::store::orders::Order;
+use crate::store::{items, orders, payments};
+use fate::{Fate, Standing, Why, fate};
+use pgrx::pg_sys;
+use pgrx::spi::SpiClient;
+use serde_json::{Value, json};
+
+/// How often a confirm looks again after somebody else recorded the same ref first.
+const CLASH_RETRIES: u32 = 3;
+
+/// A charge as the application reports it.
+#[derive(Clone)]
+pub struct Charge<'a> {
+    pub order_id: i64,
+    pub payment_ref: Option<&'a str>,
+    pub amount: Option<i64>,
+    pub currency: Option<String>,
+}
+
+/// Settles a reported charge. Locks the order, then writes the payment, then, only
+/// to reinstate an expired order, locks the item.
+pub fn confirm(charge: &Charge<'_>) -> Result<Value, Fault> {
+    for _ in 0..CLASH_RETRIES {
+        match attempt(|client| settle(client, charge))? {
+            Ok(answer) => return Ok(answer),
+            Err(Setback::Busy) => return Ok(answer::busy(retry_after_ms())),
+            Err(Setback::Clash(_)) if sees_old_snapshot() => return Err(Fault::Serialization),
+            Err(Setback::Clash(_)) => {}
+        }
+    }
+    Ok(answer::busy(retry_after_ms()))
+}
+
+/// Under REPEATABLE READ and above the row that clashed cannot be looked at.
+fn sees_old_snapshot() -> bool {
+    // SAFETY: reads this backend's isolation level.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+fn settle(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<Verdict<Value>, Fault> {
+    let order = orders::lock(client, charge.order_id)?;
+    let ledger = payments::ledger(client, charge)?;
+    let matches = order
+        .as_ref()
+        .is_none_or(|order| matches_price(charge, order));
+    let decided = fate(
+        order.as_ref().map(|order| order.status),
+        charge.payment_ref.is_some(),
+        matches,
+        &ledger,
+    );
+    let charge = &at_price(charge, order.as_ref());
+    let answer = match (decided, order) {
+        (Fate::RefInUse, _) => {
+            return Ok(Verdict::Undo(refused(
+                charge,
+                Reason::PaymentRefInUse,
+                false,
+            )));
+        }
+        (Fate::Repeat(standing), _) => return Ok(Verdict::Undo(repeated(charge, standing))),
+        (Fate::Fill(entry), _) => {
+            payments::fill_ref(client, entry.payment_id, charge)?;
+            repeated(charge, entry.standing)
+        }
+        (Fate::Due(why), _) => {
+            payments::insert(client, charge, Some(why))?;
+            refused(charge, why.reason(), true)
+        }
+        (Fate::Pay, Some(order)) => {
+            payments::insert(client, charge, None)?;
+            orders::confirm(client, &order, clock::now())?;
+            confirmed(charge, false, false)
+        }
+        (Fate::Reinstate, Some(order)) => reinstate(client, charge, &order)?,
+        (Fate::Pay | Fate::Reinstate, None) => {
+            return Err(Fault::Broken("an unknown order was to be paid"));
+        }
+    };
+    Ok(Verdict::Keep(answer))
+}
+
+/// The payment is recorded before the item is waited for, as due until the units are
+/// had: the other way round, two confirms of one ref could each wait for the other.
+fn reinstate(client: &SpiClient<'_>, charge: &Charge<'_>, order: &Order) -> Result<Value, Fault> {
+    let payment_id = payments::insert(client, charge, Some(Why::OrderExpired))?;
+    if !items::take_free(client, order.item_id, order.quantity)? {
+        return Ok(refused(charge, Reason::OrderExpired, true));
+    }
+    payments::mark_paid(client, payment_id)?;
+    orders::confirm(client, order, clock::now())?;
+    Ok(confirmed(charge, false, true))
+}
+
+fn total(order: &Order) -> Option<i64> {
+    order
+        .unit_price
+        .map(|price| price.saturating_mul(order.quantity))
+}
+
+fn matches_price(charge: &Charge<'_>, order: &Order) -> bool {
+    fn agree<T: PartialEq>(reported: &Option<T>, expected: &Option<T>) -> bool {
+        reported.is_none() || expected.is_none() || reported == expected
+    }
+    agree(&charge.amount, &total(order)) && agree(&charge.currency, &order.currency)
+}
+
+/// The charge with what it left unsaid taken from the order.
+fn at_price<'a>(charge: &Charge<'a>, order: Option<&Order>) -> Charge<'a> {
+    let mut charge = charge.clone();
+    if let Some(order) = order {
+        charge.amount = charge.amount.or(total(order));
+        charge.currency = charge.currency.or_else(|| order.currency.clone());
+    }
+    charge
+}
+
+fn confirmed(charge: &Charge<'_>, already_confirmed: bool, reinstated: bool) -> Value {
+    answer::success(json!({
+        "order_id": charge.order_id,
+        "status": Status::Confirmed.name(),
+        "already_confirmed": already_confirmed,
+        "reinstated": reinstated,
+    }))
+}
+
+/// `refund_required` says what remains to be done: false once the refund was reported.
+fn refused(charge: &Charge<'_>, reason: Reason, refund_required: bool) -> Value {
+    answer::failure(
+        reason,
+        json!({ "order_id": charge.order_id, "refund_required": refund_required }),
+    )
+}
+
+fn repeated(charge: &Charge<'_>, standing: Standing) -> Value {
+    match standing {
+        Standing::Paid => confirmed(charge, true, false),
+        Standing::Due(why) => refused(charge, why.reason(), true),
+        Standing::Refunded(why) => refused(charge, why.reason(), false),
+    }
+}
+
+/// Notes that a payment due was given back at the gateway. Locks the payment alone.
+pub fn refund(payment_ref: &str, refund_ref: Option<&str>) -> Result<Value, Fault> {
+    let answer = attempt_or_busy(|client| {
+        let refunded = payments::mark_refunded(client, payment_ref, refund_ref)?;
+        let already = refunded.is_none();
+        let state = match refunded {
+            Some(refund) => Some(refund),
+            None => payments::refund_state(client, payment_ref)?,
+        };
+        Ok(Verdict::Keep(match state {
+            None => answer::failure(
+                Reason::PaymentNotFound,
+                json!({ "payment_ref": payment_ref }),
+            ),
+            Some(refund) if !refund.refunded => answer::failure(
+                Reason::PaymentNotDue,
+                json!({ "payment_ref": payment_ref, "order_id": refund.order_id }),
+            ),
+            Some(refund) => answer::success(json!({
+                "payment_ref": payment_ref,
+                "order_id": refund.order_id,
+                "status": "refunded",
+                "refund_ref": refund.refund_ref,
+                "already_refunded": already,
+            })),
+        }))
+    })?;
+    Ok(answer.unwrap_or_else(|| answer::busy(retry_after_ms())))
+}

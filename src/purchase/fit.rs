@@ -1,0 +1,129 @@
+//! Who gets what (pure): fits a list of requests into one item, first come first served.
+
+use crate::answer::Reason;
+use crate::clock::Micros;
+use crate::order::machine::Status;
+use std::collections::HashMap;
+
+/// An item's state; under its lock, or as a plain read saw it.
+#[derive(Clone, Debug, Default)]
+pub struct Item {
+    pub item_id: i64,
+    pub inventory: i64,
+    pub version: i64,
+    pub paused: bool,
+    pub max_per_user: Option<i64>,
+    pub starts_at: Option<Micros>,
+    pub ends_at: Option<Micros>,
+    pub unit_price: Option<i64>,
+    pub currency: Option<String>,
+    pub reservation_ttl: Option<Micros>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub item_id: i64,
+    pub user_id: &'a str,
+    pub quantity: i64,
+    pub idempotency_key: Option<&'a str>,
+}
+
+/// The order an idempotency key stands for already.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PriorOrder {
+    pub order_id: i64,
+    pub quantity: i64,
+    pub status: Status,
+    pub expires_at: Option<Micros>,
+    pub unit_price: Option<i64>,
+    pub currency: Option<String>,
+    pub remaining_inventory: i64,
+}
+
+/// What a request comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It gets its units, of which this many are then left.
+    Reserved {
+        remaining_inventory: i64,
+    },
+    /// It is the same purchase as the earlier request at this place in the list.
+    Repeats(usize),
+    Refused(Reason),
+}
+
+/// Why nobody can buy the item now, whoever asks; `None` while it is on sale.
+pub fn closed(item: &Item, now: Micros) -> Option<Reason> {
+    if item.inventory == 0 {
+        Some(Reason::OutOfStock)
+    } else if item.starts_at.is_some_and(|starts_at| now < starts_at) {
+        Some(Reason::SaleNotStarted)
+    } else if item.ends_at.is_some_and(|ends_at| now >= ends_at) {
+        Some(Reason::SaleEnded)
+    } else if item.paused {
+        Some(Reason::SalePaused)
+    } else {
+        None
+    }
+}
+
+/// Whether a request with a known key is that purchase again, and if not, why.
+pub fn replay(request: &Request<'_>, prior: &PriorOrder) -> Option<Reason> {
+    if prior.quantity != request.quantity {
+        return Some(Reason::IdempotencyKeyReused);
+    }
+    prior.status.dead()
+}
+
+/// Fits requests whose keys are new into an item held by the caller. `held` says how
+/// many units each user holds or has bought already. One that does not fit does not
+/// block a later one that does.
+pub fn fit(
+    item: &Item,
+    now: Micros,
+    requests: &[Request<'_>],
+    held: &HashMap<&str, i64>,
+) -> Vec<Fit> {
+    let mut item = item.clone();
+    let mut held = held.clone();
+    let mut keys = HashMap::<(&str, &str), usize>::new();
+    let mut fits = Vec::with_capacity(requests.len());
+    for (place, request) in requests.iter().enumerate() {
+        let key = request.idempotency_key.map(|key| (request.user_id, key));
+        if let Some(&first) = key.as_ref().and_then(|key| keys.get(key)) {
+            fits.push(match requests[first].quantity == request.quantity {
+                true => Fit::Repeats(first),
+                false => Fit::Refused(Reason::IdempotencyKeyReused),
+            });
+            continue;
+        }
+        let holdings = held.entry(request.user_id).or_default();
+        if let Some(reason) = refusal(&item, now, request, *holdings) {
+            fits.push(Fit::Refused(reason));
+            continue;
+        }
+        *holdings += request.quantity;
+        item.inventory -= request.quantity;
+        if let Some(key) = key {
+            keys.insert(key, place);
+        }
+        fits.push(Fit::Reserved {
+            remaining_inventory: item.inventory,
+        });
+    }
+    fits
+}
+
+fn refusal(item: &Item, now: Micros, request: &Request<'_>, holdings: i64) -> Option<Reason> {
+    let limit_passed = |limit: i64| holdings.saturating_add(request.quantity) > limit;
+    closed(item, now)
+        .or_else(|| {
+            item.max_per_user
+                .is_some_and(limit_passed)
+                .then_some(Reason::UserLimitReached)
+        })
+        .or_else(|| (item.inventory < request.quantity).then_some(Reason::OutOfStock))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! Expiry: reservations nobody came back for give their units back.
+
+use crate::answer;
+use crate::attempt::{Verdict, attempt_or_busy};
+use crate::clock::{self, Micros};
+use crate::error::Fault;
+use crate::order::machine::{Move, Status, Step, step};
+use crate::purchase::retry_after_ms;
+use crate::store::orders::{StaleOrder, Staleness};
+use crate::store::{items, orders};
+use pgrx::spi::SpiClient;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashSet};
+
+/// What a run did, and what it had to leave to others.
+#[derive(Default)]
+struct Progress {
+    expired: i64,
+    restored: i64,
+    held_items: Vec<i64>,
+    held_orders: Vec<i64>,
+    skipped: i64,
+}
+
+/// Expires up to `max_orders` stale reservations. Items and orders are taken SKIP
+/// LOCKED, so it waits for nobody, whatever order they are locked in.
+pub fn run(older_than: Option<Micros>, max_orders: i32) -> Result<Value, Fault> {
+    let now = clock::now();
+    let staleness = match older_than {
+        None => Staleness::ExpiredAt(now),
+        Some(age) => Staleness::CreatedBefore(now.saturating_sub(age)),
+    };
+    let answer = attempt_or_busy(|client| {
+        let mut progress = Progress::default();
+        while progress.expired < i64::from(max_orders)
+            && round(client, staleness, max_orders, &mut progress)?
+        {}
+        let more = !left(client, staleness, 1, &progress)?.is_empty();
+        let answer = answer::success(json!({
+            "expired": progress.expired,
+            "restored": progress.restored,
+            "skipped": progress.skipped,
+            "payment_checks": orders::count_payment_checks(client, now)?,
+            "more": more,
+        }));
+        Ok(if progress.expired > 0 {
+            Verdict::Keep(answer)
+        } else {
+            Verdict::Undo(answer)
+        })
+    })?;
+    Ok(answer.unwrap_or_else(|| answer::busy(retry_after_ms())))
+}
+
+/// Expires what can be had of the oldest stale orders, and remembers what was held by
+/// others, so that the next round looks past it. False when nothing is left to try.
+fn round(
+    client: &SpiClient<'_>,
+    staleness: Staleness,
+    max_orders: i32,
+    progress: &mut Progress,
+) -> Result<bool, Fault> {
+    let room = max_orders - progress.expired as i32;
+    let found = left(client, staleness, room, progress)?;
+    if found.is_empty() {
+        return Ok(false);
+    }
+    let wanted: HashSet<i64> = found.iter().map(|&(_, item_id)| item_id).collect();
+    let held: HashSet<i64> = items::lock_unheld(client, wanted.iter().copied().collect())?
+        .into_iter()
+        .collect();
+    progress.held_items.extend(wanted.difference(&held));
+
+    let (takeable, out_of_reach): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|(_, item)| held.contains(item));
+    let takeable: Vec<i64> = takeable.into_iter().map(|(order_id, _)| order_id).collect();
+    let taken = orders::lock_stale(client, takeable.clone())?;
+    let had: HashSet<i64> = taken.iter().map(|order| order.order_id).collect();
+    let missed: Vec<i64> = takeable
+        .into_iter()
+        .filter(|order_id| !had.contains(order_id))
+        .collect();
+    progress.skipped += (out_of_reach.len() + missed.len()) as i64;
+    progress.held_orders.extend(missed);
+    expire(client, &taken, progress)?;
+    Ok(true)
+}
+
+fn left(
+    client: &SpiClient<'_>,
+    staleness: Staleness,
+    limit: i32,
+    progress: &Progress,
+) -> Result<Vec<(i64, i64)>, Fault> {
+    orders::stale(
+        client,
+        staleness,
+        &progress.held_items,
+        &progress.held_orders,
+        limit,
+    )
+}
+
+fn expire(
+    client: &SpiClient<'_>,
+    taken: &[StaleOrder],
+    progress: &mut Progress,
+) -> Result<(), Fault> {
+    let stale: Vec<&StaleOrder> = taken
+        .iter()
+        .filter(|order| step(order.status, Move::Expire) == Step::To(Status::Expired))
+        .collect();
+    if stale.is_empty() {
+        return Ok(());
+    }
+    let mut units = BTreeMap::<i64, i64>::new();
+    for order in &stale {
+        *units.entry(order.item_id).or_default() += order.quantity;
+    }
+    progress.expired += stale.len() as i64;
+    progress.restored += units.values().sum::<i64>();
+    orders::expire(
+        client,
+        stale.iter().map(|order| order.order_id).collect(),
+        clock::now(),
+    )?;
+    items::restore_many(
+        client,
+        units.keys().copied().collect(),
+        units.values().copied().collect(),
+    )
+}

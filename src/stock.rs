@@ -1,0 +1,80 @@
+//! Stock: items created, restocked, paused and resumed.
+
+use crate::answer::{self, Reason};
+use crate::argument;
+use crate::attempt::{Verdict, attempt_or_busy};
+use crate::error::Fault;
+use crate::purchase::retry_after_ms;
+use crate::store::items::{self, NewItem};
+use pgrx::spi::Spi;
+use serde_json::{Value, json};
+
+/// Creates an item and returns its id; a generated id skips ids already taken.
+pub fn create(item: &NewItem<'_>) -> Result<i64, Fault> {
+    Spi::connect(|client| {
+        loop {
+            match (items::create(client, item)?, item.item_id) {
+                (Some(item_id), _) => return Ok(item_id),
+                (None, Some(taken)) => {
+                    return Err(Fault::invalid("item_id", taken, "this id is taken"));
+                }
+                (None, None) => {
+                    pgrx::check_for_interrupts!();
+                }
+            }
+        }
+    })
+}
+
+/// Adds units, or takes free ones away. Locks the item.
+pub fn restock(item_id: i64, delta: i64, reason: Option<&str>) -> Result<Value, Fault> {
+    or_busy(attempt_or_busy(|client| {
+        let Some(before) = items::lock_stock(client, item_id)? else {
+            return Ok(not_found(item_id));
+        };
+        if before.inventory.saturating_add(delta) < 0 {
+            let about = json!({ "item_id": item_id, "remaining_inventory": before.inventory });
+            return Ok(Verdict::Undo(answer::failure(Reason::NotEnoughFree, about)));
+        }
+        let stock = before.stock.saturating_add(delta);
+        if stock > argument::MAX_NUMBER {
+            let rule = format!(
+                "the stock of {} would pass {}",
+                before.stock,
+                argument::MAX_NUMBER
+            );
+            return Err(Fault::out_of_range("delta", delta, rule));
+        }
+        argument::value_of_stock("delta", delta, before.unit_price, stock)?;
+        items::move_stock(client, item_id, delta, reason)?;
+        Ok(Verdict::Keep(answer::success(json!({
+            "item_id": item_id,
+            "delta": delta,
+            "stock": stock,
+            "remaining_inventory": before.inventory + delta,
+        }))))
+    })?)
+}
+
+/// Stops or restarts sales of an item. Locks the item.
+pub fn set_paused(item_id: i64, paused: bool) -> Result<Value, Fault> {
+    or_busy(attempt_or_busy(|client| {
+        Ok(match items::set_paused(client, item_id, paused)? {
+            true => Verdict::Keep(answer::success(
+                json!({ "item_id": item_id, "paused": paused }),
+            )),
+            false => not_found(item_id),
+        })
+    })?)
+}
+
+fn not_found(item_id: i64) -> Verdict<Value> {
+    Verdict::Undo(answer::failure(
+        Reason::ItemNotFound,
+        json!({ "item_id": item_id }),
+    ))
+}
+
+fn or_busy(answer: Option<Value>) -> Result<Value, Fault> {
+    Ok(answer.unwrap_or_else(|| answer::busy(retry_after_ms())))
+}

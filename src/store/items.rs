@@ -1,0 +1,299 @@
+//! Statements on items: the only place where inventory and stock change.
+
+use super::{Stamp, Statement, some, stamp};
+use crate::error::Fault;
+use crate::purchase::fit::Item;
+use pgrx::datum::Interval;
+use pgrx::pg_sys::BuiltinOid::{
+    BOOLOID, INT4OID, INT8ARRAYOID, INT8OID, INTERVALOID, TEXTOID, TIMESTAMPTZOID,
+};
+use pgrx::spi::{SpiClient, SpiTupleTable};
+
+/// The columns a purchase decides on, in the order `read_item` expects.
+macro_rules! item_columns {
+    () => {
+        "item_id, inventory, version, paused, max_per_user, starts_at, ends_at, \
+         unit_price, currency, (extract(epoch FROM reservation_ttl) * 1000000)::bigint"
+    };
+}
+
+/// Locks the item's row until the transaction ends, or errs at once (55P03). A row
+/// that cannot be sold is neither returned nor locked, so a sold-out item costs its
+/// crowd a plain read: no lock, no transaction id, no WAL.
+static LOCK_SELLABLE: Statement = Statement::deciding(
+    concat!(
+        "SELECT ",
+        item_columns!(),
+        " FROM flashsale.items \
+         WHERE item_id = $1 AND inventory > 0 AND NOT paused \
+           AND (starts_at IS NULL OR starts_at <= clock_timestamp()) \
+           AND (ends_at IS NULL OR ends_at > clock_timestamp()) \
+         FOR UPDATE NOWAIT"
+    ),
+    &[INT8OID],
+);
+
+/// Locks nothing.
+static READ: Statement = Statement::deciding(
+    concat!(
+        "SELECT ",
+        item_columns!(),
+        " FROM flashsale.items WHERE item_id = $1"
+    ),
+    &[INT8OID],
+);
+
+/// Rewrites the row, which the caller holds; finds none if the version is not the one read.
+static TAKE_VERSIONED: Statement = Statement::deciding(
+    "UPDATE flashsale.items SET inventory = inventory - $2, version = version + 1 \
+     WHERE item_id = $1 AND version = $3 AND inventory >= $2 RETURNING inventory",
+    &[INT8OID, INT8OID, INT8OID],
+);
+
+/// Waits for the row's lock, then takes the units if that many are free.
+static TAKE_FREE: Statement = Statement::deciding(
+    "UPDATE flashsale.items SET inventory = inventory - $2, version = version + 1 \
+     WHERE item_id = $1 AND inventory >= $2 RETURNING inventory",
+    &[INT8OID, INT8OID],
+);
+
+/// Waits for the row's lock.
+static RESTORE: Statement = Statement::deciding(
+    "UPDATE flashsale.items SET inventory = inventory + $2, version = version + 1 \
+     WHERE item_id = $1 RETURNING inventory",
+    &[INT8OID, INT8OID],
+);
+
+/// Locks the rows nobody else holds, in ascending id.
+static LOCK_UNHELD: Statement = Statement::deciding(
+    "SELECT item_id FROM flashsale.items WHERE item_id = ANY($1) ORDER BY item_id FOR UPDATE SKIP LOCKED",
+    &[INT8ARRAYOID],
+);
+
+/// Rewrites rows the caller holds.
+static RESTORE_MANY: Statement = Statement::deciding(
+    "UPDATE flashsale.items i SET inventory = i.inventory + back.units, version = i.version + 1 \
+     FROM unnest($1, $2) AS back (item_id, units) WHERE i.item_id = back.item_id RETURNING i.item_id",
+    &[INT8ARRAYOID, INT8ARRAYOID],
+);
+
+/// Waits for the row's lock.
+static LOCK_STOCK: Statement = Statement::deciding(
+    "SELECT inventory, stock, unit_price FROM flashsale.items WHERE item_id = $1 FOR UPDATE",
+    &[INT8OID],
+);
+
+/// Rewrites a row the caller holds, and notes the movement.
+static MOVE_STOCK: Statement = Statement::deciding(
+    "WITH moved AS ( \
+         UPDATE flashsale.items \
+         SET stock = stock + $2, inventory = inventory + $3, version = version + 1 \
+         WHERE item_id = $1 RETURNING item_id) \
+     INSERT INTO flashsale.stock_movements (item_id, delta, order_id, reason) \
+     SELECT item_id, $2, $4, $5 FROM moved RETURNING movement_id",
+    &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID],
+);
+
+/// Waits for a transaction that inserts the same id, and for nobody else.
+static CREATE: Statement = Statement::deciding(
+    "WITH created AS ( \
+         INSERT INTO flashsale.items (item_id, inventory, stock, name, unit_price, currency, \
+                                      max_per_user, starts_at, ends_at, reservation_ttl) \
+         VALUES (coalesce($1, nextval('flashsale.items_item_id_seq')), $2, $2, $3, $4, $5, $6, $7, $8, $9) \
+         ON CONFLICT (item_id) DO NOTHING RETURNING item_id, stock), \
+     supplied AS ( \
+         INSERT INTO flashsale.stock_movements (item_id, delta, reason) \
+         SELECT item_id, stock, 'created' FROM created WHERE stock > 0) \
+     SELECT item_id FROM created",
+    &[
+        INT8OID,
+        INT8OID,
+        TEXTOID,
+        INT8OID,
+        TEXTOID,
+        INT4OID,
+        TIMESTAMPTZOID,
+        TIMESTAMPTZOID,
+        INTERVALOID,
+    ],
+);
+
+/// Waits for the row's lock.
+static SET_PAUSED: Statement = Statement::deciding(
+    "UPDATE flashsale.items SET paused = $2 WHERE item_id = $1 RETURNING item_id",
+    &[INT8OID, BOOLOID],
+);
+
+fn read_item(row: &SpiTupleTable<'_>) -> Result<Item, Fault> {
+    Ok(Item {
+        item_id: some(row, 1)?,
+        inventory: some(row, 2)?,
+        version: some(row, 3)?,
+        paused: some(row, 4)?,
+        max_per_user: row.get::<i32>(5)?.map(i64::from),
+        starts_at: stamp(row, 6)?,
+        ends_at: stamp(row, 7)?,
+        unit_price: row.get(8)?,
+        currency: row.get(9)?,
+        reservation_ttl: row.get(10)?,
+    })
+}
+
+pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
+    LOCK_SELLABLE
+        .first(client, &[item_id.into()])?
+        .map(|row| read_item(&row))
+        .transpose()
+}
+
+pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
+    READ.first(client, &[item_id.into()])?
+        .map(|row| read_item(&row))
+        .transpose()
+}
+
+/// Takes units off an item whose row is held; `None` if its version is not the one read.
+pub fn take_versioned(
+    client: &SpiClient<'_>,
+    item: &Item,
+    units: i64,
+) -> Result<Option<i64>, Fault> {
+    let row = TAKE_VERSIONED.first(
+        client,
+        &[item.item_id.into(), units.into(), item.version.into()],
+    )?;
+    row.map(|row| some(&row, 1)).transpose()
+}
+
+/// Takes units if that many are free.
+pub fn take_free(client: &SpiClient<'_>, item_id: i64, units: i64) -> Result<bool, Fault> {
+    Ok(TAKE_FREE.count(client, &[item_id.into(), units.into()])? == 1)
+}
+
+pub fn restore(client: &SpiClient<'_>, item_id: i64, units: i64) -> Result<(), Fault> {
+    match RESTORE.count(client, &[item_id.into(), units.into()])? {
+        1 => Ok(()),
+        _ => Err(Fault::Broken("an order has no item")),
+    }
+}
+
+pub fn lock_unheld(client: &SpiClient<'_>, item_ids: Vec<i64>) -> Result<Vec<i64>, Fault> {
+    LOCK_UNHELD
+        .run(client, &[item_ids.into()])?
+        .map(|row| super::entry(&row, 1))
+        .collect()
+}
+
+pub fn restore_many(
+    client: &SpiClient<'_>,
+    item_ids: Vec<i64>,
+    units: Vec<i64>,
+) -> Result<(), Fault> {
+    let expected = item_ids.len();
+    match RESTORE_MANY.count(client, &[item_ids.into(), units.into()])? {
+        restored if restored == expected => Ok(()),
+        _ => Err(Fault::Broken("an order has no item")),
+    }
+}
+
+/// An item's figures, read under its lock.
+pub struct Stock {
+    pub inventory: i64,
+    pub stock: i64,
+    pub unit_price: Option<i64>,
+}
+
+pub fn lock_stock(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Stock>, Fault> {
+    let row = LOCK_STOCK.first(client, &[item_id.into()])?;
+    row.map(|row| {
+        Ok(Stock {
+            inventory: some(&row, 1)?,
+            stock: some(&row, 2)?,
+            unit_price: row.get(3)?,
+        })
+    })
+    .transpose()
+}
+
+/// Adds units to the stock, free to sell, or takes free ones away.
+pub fn move_stock(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    delta: i64,
+    reason: Option<&str>,
+) -> Result<(), Fault> {
+    moved(MOVE_STOCK.count(
+        client,
+        &[
+            item_id.into(),
+            delta.into(),
+            delta.into(),
+            None::<i64>.into(),
+            reason.into(),
+        ],
+    )?)
+}
+
+/// Takes the units of a refunded order out of the stock; they were not free.
+pub fn write_off(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    units: i64,
+    order_id: i64,
+) -> Result<(), Fault> {
+    moved(MOVE_STOCK.count(
+        client,
+        &[
+            item_id.into(),
+            (-units).into(),
+            0i64.into(),
+            order_id.into(),
+            "refunded, not restocked".into(),
+        ],
+    )?)
+}
+
+fn moved(rows: usize) -> Result<(), Fault> {
+    if rows == 1 {
+        Ok(())
+    } else {
+        Err(Fault::Broken("an order has no item"))
+    }
+}
+
+/// A new item as the operator described it.
+pub struct NewItem<'a> {
+    pub item_id: Option<i64>,
+    pub inventory: i64,
+    pub name: Option<&'a str>,
+    pub unit_price: Option<i64>,
+    pub currency: Option<String>,
+    pub max_per_user: Option<i32>,
+    pub starts_at: Option<i64>,
+    pub ends_at: Option<i64>,
+    pub reservation_ttl: Option<Interval>,
+}
+
+/// Inserts the item; `None` if its id, given or generated, is taken.
+pub fn create(client: &SpiClient<'_>, item: &NewItem<'_>) -> Result<Option<i64>, Fault> {
+    let row = CREATE.first(
+        client,
+        &[
+            item.item_id.into(),
+            item.inventory.into(),
+            item.name.into(),
+            item.unit_price.into(),
+            item.currency.as_deref().into(),
+            item.max_per_user.into(),
+            item.starts_at.map(Stamp).into(),
+            item.ends_at.map(Stamp).into(),
+            item.reservation_ttl.into(),
+        ],
+    )?;
+    row.map(|row| some(&row, 1)).transpose()
+}
+
+/// Whether there is such an item.
+pub fn set_paused(client: &SpiClient<'_>, item_id: i64, paused: bool) -> Result<bool, Fault> {
+    Ok(SET_PAUSED.count(client, &[item_id.into(), paused.into()])? == 1)
+}

@@ -1,0 +1,94 @@
+//! Statements that only look: they lock nothing and see what their caller sees.
+
+use super::Statement;
+use crate::error::Fault;
+use pgrx::JsonB;
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::BuiltinOid::{INT8OID, TEXTOID};
+use pgrx::spi::SpiClient;
+use serde_json::Value;
+
+/// An order and its payments, as jsonb.
+macro_rules! order_json {
+    () => {
+        "jsonb_build_object( \
+             'order_id', o.order_id, 'item_id', o.item_id, 'user_id', o.user_id, 'quantity', o.quantity, \
+             'status', o.status, 'unit_price', o.unit_price, 'currency', o.currency, \
+             'total', o.unit_price * o.quantity, 'idempotency_key', o.idempotency_key, \
+             'created_at', o.created_at, 'expires_at', o.expires_at, 'paying_at', o.paying_at, \
+             'payment_deadline', o.payment_deadline, 'confirmed_at', o.confirmed_at, \
+             'closed_at', o.closed_at, 'close_reason', o.close_reason, \
+             'payments', coalesce(( \
+                 SELECT jsonb_agg(jsonb_build_object( \
+                            'payment_ref', p.payment_ref, 'status', p.status, 'why', p.why, \
+                            'amount', p.amount, 'currency', p.currency) ORDER BY p.payment_id) \
+                 FROM flashsale.payments p WHERE p.order_id = o.order_id), '[]'::jsonb))"
+    };
+}
+
+static ORDER: Statement = Statement::looking(
+    concat!(
+        "SELECT ",
+        order_json!(),
+        " FROM flashsale.orders o WHERE o.order_id = $1"
+    ),
+    &[INT8OID],
+);
+
+static USER_ORDERS: Statement = Statement::looking(
+    concat!(
+        "SELECT jsonb_build_object('user_id', $1, 'orders', jsonb_agg(found.body ORDER BY found.order_id DESC)) \
+         FROM (SELECT o.order_id, ",
+        order_json!(),
+        " AS body FROM flashsale.orders o \
+               WHERE o.user_id = $1 ORDER BY o.order_id DESC LIMIT 100) found \
+         HAVING count(*) > 0"
+    ),
+    &[TEXTOID],
+);
+
+static PAYMENT: Statement = Statement::looking(
+    "SELECT jsonb_build_object( \
+         'payment_ref', payment_ref, 'order_id', order_id, 'status', status, 'why', why, \
+         'amount', amount, 'currency', currency, 'created_at', created_at, \
+         'due_since', due_since, 'refunded_at', refunded_at, 'refund_ref', refund_ref) \
+     FROM flashsale.payments WHERE payment_ref = $1",
+    &[TEXTOID],
+);
+
+static AVAILABILITY: Statement = Statement::looking(
+    "SELECT jsonb_build_object( \
+         'item_id', item_id, 'name', name, 'remaining_inventory', inventory, \
+         'available', state = 'on_sale', 'state', state, \
+         'unit_price', unit_price, 'currency', currency, 'max_per_user', max_per_user, \
+         'starts_at', starts_at, 'ends_at', ends_at) \
+     FROM (SELECT i.*, flashsale.item_state(i.inventory, i.starts_at, i.ends_at, i.paused) AS state \
+           FROM flashsale.items i WHERE i.item_id = $1) found",
+    &[INT8OID],
+);
+
+pub fn order(client: &SpiClient<'_>, order_id: i64) -> Result<Option<Value>, Fault> {
+    one(client, &ORDER, order_id.into())
+}
+
+pub fn user_orders(client: &SpiClient<'_>, user_id: &str) -> Result<Option<Value>, Fault> {
+    one(client, &USER_ORDERS, user_id.into())
+}
+
+pub fn payment(client: &SpiClient<'_>, payment_ref: &str) -> Result<Option<Value>, Fault> {
+    one(client, &PAYMENT, payment_ref.into())
+}
+
+pub fn availability(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Value>, Fault> {
+    one(client, &AVAILABILITY, item_id.into())
+}
+
+fn one(
+    client: &SpiClient<'_>,
+    statement: &Statement,
+    argument: DatumWithOid<'_>,
+) -> Result<Option<Value>, Fault> {
+    let row = statement.first(client, &[argument])?;
+    row.map(|row| super::some::<JsonB>(&row, 1).map(|JsonB(body)| body))
+        .transpose()
+}

@@ -1,0 +1,327 @@
+//! Statements on orders.
+
+use super::{Stamp, Statement, entry, some, stamp};
+use crate::clock::Micros;
+use crate::error::Fault;
+use crate::order::machine::Status;
+use crate::purchase::fit::{Item, PriorOrder, Request};
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::BuiltinOid::{INT4OID, INT8ARRAYOID, INT8OID, TEXTOID, TIMESTAMPTZOID};
+use pgrx::spi::{SpiClient, SpiTupleTable};
+
+/// Locks nothing. Runs once before the item's lock and again under it: a twin that
+/// just bought the last unit is seen only by a snapshot taken after the wait.
+static BY_KEY: Statement = Statement::deciding(
+    "SELECT o.order_id, o.quantity, o.status, o.expires_at, o.unit_price, o.currency, i.inventory \
+     FROM flashsale.orders o JOIN flashsale.items i USING (item_id) \
+     WHERE o.item_id = $1 AND o.user_id = $2 AND o.idempotency_key = $3",
+    &[INT8OID, TEXTOID, TEXTOID],
+);
+
+/// Locks nothing; exact while the caller holds the item.
+static HELD_UNITS: Statement = Statement::deciding(
+    "SELECT coalesce(sum(units_held), 0)::bigint FROM flashsale.orders \
+     WHERE user_id = $1 AND item_id = $2 AND units_held > 0",
+    &[TEXTOID, INT8OID],
+);
+
+/// Locks nothing.
+static HELD_ORDERS: Statement = Statement::deciding(
+    "SELECT order_id FROM flashsale.orders \
+     WHERE user_id = $1 AND item_id = $2 AND units_held > 0 ORDER BY order_id DESC LIMIT 20",
+    &[TEXTOID, INT8OID],
+);
+
+/// Locks the new row alone, which nobody else can see yet.
+static INSERT: Statement = Statement::deciding(
+    "INSERT INTO flashsale.orders (item_id, user_id, quantity, units_held, unit_price, currency, \
+                                   idempotency_key, created_at, expires_at) \
+     VALUES ($1, $2, $3, $3, $4, $5, $6, $7, $8) RETURNING order_id",
+    &[
+        INT8OID,
+        TEXTOID,
+        INT8OID,
+        INT8OID,
+        TEXTOID,
+        TEXTOID,
+        TIMESTAMPTZOID,
+        TIMESTAMPTZOID,
+    ],
+);
+
+/// Waits for the order's lock.
+static LOCK: Statement = Statement::deciding(
+    "SELECT order_id, item_id, quantity, status, unit_price, currency, payment_deadline \
+     FROM flashsale.orders WHERE order_id = $1 FOR UPDATE",
+    &[INT8OID],
+);
+
+/// Rewrites a row the caller holds.
+static BEGIN_PAYMENT: Statement = Statement::deciding(
+    "UPDATE flashsale.orders SET status = 'paying', paying_at = $2, payment_deadline = $3 \
+     WHERE order_id = $1 RETURNING order_id",
+    &[INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID],
+);
+
+/// Rewrites a row the caller holds; a reinstated order is open again.
+static CONFIRM: Statement = Statement::deciding(
+    "UPDATE flashsale.orders SET status = 'confirmed', units_held = quantity, confirmed_at = $2, \
+            closed_at = NULL, closed_by = NULL, close_reason = NULL \
+     WHERE order_id = $1 RETURNING order_id",
+    &[INT8OID, TIMESTAMPTZOID],
+);
+
+/// Rewrites a row the caller holds.
+static CLOSE: Statement = Statement::deciding(
+    "UPDATE flashsale.orders SET status = $2, units_held = 0, closed_at = $3, closed_by = session_user, \
+            close_reason = $4 \
+     WHERE order_id = $1 RETURNING order_id",
+    &[INT8OID, TEXTOID, TIMESTAMPTZOID, TEXTOID],
+);
+
+/// Locks nothing. $1: stale means past expires_at at this time, $2: or created before this one.
+static STALE: Statement = Statement::deciding(
+    "SELECT order_id, item_id FROM flashsale.orders \
+     WHERE status = 'reserved' AND (expires_at <= $1 OR created_at < $2) \
+       AND item_id <> ALL ($3) AND order_id <> ALL ($4) \
+     ORDER BY expires_at, order_id LIMIT $5",
+    &[
+        TIMESTAMPTZOID,
+        TIMESTAMPTZOID,
+        INT8ARRAYOID,
+        INT8ARRAYOID,
+        INT4OID,
+    ],
+);
+
+/// Locks the rows nobody else holds and that are still stale.
+static LOCK_STALE: Statement = Statement::deciding(
+    "SELECT order_id, item_id, quantity, status FROM flashsale.orders \
+     WHERE order_id = ANY ($1) AND status = 'reserved' ORDER BY order_id FOR UPDATE SKIP LOCKED",
+    &[INT8ARRAYOID],
+);
+
+/// Rewrites rows the caller holds.
+static EXPIRE: Statement = Statement::deciding(
+    "UPDATE flashsale.orders SET status = 'expired', units_held = 0, closed_at = $2, \
+            closed_by = session_user, close_reason = 'reservation expired' \
+     WHERE order_id = ANY ($1) RETURNING order_id",
+    &[INT8ARRAYOID, TIMESTAMPTZOID],
+);
+
+/// Locks nothing.
+static COUNT_PAYMENT_CHECKS: Statement = Statement::deciding(
+    "SELECT count(*) FROM flashsale.orders WHERE status = 'paying' AND payment_deadline <= $1",
+    &[TIMESTAMPTZOID],
+);
+
+/// The order a key already stands for.
+pub fn by_key(client: &SpiClient<'_>, request: &Request<'_>) -> Result<Option<PriorOrder>, Fault> {
+    let Some(key) = request.idempotency_key else {
+        return Ok(None);
+    };
+    let row = BY_KEY.first(
+        client,
+        &[request.item_id.into(), request.user_id.into(), key.into()],
+    )?;
+    row.map(|row| {
+        Ok(PriorOrder {
+            order_id: some(&row, 1)?,
+            quantity: some(&row, 2)?,
+            status: status(&row, 3)?,
+            expires_at: stamp(&row, 4)?,
+            unit_price: row.get(5)?,
+            currency: row.get(6)?,
+            remaining_inventory: some(&row, 7)?,
+        })
+    })
+    .transpose()
+}
+
+pub fn held_units(client: &SpiClient<'_>, request: &Request<'_>) -> Result<i64, Fault> {
+    let row = HELD_UNITS
+        .run(client, &[request.user_id.into(), request.item_id.into()])?
+        .first();
+    some(&row, 1)
+}
+
+/// The orders by which a user holds or has bought units of an item, newest first, 20 at most.
+pub fn held_orders(client: &SpiClient<'_>, request: &Request<'_>) -> Result<Vec<i64>, Fault> {
+    let rows = HELD_ORDERS.run(client, &[request.user_id.into(), request.item_id.into()])?;
+    rows.map(|row| entry(&row, 1)).collect()
+}
+
+pub fn insert(
+    client: &SpiClient<'_>,
+    item: &Item,
+    request: &Request<'_>,
+    created_at: Micros,
+    expires_at: Micros,
+) -> Result<i64, Fault> {
+    let arguments: [DatumWithOid<'_>; 8] = [
+        item.item_id.into(),
+        request.user_id.into(),
+        request.quantity.into(),
+        item.unit_price.into(),
+        item.currency.as_deref().into(),
+        request.idempotency_key.into(),
+        Stamp(created_at).into(),
+        Stamp(expires_at).into(),
+    ];
+    let row = INSERT
+        .first(client, &arguments)?
+        .ok_or(Fault::Broken("an order was not inserted"))?;
+    some(&row, 1)
+}
+
+/// An order whose row is held.
+pub struct Order {
+    pub order_id: i64,
+    pub item_id: i64,
+    pub quantity: i64,
+    pub status: Status,
+    pub unit_price: Option<i64>,
+    pub currency: Option<String>,
+    pub payment_deadline: Option<Micros>,
+}
+
+pub fn lock(client: &SpiClient<'_>, order_id: i64) -> Result<Option<Order>, Fault> {
+    let row = LOCK.first(client, &[order_id.into()])?;
+    row.map(|row| {
+        Ok(Order {
+            order_id: some(&row, 1)?,
+            item_id: some(&row, 2)?,
+            quantity: some(&row, 3)?,
+            status: status(&row, 4)?,
+            unit_price: row.get(5)?,
+            currency: row.get(6)?,
+            payment_deadline: stamp(&row, 7)?,
+        })
+    })
+    .transpose()
+}
+
+pub fn begin_payment(
+    client: &SpiClient<'_>,
+    order: &Order,
+    now: Micros,
+    deadline: Micros,
+) -> Result<(), Fault> {
+    written(BEGIN_PAYMENT.count(
+        client,
+        &[
+            order.order_id.into(),
+            Stamp(now).into(),
+            Stamp(deadline).into(),
+        ],
+    )?)
+}
+
+pub fn confirm(client: &SpiClient<'_>, order: &Order, now: Micros) -> Result<(), Fault> {
+    written(CONFIRM.count(client, &[order.order_id.into(), Stamp(now).into()])?)
+}
+
+/// Cancels or refunds an order: it holds no units from here on.
+pub fn close(
+    client: &SpiClient<'_>,
+    order: &Order,
+    status: Status,
+    now: Micros,
+    reason: Option<&str>,
+) -> Result<(), Fault> {
+    let arguments = [
+        order.order_id.into(),
+        status.name().into(),
+        Stamp(now).into(),
+        reason.into(),
+    ];
+    written(CLOSE.count(client, &arguments)?)
+}
+
+fn written(rows: usize) -> Result<(), Fault> {
+    if rows == 1 {
+        Ok(())
+    } else {
+        Err(Fault::Broken("an order that was held is gone"))
+    }
+}
+
+/// Which reserved orders count as stale.
+#[derive(Clone, Copy)]
+pub enum Staleness {
+    ExpiredAt(Micros),
+    CreatedBefore(Micros),
+}
+
+/// Ids of stale orders and their items, oldest first, but for those to leave out.
+pub fn stale(
+    client: &SpiClient<'_>,
+    staleness: Staleness,
+    but_items: &[i64],
+    but_orders: &[i64],
+    limit: i32,
+) -> Result<Vec<(i64, i64)>, Fault> {
+    let (expired_at, created_before) = match staleness {
+        Staleness::ExpiredAt(at) => (Some(at), None),
+        Staleness::CreatedBefore(at) => (None, Some(at)),
+    };
+    let rows = STALE.run(
+        client,
+        &[
+            expired_at.map(Stamp).into(),
+            created_before.map(Stamp).into(),
+            but_items.to_vec().into(),
+            but_orders.to_vec().into(),
+            limit.into(),
+        ],
+    )?;
+    rows.map(|row| Ok((entry(&row, 1)?, entry(&row, 2)?)))
+        .collect()
+}
+
+/// A stale order whose row is held.
+pub struct StaleOrder {
+    pub order_id: i64,
+    pub item_id: i64,
+    pub quantity: i64,
+    pub status: Status,
+}
+
+pub fn lock_stale(client: &SpiClient<'_>, order_ids: Vec<i64>) -> Result<Vec<StaleOrder>, Fault> {
+    let rows = LOCK_STALE.run(client, &[order_ids.into()])?;
+    rows.map(|row| {
+        Ok(StaleOrder {
+            order_id: entry(&row, 1)?,
+            item_id: entry(&row, 2)?,
+            quantity: entry(&row, 3)?,
+            status: parse(&entry::<String>(&row, 4)?)?,
+        })
+    })
+    .collect()
+}
+
+pub fn expire(client: &SpiClient<'_>, order_ids: Vec<i64>, now: Micros) -> Result<(), Fault> {
+    let expected = order_ids.len();
+    match EXPIRE.count(client, &[order_ids.into(), Stamp(now).into()])? {
+        expired if expired == expected => Ok(()),
+        _ => Err(Fault::Broken("an order that was held is gone")),
+    }
+}
+
+/// How many orders in paying are past their deadline.
+pub fn count_payment_checks(client: &SpiClient<'_>, now: Micros) -> Result<i64, Fault> {
+    some(
+        &COUNT_PAYMENT_CHECKS
+            .run(client, &[Stamp(now).into()])?
+            .first(),
+        1,
+    )
+}
+
+fn status(row: &SpiTupleTable<'_>, column: usize) -> Result<Status, Fault> {
+    parse(&some::<String>(row, column)?)
+}
+
+fn parse(name: &str) -> Result<Status, Fault> {
+    Status::parse(name).ok_or(Fault::Broken("an order has an unknown status"))
+}

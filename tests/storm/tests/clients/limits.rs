@@ -1,0 +1,57 @@
+//! Nobody gets more than the limit, however often they click.
+
+use std::collections::HashMap;
+
+use storm::{Call, Done};
+
+use crate::shop::{CROWD, Shop, answer, refused, sold};
+
+const LIMIT: usize = 3;
+const CLICKS: usize = 8;
+
+fn clicks(item_id: i64, users: usize) -> impl Iterator<Item = Call> {
+    // Neighbours in the crowd are the same user, so that clicks of one user meet.
+    (0..users * CLICKS).map(move |n| Call::buy(item_id, format!("user {}", n / CLICKS)))
+}
+
+fn units_by_user(done: &[Done]) -> HashMap<&str, usize> {
+    let mut units = HashMap::new();
+    for done in done.iter().filter(|done| answer(done).success()) {
+        let Call::Purchase { user_id, .. } = &done.call else { panic!("not a purchase") };
+        *units.entry(user_id.as_str()).or_default() += 1;
+    }
+    units
+}
+
+async fn limited_item(shop: &Shop, units: usize) -> i64 {
+    let create = "SELECT flashsale.create_item($1, max_per_user => $2)";
+    shop.value(create, &[&(units as i64), &(LIMIT as i32)]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_reaches_the_limit_and_no_further() {
+    const USERS: usize = 150;
+    let shop = Shop::open(CROWD).await;
+    let item_id = limited_item(&shop, 10_000).await;
+    let done = shop.rush(CROWD, clicks(item_id, USERS)).await;
+    let units = units_by_user(&done);
+    assert_eq!(units.len(), USERS);
+    assert!(units.values().all(|&units| units == LIMIT), "{units:?}");
+    assert_eq!(refused(&done, "user_limit_reached"), USERS * (CLICKS - LIMIT));
+    shop.assert_acknowledged(&done).await;
+    shop.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_holds_while_the_stock_runs_out() {
+    const UNITS: usize = 200;
+    let shop = Shop::open(CROWD).await;
+    let item_id = limited_item(&shop, UNITS).await;
+    let done = shop.rush(CROWD, clicks(item_id, 150)).await;
+    assert_eq!(sold(&done), UNITS);
+    let units = units_by_user(&done);
+    assert!(units.values().all(|&units| units <= LIMIT), "{units:?}");
+    assert_eq!(refused(&done, "user_limit_reached") + refused(&done, "out_of_stock") + UNITS, done.len());
+    shop.assert_acknowledged(&done).await;
+    shop.assert_sound().await;
+}

@@ -1,0 +1,22 @@
+//! What only real clients can show: crowds, sessions, roles, dumps, crashes, a pooler.
+//!
+//! Needs a server: PGHOST, PGPORT and PGUSER (a superuser) in the environment, PG_BINDIR for the
+//! tools. Every test makes its own database, or its own cluster, and leaves nothing behind.
+
+mod bouncer;
+mod cluster;
+mod crash;
+mod ddl;
+mod drivers;
+mod dump;
+mod hostile;
+mod keys;
+mod lifecycle;
+mod limits;
+mod locks;
+mod privileges;
+mod shop;
+mod storms;
+mod transactions;
+mod visit;
+mod watcher;

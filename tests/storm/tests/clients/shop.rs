@@ -1,0 +1,244 @@
+//! A database of its own for each test, with the extension in it, and what must hold there.
+
+use std::collections::BTreeSet;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use storm::{Answer, Call, Crowd, Done, Pool, config_from_env, connect, explain};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_postgres::types::{FromSqlOwned, ToSql};
+use tokio_postgres::{Client, Config, Error};
+
+/// What a crowd of the size the server is built for needs.
+pub const CROWD: usize = 200;
+/// Not a measure of speed: only a bound on a test that would otherwise hang for ever.
+const HANGS_AFTER: Duration = Duration::from_secs(600);
+/// Each shop talks over one connection of its own, and connects once more to drop itself.
+const OWN_CONNECTIONS: usize = 2;
+
+pub struct Shop {
+    pub config: Config,
+    pub client: Client,
+    pub name: String,
+    server: Config,
+    roles: Vec<String>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Shop {
+    /// A new database with the extension, for a test that needs this many connections.
+    pub async fn open(connections: usize) -> Self {
+        let shop = Self::empty(connections).await;
+        shop.run("CREATE EXTENSION flashsale").await;
+        shop
+    }
+
+    /// A new database without the extension.
+    pub async fn empty(connections: usize) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let server = config_from_env().expect("a server in the environment");
+        let room = room_for(connections + OWN_CONNECTIONS).await;
+        let name = format!("storm_{}_{}", process::id(), NUMBER.fetch_add(1, Relaxed));
+        let admin = connect(&server).await.expect("the server answers");
+        admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await.expect("a database");
+        let config = Config::clone(server.clone().dbname(&name));
+        let client = connect(&config).await.expect("the new database answers");
+        Self { config, client, name, server, roles: Vec::new(), _room: room }
+    }
+
+    /// No other shop is open meanwhile: for tests that look at the whole cluster.
+    pub async fn alone() -> Self {
+        Self::open(room_size().await - OWN_CONNECTIONS).await
+    }
+
+    pub async fn connect(&self) -> Client {
+        connect(&self.config).await.expect("a connection")
+    }
+
+    pub async fn pool(&self, connections: usize) -> Arc<Pool> {
+        Arc::new(Pool::open(&self.config, connections).await.expect("connections"))
+    }
+
+    /// A role that may log in; it goes when the shop goes.
+    pub async fn role(&mut self, suffix: &str) -> String {
+        let role = format!("{}_{suffix}", self.name);
+        self.run(&format!("CREATE ROLE {role} LOGIN")).await;
+        self.roles.push(role.clone());
+        role
+    }
+
+    pub async fn connect_as(&self, role: &str) -> Client {
+        connect(self.config.clone().user(role)).await.expect("a connection")
+    }
+
+    pub async fn run(&self, sql: &str) {
+        run(&self.client, sql).await;
+    }
+
+    /// The one value that a query answers.
+    pub async fn value<T: FromSqlOwned>(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> T {
+        value(&self.client, sql, parameters).await
+    }
+
+    /// Units on sale, without a price.
+    pub async fn item(&self, units: i64) -> i64 {
+        self.value("SELECT flashsale.create_item($1)", &[&units]).await
+    }
+
+    pub async fn inventory(&self, item_id: i64) -> i64 {
+        self.value("SELECT inventory FROM flashsale.items WHERE item_id = $1", &[&item_id]).await
+    }
+
+    /// Everybody at once; each must come to a final answer.
+    pub async fn rush(&self, connections: usize, calls: impl IntoIterator<Item = Call>) -> Vec<Done> {
+        rush(&self.pool(connections).await, calls).await
+    }
+
+    /// Every acknowledged order is a row, and every row was acknowledged.
+    pub async fn assert_acknowledged(&self, done: &[Done]) {
+        let orders = "SELECT order_id, item_id, user_id, quantity FROM flashsale.orders";
+        let rows = self.client.query(orders, &[]).await.expect("orders");
+        let rows: BTreeSet<Order> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect();
+        let acknowledged: BTreeSet<Order> = done.iter().filter_map(acknowledged).collect();
+        let lost: Vec<_> = acknowledged.difference(&rows).collect();
+        let unknown: Vec<_> = rows.difference(&acknowledged).collect();
+        assert!(lost.is_empty(), "acknowledged, but no such row: {lost:?}");
+        assert!(unknown.is_empty(), "a row that nobody was told of: {unknown:?}");
+    }
+
+    /// Units and money add up: by audit(), and by sums that share nothing with it.
+    pub async fn assert_sound(&self) {
+        assert_eq!(audit(&self.client).await, Vec::<String>::new(), "audit() found something");
+        const UNITS: &str = "SELECT format('item %s: stock %s, supplied %s, inventory %s, claimed %s',
+                    i.item_id, i.stock, supplied, i.inventory, claimed)
+             FROM flashsale.items i,
+                  LATERAL (SELECT coalesce(sum(delta), 0) AS supplied
+                           FROM flashsale.stock_movements m WHERE m.item_id = i.item_id) s,
+                  LATERAL (SELECT coalesce(sum(quantity), 0) AS claimed FROM flashsale.orders o
+                           WHERE o.item_id = i.item_id AND o.status IN ('reserved', 'paying', 'confirmed')) c
+             WHERE i.inventory < 0 OR i.stock <> supplied OR i.inventory + claimed <> i.stock";
+        const MONEY: &str = "SELECT format('order %s: %s, paid %s times', o.order_id, o.status, paid)
+             FROM flashsale.orders o,
+                  LATERAL (SELECT count(*) AS paid FROM flashsale.payments p
+                           WHERE p.order_id = o.order_id AND p.status = 'paid') p
+             WHERE paid > (o.status = 'confirmed')::int
+                OR (o.status = 'confirmed' AND o.unit_price IS NOT NULL AND paid = 0)";
+        for sums in [UNITS, MONEY] {
+            let wrong = self.client.query(sums, &[]).await.expect("sums");
+            let wrong: Vec<String> = wrong.iter().map(|row| row.get(0)).collect();
+            assert_eq!(wrong, Vec::<String>::new());
+        }
+    }
+}
+
+impl Drop for Shop {
+    /// Also after a failure; a thread, because a destructor cannot await.
+    fn drop(&mut self) {
+        let server = self.server.clone();
+        let mut statements = vec![format!("DROP DATABASE {} WITH (FORCE)", self.name)];
+        statements.extend(self.roles.iter().map(|role| format!("DROP ROLE {role}")));
+        let drop_all = async move {
+            let admin = connect(&server).await?;
+            for statement in &statements {
+                admin.batch_execute(statement).await?;
+            }
+            Ok::<(), Error>(())
+        };
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let dropped = thread::spawn(move || runtime().expect("a runtime").block_on(drop_all)).join();
+        if let Ok(Err(error)) = dropped {
+            eprintln!("database {} was not dropped: {}", self.name, explain(&error));
+        }
+    }
+}
+
+/// Tests run side by side as long as the server has connections for all of them.
+async fn room_for(connections: usize) -> OwnedSemaphorePermit {
+    static ROOM: OnceCell<Arc<Semaphore>> = OnceCell::const_new();
+    let size = room_size().await;
+    assert!(connections <= size, "this test needs {connections} connections, the server has room for {size}");
+    let room = ROOM.get_or_init(|| async { Arc::new(Semaphore::new(size)) }).await;
+    Arc::clone(room).acquire_many_owned(connections as u32).await.expect("the semaphore is never closed")
+}
+
+async fn room_size() -> usize {
+    static SIZE: OnceCell<usize> = OnceCell::const_new();
+    *SIZE
+        .get_or_init(|| async {
+            let server = config_from_env().expect("a server in the environment");
+            let client = connect(&server).await.expect("the server answers");
+            let room = "SELECT current_setting('max_connections')::int8
+                             - current_setting('superuser_reserved_connections')::int8 - 4";
+            value::<i64>(&client, room, &[]).await as usize
+        })
+        .await
+}
+
+type Order = (i64, i64, String, i64);
+
+fn acknowledged(done: &Done) -> Option<Order> {
+    let Call::Purchase { item_id, user_id, quantity, .. } = &done.call else { return None };
+    let answer = answer(done);
+    answer.success().then(|| (answer.order_id().expect("an order id"), *item_id, user_id.clone(), *quantity))
+}
+
+/// The final answer of a buyer; an error is none.
+pub fn answer(done: &Done) -> &Answer {
+    match &done.answer {
+        Ok(answer) => answer,
+        Err(error) => panic!("{:?} has no final answer: {}", done.call, explain(error)),
+    }
+}
+
+pub fn sold(done: &[Done]) -> usize {
+    done.iter().filter(|done| answer(done).success()).count()
+}
+
+pub fn refused(done: &[Done], reason: &str) -> usize {
+    done.iter().filter(|done| answer(done).reason() == reason).count()
+}
+
+pub async fn rush(pool: &Arc<Pool>, calls: impl IntoIterator<Item = Call>) -> Vec<Done> {
+    within(Crowd::start(pool, calls).all()).await
+}
+
+/// Fails a test that hangs.
+pub async fn within<T>(work: impl Future<Output = T>) -> T {
+    timeout(HANGS_AFTER, work).await.expect("still not done: something hangs")
+}
+
+pub async fn run(client: &Client, sql: &str) {
+    if let Err(error) = client.batch_execute(sql).await {
+        panic!("{sql}: {}", explain(&error));
+    }
+}
+
+pub async fn value<T: FromSqlOwned>(client: &Client, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> T {
+    match client.query_one_scalar(sql, parameters).await {
+        Ok(value) => value,
+        Err(error) => panic!("{sql}: {}", explain(&error)),
+    }
+}
+
+/// One call of a function that answers jsonb.
+pub async fn ask(client: &Client, sql: &str) -> Answer {
+    Answer(value(client, sql, &[]).await)
+}
+
+/// The SQLSTATE that a statement fails with; "" if it goes through.
+pub async fn sqlstate(client: &Client, sql: &str) -> String {
+    match client.batch_execute(sql).await {
+        Ok(()) => String::new(),
+        Err(error) => error.code().expect("an error of the server").code().to_owned(),
+    }
+}
+
+/// One line a broken invariant.
+pub async fn audit(client: &Client) -> Vec<String> {
+    let rows = client.query("SELECT a::text FROM flashsale.audit() a", &[]).await.expect("audit");
+    rows.iter().map(|row| row.get(0)).collect()
+}

@@ -1,0 +1,39 @@
+//! audit() is one snapshot, so it finds nothing wrong in mid-storm either.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crate::shop::{CROWD, Shop, audit};
+use crate::visit::visitors;
+
+/// The storm goes on until the watcher has looked that often.
+const LOOKS: usize = 100;
+const VISITORS_A_WAVE: usize = 400;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_never_sees_a_broken_invariant() {
+    let shop = Shop::open(CROWD + 10).await;
+    let create = "SELECT flashsale.create_item(1000000, unit_price => 1999, currency => 'EUR')";
+    let item_id: i64 = shop.value(create, &[]).await;
+    let pool = shop.pool(CROWD).await;
+
+    let looks = Arc::new(AtomicUsize::new(0));
+    let watcher = tokio::spawn(watch(shop.connect().await, Arc::clone(&looks)));
+    let mut visitors_sent = 0;
+    while looks.load(Relaxed) < LOOKS && !watcher.is_finished() {
+        let wave = visitors_sent..visitors_sent + VISITORS_A_WAVE;
+        visitors_sent = wave.end;
+        visitors(&shop, &pool, item_id, wave).await;
+    }
+    watcher.abort();
+    let ended = watcher.await.expect_err("the watcher looks until it is stopped");
+    assert!(ended.is_cancelled(), "the watcher saw {ended}");
+    shop.assert_sound().await;
+}
+
+async fn watch(client: tokio_postgres::Client, looks: Arc<AtomicUsize>) {
+    loop {
+        assert_eq!(audit(&client).await, Vec::<String>::new());
+        looks.fetch_add(1, Relaxed);
+    }
+}
