@@ -210,10 +210,12 @@ CREATE TRIGGER raise_version
     BEFORE UPDATE OF paused, max_per_user, starts_at, ends_at, reservation_ttl, unit_price, currency ON flashsale.items
     FOR EACH ROW EXECUTE FUNCTION flashsale.raise_version();
 
-SELECT pg_catalog.pg_extension_config_dump(object, '')
-FROM unnest(ARRAY[
-    'flashsale.items', 'flashsale.items_item_id_seq',
-    'flashsale.orders', 'flashsale.orders_order_id_seq',
-    'flashsale.payments', 'flashsale.payments_payment_id_seq',
-    'flashsale.stock_movements', 'flashsale.stock_movements_movement_id_seq'
-]::regclass[]) AS object;
+-- A statement each: one that registered several would update the same catalog row twice.
+SELECT pg_catalog.pg_extension_config_dump('flashsale.items', '');
+SELECT pg_catalog.pg_extension_config_dump('flashsale.items_item_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('flashsale.orders', '');
+SELECT pg_catalog.pg_extension_config_dump('flashsale.orders_order_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('flashsale.payments', '');
+SELECT pg_catalog.pg_extension_config_dump('flashsale.payments_payment_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('flashsale.stock_movements', '');
+SELECT pg_catalog.pg_extension_config_dump('flashsale.stock_movements_movement_id_seq', '');

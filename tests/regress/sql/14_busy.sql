@@ -1,0 +1,138 @@
+-- busy: what each function answers while another session holds a row or a table.
+\pset tuples_only on
+\pset format unaligned
+\pset null (null)
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS dblink;
+RESET client_min_messages;
+CALL t.reset();
+SELECT flashsale.create_item(10, unit_price => 250, currency => 'EUR', item_id => 1), flashsale.create_item(10, item_id => 2), flashsale.create_item(1, item_id => 3);
+SELECT count(*) FROM unnest('{alice,bob,carol,dave,erin,frank}'::text[]) AS who, flashsale.purchase_item(1, who, 1, 'key') AS answer;
+SELECT flashsale.purchase_item(3, 'gina') ->> 'success';
+SELECT flashsale.confirm_order(t.id('bob'), 'pay-bob') ->> 'status', flashsale.confirm_order(t.id('bob'), 'pay-bob-2') ->> 'reason';
+CALL t.make_stale('carol');
+SELECT flashsale.reconcile_stale_reservations() ->> 'expired';
+SELECT dblink_connect('other', format('host=%s port=%s dbname=%s user=%s',
+    coalesce(host(inet_server_addr()), split_part(current_setting('unix_socket_directories'), ',', 1)),
+    current_setting('port'), current_database(), session_user));
+CREATE PROCEDURE pg_temp.other(statement text) LANGUAGE plpgsql AS $$ BEGIN PERFORM dblink_exec('other', statement); END $$;
+CREATE PROCEDURE pg_temp.other_locks(what text) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM dblink_exec('other', 'BEGIN');
+    PERFORM * FROM dblink('other', what || ' FOR UPDATE') AS locked (id bigint);
+END $$;
+SET flashsale.lock_wait = '50ms';
+
+-- An item's row is held.
+CALL pg_temp.other_locks('SELECT item_id FROM flashsale.items WHERE item_id IN (1, 3)');
+SELECT t.answer(flashsale.purchase_item(1, 'hal'));
+SELECT t.answer(flashsale.purchase_item(1, 'hal', 1, 'key'));
+SELECT t.answer(flashsale.purchase_item(1, 42));
+SELECT t.answer(flashsale.restock_item(1, 1));
+SELECT t.answer(flashsale.pause_item(1));
+SELECT t.answer(flashsale.resume_item(1));
+SELECT t.answer(flashsale.cancel_order(t.id('alice')));
+SELECT t.answer(flashsale.refund_order(t.id('bob')));
+SELECT t.answer(flashsale.refund_order(t.id('bob'), restock => false));
+SELECT t.answer(flashsale.confirm_order(t.id('carol'), 'pay-carol'));
+CALL t.make_stale('dave');
+SELECT t.answer(flashsale.reconcile_stale_reservations());
+-- Nothing has changed, and nothing is due.
+SELECT * FROM t.orders();
+SELECT * FROM t.payments();
+SELECT t.stock(1);
+-- What does not need the row is not held up: replays, the sold out, other items, paying, looking.
+SELECT flashsale.purchase_item(1, 'alice', 1, 'key') ->> 'replayed', flashsale.purchase_item(1, 'alice', 2, 'key') ->> 'reason';
+SELECT flashsale.purchase_item(3, 'hal') ->> 'reason', flashsale.purchase_item(99, 'hal') ->> 'reason', flashsale.purchase_item(2, 'hal') ->> 'success';
+SELECT flashsale.begin_payment(t.id('erin')) ->> 'status', flashsale.confirm_order(t.id('erin'), 'pay-erin') ->> 'status';
+SELECT flashsale.refund_payment('pay-bob-2') ->> 'status', flashsale.create_item(1, item_id => 4);
+SELECT flashsale.get_order(t.id('alice')) ->> 'status', flashsale.item_availability(1) ->> 'state', (SELECT count(*) FROM flashsale.audit());
+-- A busy answer leaves the caller's transaction and its timeouts as they were.
+SET lock_timeout = '7s';
+BEGIN;
+CREATE TEMPORARY TABLE diary (note text);
+INSERT INTO diary VALUES ('before');
+SELECT flashsale.purchase_item(1, 'hal') ->> 'reason', flashsale.pause_item(1) ->> 'reason';
+SHOW lock_timeout;
+INSERT INTO diary VALUES ('after');
+COMMIT;
+SHOW lock_timeout;
+RESET lock_timeout;
+SELECT note FROM diary;
+-- More tries within one call are no more than tries.
+SET flashsale.nowait_retries = 2;
+SET flashsale.retry_delay = '1ms';
+SELECT t.answer(flashsale.purchase_item(1, 'hal'));
+RESET flashsale.nowait_retries;
+RESET flashsale.retry_delay;
+-- A time limit of the caller's own is no busy answer.
+SET flashsale.lock_wait = '10s';
+SET statement_timeout = '50ms';
+SELECT t.error('SELECT flashsale.pause_item(1)');
+\set VERBOSITY sqlstate
+SELECT flashsale.cancel_order(t.id('alice'));
+\set VERBOSITY default
+RESET statement_timeout;
+SET flashsale.lock_wait = '50ms';
+CALL pg_temp.other('ROLLBACK');
+-- Free again.
+SELECT t.answer(flashsale.purchase_item(1, 'hal'));
+SELECT t.answer(flashsale.reconcile_stale_reservations());
+SELECT t.answer(flashsale.confirm_order(t.id('carol'), 'pay-carol'));
+
+-- An order's row is held.
+CALL pg_temp.other_locks('SELECT order_id FROM flashsale.orders WHERE user_id IN (''alice'', ''bob'', ''frank'')');
+CALL t.make_stale('hal/2');
+UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 second' WHERE user_id = 'hal' AND item_id = 2;
+SELECT t.answer(flashsale.begin_payment(t.id('alice')));
+SELECT t.answer(flashsale.confirm_order(t.id('alice'), 'pay-alice'));
+SELECT t.answer(flashsale.confirm_order(t.id('bob'), 'pay-bob'));
+SELECT t.answer(flashsale.cancel_order(t.id('alice')));
+SELECT t.answer(flashsale.refund_order(t.id('bob')));
+SELECT t.answer(flashsale.reconcile_stale_reservations('0'));
+SELECT flashsale.purchase_item(1, 'alice') ->> 'success', flashsale.get_order(t.id('alice')) ->> 'status';
+CALL pg_temp.other('ROLLBACK');
+SELECT * FROM t.orders() WHERE status = 'reserved';
+
+-- A payment's row is held.
+SELECT flashsale.confirm_order(t.id('bob'), 'pay-bob-3') ->> 'reason';
+CALL pg_temp.other_locks('SELECT payment_id FROM flashsale.payments WHERE payment_ref IN (''pay-bob'', ''pay-bob-3'')');
+SELECT t.answer(flashsale.refund_payment('pay-bob-3'));
+SELECT t.answer(flashsale.refund_order(t.id('bob')));
+SELECT flashsale.find_payment('pay-bob-3') ->> 'status';
+CALL pg_temp.other('ROLLBACK');
+
+-- A charge whose report is under way elsewhere: the same ref, not committed yet.
+CALL pg_temp.other('BEGIN');
+SELECT * FROM dblink('other', format('SELECT flashsale.confirm_order(%s, %L) ->> ''status''', t.id('frank'), 'pay-frank')) AS answer (status text);
+SELECT t.answer(flashsale.confirm_order(t.id('alice'), 'pay-frank'));
+SELECT t.answer(flashsale.confirm_order(404, 'pay-frank'));
+CALL pg_temp.other('ROLLBACK');
+-- The same explicit id, not committed yet, is no bad argument so far.
+CALL pg_temp.other('BEGIN');
+SELECT * FROM dblink('other', 'SELECT flashsale.create_item(1, item_id => 50)') AS created (id bigint);
+SELECT left(t.error('SELECT flashsale.create_item(1, item_id => 50)'), 5);
+CALL pg_temp.other('ROLLBACK');
+
+-- A whole table is held, as by ALTER TABLE: every move ends with busy, none waits forever.
+CALL pg_temp.other('BEGIN; LOCK TABLE flashsale.items');
+SELECT call || ' -> ' || (answer ->> 'reason') FROM (VALUES
+    ('purchase_item', flashsale.purchase_item(1, 'ivy')), ('restock_item', flashsale.restock_item(1, 1)),
+    ('pause_item', flashsale.pause_item(1)), ('resume_item', flashsale.resume_item(1)),
+    ('cancel_order', flashsale.cancel_order(t.id('alice'))), ('refund_order', flashsale.refund_order(t.id('bob')))) AS v (call, answer);
+CALL t.make_stale('frank');
+SELECT t.answer(flashsale.reconcile_stale_reservations());
+CALL pg_temp.other('ROLLBACK');
+SELECT t.id('alice') AS alice, t.id('bob') AS bob \gset
+CALL pg_temp.other('BEGIN; LOCK TABLE flashsale.orders, flashsale.payments');
+SELECT call || ' -> ' || (answer ->> 'reason') FROM (VALUES
+    ('purchase_item', flashsale.purchase_item(1, 'ivy')), ('purchase_item', flashsale.purchase_item(1, 'ivy', 1, 'key')),
+    ('begin_payment', flashsale.begin_payment(:alice)), ('confirm_order', flashsale.confirm_order(:alice, 'pay-alice')),
+    ('cancel_order', flashsale.cancel_order(:alice)), ('refund_order', flashsale.refund_order(:bob)),
+    ('refund_payment', flashsale.refund_payment('pay-bob-3')),
+    ('reconcile_stale_reservations', flashsale.reconcile_stale_reservations())) AS v (call, answer);
+CALL pg_temp.other('ROLLBACK');
+SELECT dblink_disconnect('other');
+SELECT t.stock(item_id) FROM flashsale.items ORDER BY item_id;
+SELECT * FROM flashsale.audit();
+DROP EXTENSION dblink;

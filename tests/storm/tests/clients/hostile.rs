@@ -1,0 +1,135 @@
+//! A role with its own functions, operators, tables and types in front of the real ones changes nothing.
+
+use tokio_postgres::Client;
+
+use crate::shop::{Shop, ask, run, sqlstate};
+
+/// Every impostor raises, so one that is ever used turns the call into an error.
+const SHADOWS: &str = "
+    CREATE FUNCTION trap(anyelement, anyelement) RETURNS boolean LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+    CREATE FUNCTION nextval(regclass) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+    CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+    CREATE FUNCTION now() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+    CREATE FUNCTION sum(bigint) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+    CREATE FUNCTION octet_length(text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+    CREATE FUNCTION upper(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+    CREATE FUNCTION format(text, VARIADIC text[]) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+    CREATE FUNCTION to_jsonb(anyelement) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+    CREATE FUNCTION jsonb_build_object(VARIADIC text[]) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+    CREATE TABLE items (item_id bigint, inventory bigint, stock bigint);
+    CREATE TABLE orders (order_id bigint, item_id bigint, status text);
+    CREATE TABLE payments (payment_ref text, order_id bigint, status text);
+    CREATE TABLE stock_movements (item_id bigint, delta bigint);
+    CREATE TEMP TABLE items (item_id bigint, inventory bigint, stock bigint);
+    CREATE TEMP TABLE orders (order_id bigint, item_id bigint, status text);
+    CREATE TEMP TABLE payments (payment_ref text, order_id bigint, status text);
+    CREATE TEMP TABLE stock_movements (item_id bigint, delta bigint);
+    CREATE TEMP TABLE pg_class (oid oid);
+    CREATE DOMAIN \"text\" AS pg_catalog.text CHECK (false);
+    CREATE DOMAIN \"bigint\" AS pg_catalog.int8 CHECK (false);
+    CREATE DOMAIN int8 AS pg_catalog.int8 CHECK (false);
+    CREATE DOMAIN jsonb AS pg_catalog.jsonb CHECK (false);
+    CREATE DOMAIN timestamptz AS pg_catalog.timestamptz CHECK (false);
+    CREATE DOMAIN \"interval\" AS pg_catalog.interval CHECK (false);
+    CREATE TYPE purchase_item AS (a pg_catalog.int4);
+    CREATE CAST (purchase_item AS pg_catalog.text) WITH INOUT AS IMPLICIT;";
+
+/// A whole life of orders; each line must answer `success`.
+const SALE: &[&str] = &[
+    "SELECT flashsale.purchase_item(1, 'alice', 2, 'a key')",
+    "SELECT flashsale.purchase_item(1, 'alice', 2, 'a key')",
+    "SELECT flashsale.purchase_item(1, 42)",
+    "SELECT flashsale.purchase_item(1, '00000000-0000-0000-0000-000000000001'::pg_catalog.uuid)",
+    "SELECT flashsale.begin_payment(1)",
+    "SELECT flashsale.confirm_order(1, 'a charge', 20, 'eur')",
+    "SELECT flashsale.confirm_order(1, 'a charge', 20, 'eur')",
+    "SELECT flashsale.cancel_order(2, 'changed my mind')",
+    "SELECT flashsale.get_order(1)",
+    "SELECT flashsale.user_orders('alice')",
+    "SELECT flashsale.find_payment('a charge')",
+    "SELECT flashsale.item_availability(1)",
+    "SELECT flashsale.restock_item(1, 5, 'found some')",
+    "SELECT flashsale.restock_item(1, -5)",
+    "SELECT flashsale.pause_item(1)",
+    "SELECT flashsale.resume_item(1)",
+    "SELECT flashsale.reconcile_stale_reservations(older_than => '0 s')",
+    "SELECT flashsale.refund_order(1)",
+    "SELECT flashsale.refund_payment('a charge', 'its refund')",
+];
+
+/// Someone with every right that can be granted, and a schema full of traps.
+async fn mallory(shop: &mut Shop) -> Client {
+    let role = shop.role("mallory").await;
+    shop.run(&format!("SELECT flashsale.grant_app('{role}'), flashsale.grant_operator('{role}')")).await;
+    shop.run(&format!("CREATE SCHEMA evil AUTHORIZATION {role}")).await;
+    let mallory = shop.connect_as(&role).await;
+    run(&mallory, "SET search_path = evil, pg_catalog").await;
+    run(&mallory, SHADOWS).await;
+    for operator in ["=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "||"] {
+        for kind in ["int8", "text", "timestamptz"] {
+            let trap = format!(
+                "CREATE FUNCTION trap(pg_catalog.{kind}, pg_catalog.{kind}) RETURNS pg_catalog.bool LANGUAGE plpgsql
+                     AS 'BEGIN RAISE EXCEPTION ''hijacked''; END';
+                 CREATE OPERATOR {operator} (FUNCTION = trap, LEFTARG = pg_catalog.{kind}, RIGHTARG = pg_catalog.{kind})"
+            );
+            let trap = if operator == "=" { trap } else { trap[trap.find("CREATE OPERATOR").unwrap()..].to_owned() };
+            run(&mallory, &trap).await;
+        }
+    }
+    run(&mallory, "SET search_path = evil, pg_temp, pg_catalog").await;
+    mallory
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_traps_work() {
+    let mut shop = Shop::open(1).await;
+    let mallory = mallory(&mut shop).await;
+    for statement in ["SELECT 1::pg_catalog.int8 = 2::pg_catalog.int8", "SELECT clock_timestamp()", "SELECT 'a'::\"text\""] {
+        assert_ne!(sqlstate(&mallory, statement).await, "", "{statement}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sale_under_a_hostile_search_path_is_a_sale() {
+    let mut shop = Shop::open(1).await;
+    let mallory = mallory(&mut shop).await;
+    let create = "SELECT flashsale.create_item(10, 'cup', 10, 'eur', 5, item_id => 1)";
+    run(&mallory, create).await;
+    for call in SALE {
+        let answer = ask(&mallory, call).await;
+        assert!(answer.success(), "{call}: {answer:?}");
+    }
+    // The triggers run in the session of whoever changes the row.
+    run(&mallory, "UPDATE flashsale.items SET unit_price = 11, max_per_user = 4").await;
+    assert!(crate::shop::audit(&mallory).await.is_empty());
+    assert_eq!(shop.inventory(1).await, 10);
+    shop.assert_sound().await;
+}
+
+/// Not only the first call: plans are kept, and made anew, under whatever path comes next.
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_plans_do_not_follow_the_search_path() {
+    let mut shop = Shop::open(1).await;
+    let mallory = mallory(&mut shop).await;
+    let item_id = shop.item(100).await;
+    let purchase = format!("SELECT flashsale.purchase_item({item_id}, 'alice')");
+    for path in ["pg_catalog", "evil, pg_temp, pg_catalog", "pg_temp, evil", "\"\"", "evil, pg_catalog"] {
+        run(&mallory, &format!("SET search_path = {path}")).await;
+        assert!(ask(&mallory, &purchase).await.success(), "under {path}");
+        shop.run("ALTER TABLE flashsale.items ALTER COLUMN name SET STATISTICS 10").await;
+        assert!(ask(&mallory, &purchase).await.success(), "replanned under {path}");
+    }
+    assert_eq!(shop.inventory(item_id).await, 90);
+    shop.assert_sound().await;
+}
+
+/// Whoever made the schema first would own what the functions trust.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_extension_refuses_a_schema_that_is_there_already() {
+    let mut shop = Shop::empty(0).await;
+    let role = shop.role("squatter").await;
+    shop.run(&format!("CREATE SCHEMA flashsale AUTHORIZATION {role}")).await;
+    const DUPLICATE_SCHEMA: &str = "42P06";
+    assert_eq!(sqlstate(&shop.client, "CREATE EXTENSION flashsale").await, DUPLICATE_SCHEMA);
+}
