@@ -184,14 +184,23 @@ BEGIN
         END IF;
         RETURN NULL;
     END IF;
-    IF (TG_OP = 'DELETE' OR NEW.item_id <> OLD.item_id)
-       AND EXISTS (SELECT FROM flashsale.orders WHERE item_id = OLD.item_id) THEN
-        RAISE EXCEPTION 'item % has orders and cannot be deleted or renumbered', OLD.item_id
+    IF TG_OP = 'UPDATE' THEN
+        IF NEW.item_id <> OLD.item_id THEN
+            RAISE EXCEPTION 'item % cannot be renumbered', OLD.item_id USING ERRCODE = 'restrict_violation';
+        END IF;
+        RETURN NEW;
+    END IF;
+    IF EXISTS (SELECT FROM flashsale.orders o WHERE o.item_id = OLD.item_id) THEN
+        RAISE EXCEPTION 'item % has orders and cannot be deleted', OLD.item_id
             USING ERRCODE = 'restrict_violation', HINT = 'Use flashsale.pause_item to take it off sale.';
     END IF;
-    RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+    -- Its id may be used again, and its movements must then add up again.
+    IF OLD.stock <> 0 THEN
+        INSERT INTO flashsale.stock_movements (item_id, delta, reason) VALUES (OLD.item_id, -OLD.stock, 'deleted');
+    END IF;
+    RETURN OLD;
 END $$;
-COMMENT ON FUNCTION flashsale.guard_items() IS 'Trigger: an item with orders is neither deleted nor renumbered.';
+COMMENT ON FUNCTION flashsale.guard_items() IS 'Trigger: an item with orders is not deleted, and none is renumbered.';
 
 CREATE TRIGGER guard_items BEFORE DELETE OR UPDATE OF item_id ON flashsale.items
     FOR EACH ROW EXECUTE FUNCTION flashsale.guard_items();

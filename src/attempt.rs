@@ -23,7 +23,7 @@ pub enum Setback {
     /// A lock was held by somebody else.
     Busy,
     /// Somebody else wrote the same unique key first.
-    Clash(CaughtError),
+    Clash(Box<CaughtError>),
 }
 
 /// Runs `body` in a subtransaction under `flashsale.lock_wait`.
@@ -43,8 +43,8 @@ pub fn attempt<T>(
         unsafe { pg_sys::AtEOXact_GUC(true, gucs) };
         Ok(verdict)
     }))
-    .catch_others(Err)
-    .catch_rust_panic(Err)
+    .catch_others(|error| Err(Box::new(error)))
+    .catch_rust_panic(|error| Err(Box::new(error)))
     .execute();
     match caught {
         Ok(Ok(Verdict::Keep(value))) => {

@@ -13,6 +13,8 @@ mod reconcile;
 mod settings;
 mod stock;
 mod store;
+#[cfg(feature = "pg_test")]
+mod tests;
 
 use pgrx::prelude::*;
 
@@ -44,4 +46,15 @@ extension_sql_file!(
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::init();
+}
+
+/// What `cargo pgrx test` looks for at the root of the crate.
+#[cfg(test)]
+pub mod pg_test {
+    pub fn setup(_options: Vec<&str>) {}
+
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec![]
+    }
 }

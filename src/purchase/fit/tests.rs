@@ -1,1 +1,207 @@
+//! Properties of the fit: never past stock or limits, first come first served, the order of reasons.
 
+use super::*;
+use proptest::prelude::*;
+
+const NOW: Micros = 1_000;
+const USERS: [&str; 3] = ["ann", "bob", "cyd"];
+const KEYS: [Option<&str>; 3] = [None, Some("k1"), Some("k2")];
+
+fn on_sale(inventory: i64) -> Item {
+    Item {
+        item_id: 1,
+        inventory,
+        ..Item::default()
+    }
+}
+
+fn request(user_id: &str, quantity: i64) -> Request<'_> {
+    Request {
+        item_id: 1,
+        user_id,
+        quantity,
+        idempotency_key: None,
+    }
+}
+
+fn requests() -> impl Strategy<Value = Vec<Request<'static>>> {
+    let one = (0..USERS.len(), 1..6i64, 0..KEYS.len()).prop_map(|(user, quantity, key)| Request {
+        item_id: 1,
+        user_id: USERS[user],
+        quantity,
+        idempotency_key: KEYS[key],
+    });
+    prop::collection::vec(one, 0..40)
+}
+
+fn items() -> impl Strategy<Value = Item> {
+    let edge = prop::option::of(prop::sample::select(vec![NOW - 1, NOW, NOW + 1]));
+    (
+        0..30i64,
+        prop::option::of(1..8i64),
+        edge.clone(),
+        edge,
+        any::<bool>(),
+    )
+        .prop_map(
+            |(inventory, max_per_user, starts_at, ends_at, paused)| Item {
+                inventory,
+                max_per_user,
+                starts_at,
+                ends_at,
+                paused,
+                ..on_sale(inventory)
+            },
+        )
+}
+
+fn holdings() -> impl Strategy<Value = HashMap<&'static str, i64>> {
+    prop::collection::vec(0..5i64, USERS.len())
+        .prop_map(|held| USERS.into_iter().zip(held).collect())
+}
+
+/// The rules once more, one request at a time, as the contract words them.
+fn expected(
+    item: &Item,
+    left: i64,
+    held: i64,
+    request: &Request<'_>,
+    twin: Option<(usize, i64)>,
+) -> Fit {
+    let rules = [
+        (left == 0, Reason::OutOfStock),
+        (
+            item.starts_at.is_some_and(|at| NOW < at),
+            Reason::SaleNotStarted,
+        ),
+        (item.ends_at.is_some_and(|at| at <= NOW), Reason::SaleEnded),
+        (item.paused, Reason::SalePaused),
+        (
+            item.max_per_user
+                .is_some_and(|most| held + request.quantity > most),
+            Reason::UserLimitReached,
+        ),
+        (left < request.quantity, Reason::OutOfStock),
+    ];
+    match twin {
+        Some((place, quantity)) if quantity == request.quantity => Fit::Repeats(place),
+        Some(_) => Fit::Refused(Reason::IdempotencyKeyReused),
+        None => match rules.into_iter().find(|(broken, _)| *broken) {
+            Some((_, reason)) => Fit::Refused(reason),
+            None => Fit::Reserved {
+                remaining_inventory: left - request.quantity,
+            },
+        },
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_request_is_answered_by_the_first_rule_it_breaks(
+        item in items(), requests in requests(), held in holdings(),
+    ) {
+        let (mut left, mut now_held) = (item.inventory, held.clone());
+        let mut twins = HashMap::new();
+        let fits = fit(&item, NOW, &requests, &held);
+        prop_assert_eq!(fits.len(), requests.len());
+        for (place, (request, fit)) in requests.iter().zip(fits).enumerate() {
+            let key = request.idempotency_key.map(|key| (request.user_id, key));
+            let twin = key.and_then(|key| twins.get(&key).copied());
+            prop_assert_eq!(fit, expected(&item, left, now_held[request.user_id], request, twin));
+            if let Fit::Reserved { .. } = fit {
+                left -= request.quantity;
+                *now_held.get_mut(request.user_id).unwrap() += request.quantity;
+                if let Some(key) = key {
+                    twins.insert(key, (place, request.quantity));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn never_past_stock_nor_past_a_limit(item in items(), requests in requests(), held in holdings()) {
+        let fits = fit(&item, NOW, &requests, &held);
+        let mut sold = HashMap::<&str, i64>::new();
+        for (request, fit) in requests.iter().zip(&fits) {
+            if let Fit::Reserved { .. } = fit {
+                *sold.entry(request.user_id).or_default() += request.quantity;
+            }
+        }
+        prop_assert!(sold.values().sum::<i64>() <= item.inventory);
+        for (user, units) in sold {
+            prop_assert!(item.max_per_user.is_none_or(|most| held[user] + units <= most));
+        }
+    }
+
+    #[test]
+    fn a_crowd_of_single_units_sells_exactly_what_there_is(inventory in 0..50i64, crowd in 0..80usize) {
+        let fits = fit(&on_sale(inventory), NOW, &vec![request("ann", 1); crowd], &HashMap::new());
+        let sold = fits.iter().take_while(|fit| matches!(fit, Fit::Reserved { .. })).count();
+        prop_assert_eq!(sold, crowd.min(inventory as usize));
+        prop_assert!(fits[sold..].iter().all(|fit| *fit == Fit::Refused(Reason::OutOfStock)));
+    }
+}
+
+#[test]
+fn one_that_does_not_fit_does_not_block_a_later_one_that_does() {
+    let fits = fit(
+        &on_sale(2),
+        NOW,
+        &[request("ann", 3), request("bob", 2)],
+        &HashMap::new(),
+    );
+    assert_eq!(
+        fits,
+        [
+            Fit::Refused(Reason::OutOfStock),
+            Fit::Reserved {
+                remaining_inventory: 0
+            }
+        ]
+    );
+}
+
+#[test]
+fn quantities_at_the_limit_of_bigint_do_not_overflow() {
+    let item = Item {
+        max_per_user: Some(i64::MAX),
+        ..on_sale(5)
+    };
+    let held = HashMap::from([("ann", 3)]);
+    assert_eq!(
+        fit(&item, NOW, &[request("ann", i64::MAX)], &held),
+        [Fit::Refused(Reason::OutOfStock)]
+    );
+}
+
+#[test]
+fn the_window_includes_its_start_and_not_its_end() {
+    let open = Item {
+        starts_at: Some(NOW),
+        ends_at: Some(NOW + 1),
+        ..on_sale(1)
+    };
+    assert_eq!(closed(&open, NOW), None);
+    assert_eq!(closed(&open, NOW - 1), Some(Reason::SaleNotStarted));
+    assert_eq!(closed(&open, NOW + 1), Some(Reason::SaleEnded));
+}
+
+#[test]
+fn a_replay_is_the_same_quantity_of_an_order_still_alive() {
+    for status in Status::ALL {
+        let prior = PriorOrder {
+            order_id: 1,
+            quantity: 2,
+            status,
+            expires_at: None,
+            unit_price: None,
+            currency: None,
+            remaining_inventory: 0,
+        };
+        assert_eq!(replay(&request("ann", 2), &prior), status.dead());
+        assert_eq!(
+            replay(&request("ann", 1), &prior),
+            Some(Reason::IdempotencyKeyReused)
+        );
+    }
+}

@@ -12,10 +12,12 @@ use crate::shop::{Shop, ask, sold};
 use crate::visit::visitors;
 
 const CONNECTIONS: usize = 40;
+/// Both shops, and what the tools need.
+const ROOM: usize = 2 * CONNECTIONS + 10;
 
 /// A shop with orders and payments in every state, and a role that may buy.
 async fn shop_with_a_past() -> (Shop, String, i64) {
-    let mut shop = Shop::open(CONNECTIONS + 4).await;
+    let mut shop = Shop::open(ROOM).await;
     let app = shop.role("app").await;
     shop.run(&format!("SELECT flashsale.grant_app('{app}')")).await;
     let create = "SELECT flashsale.create_item(300, 'a \"cup\"\n', 1999, 'EUR', item_id => 70)";
@@ -83,7 +85,7 @@ async fn assert_carries_on(old: &Shop, new: &Shop, app: &str, item_id: i64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plain_dump_restores_the_shop() {
     let (old, app, item_id) = shop_with_a_past().await;
-    let new = Shop::empty(CONNECTIONS + 1).await;
+    let new = old.sibling().await;
     let mut dump = tool("pg_dump").args(["--dbname", &old.name]).stdout(Stdio::piped()).spawn().expect("pg_dump");
     let restored = tool("psql")
         .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null", "--dbname", &new.name])
@@ -97,7 +99,7 @@ async fn a_plain_dump_restores_the_shop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_custom_dump_restores_the_shop_in_parallel() {
     let (old, app, item_id) = shop_with_a_past().await;
-    let new = Shop::empty(CONNECTIONS + 4).await;
+    let new = old.sibling().await;
     let file = DumpFile(env::temp_dir().join(format!("{}.dump", old.name)));
     run(tool("pg_dump").args(["-Fc", "--dbname", &old.name, "--file"]).arg(&file.0));
     run(tool("pg_restore").args(["--exit-on-error", "-j2", "--dbname", &new.name]).arg(&file.0));

@@ -26,7 +26,7 @@ pub struct Shop {
     pub name: String,
     server: Config,
     roles: Vec<String>,
-    _room: OwnedSemaphorePermit,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Shop {
@@ -39,12 +39,22 @@ impl Shop {
 
     /// A new database without the extension.
     pub async fn empty(connections: usize) -> Self {
+        let room = room_for(connections + OWN_CONNECTIONS).await;
+        Self::create(Some(room)).await
+    }
+
+    /// A second database, without the extension, for a test that asked for the connections
+    /// of both at once: asking twice, two tests could wait for each other.
+    pub async fn sibling(&self) -> Self {
+        Self::create(None).await
+    }
+
+    async fn create(room: Option<OwnedSemaphorePermit>) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let server = config_from_env().expect("a server in the environment");
-        let room = room_for(connections + OWN_CONNECTIONS).await;
         let name = format!("storm_{}_{}", process::id(), NUMBER.fetch_add(1, Relaxed));
         let admin = connect(&server).await.expect("the server answers");
-        admin.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await.expect("a database");
+        run(&admin, &format!("CREATE DATABASE {name} TEMPLATE template0")).await;
         let config = Config::clone(server.clone().dbname(&name));
         let client = connect(&config).await.expect("the new database answers");
         Self { config, client, name, server, roles: Vec::new(), _room: room }

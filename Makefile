@@ -1,0 +1,57 @@
+# Everything a person does with this project; `make` alone lists it.
+# PG_MAJOR=15..18 picks the PostgreSQL to build and test with.
+
+SHELL := /bin/bash
+WITH_SERVER := scripts/with-server
+PG_CONFIG ?= pg_config
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build install demo psql test test-unit test-pg test-regress \
+	test-isolation test-clients test-docs fmt lint
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+setup: ## Install what is missing (with apt) and make a private PostgreSQL; quick when nothing is
+	@scripts/setup
+
+build: setup ## Build the extension into the private PostgreSQL
+	@scripts/build
+
+install: ## Install the extension into the PostgreSQL of PG_CONFIG=pg_config, for real use
+	@scripts/install $(PG_CONFIG)
+
+demo: build ## A flash sale before your eyes: BUYERS=5000 UNITS=100 CONNECTIONS=100
+	@cargo build --quiet --release --package storm --bin demo
+	@$(WITH_SERVER) cargo run --quiet --release --package storm --bin demo
+
+psql: build ## A shell on a throw-away server with an item on sale
+	@$(WITH_SERVER) scripts/psql
+
+test: setup ## Run every test-* below; ends with the line "N passed, M failed"
+	@scripts/test unit regress isolation docs pg clients
+
+test-unit: setup ## Pure decisions: unit and property tests
+	@scripts/unit-test
+
+test-regress: build ## Every function, reason and error; T="name ..." picks, ACCEPT=1 keeps the output
+	@$(WITH_SERVER) scripts/regress regress $(T)
+
+test-isolation: build ## Interleavings of sessions; T="name ..." picks, ACCEPT=1 keeps the output
+	@$(WITH_SERVER) scripts/regress isolation $(T)
+
+test-docs: build ## The examples in docs/
+	@$(WITH_SERVER) tests/docs/run
+
+test-pg: setup ## Tests inside a server: cargo pgrx test
+	@scripts/pg-test
+
+test-clients: build ## Crowds of real clients, privileges, dump and restore, PgBouncer
+	@cargo test --quiet --release --package storm --no-run
+	@$(WITH_SERVER) cargo test --release --package storm
+
+fmt: ## Format the code
+	@cargo fmt --all
+
+lint: setup ## Check format, clippy and shellcheck, warnings denied
+	@scripts/lint

@@ -1,0 +1,119 @@
+//! Programs of PostgreSQL, and a cluster of its own for tests that crash it.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use tokio_postgres::Config;
+
+const PORT: u16 = 5432;
+
+/// A program that comes with the server, from PG_BINDIR or else from the PATH.
+pub fn tool(name: &str) -> Command {
+    match env::var_os("PG_BINDIR") {
+        Some(folder) => Command::new(Path::new(&folder).join(name)),
+        None => Command::new(name),
+    }
+}
+
+/// The same program by the user that servers run as: neither PostgreSQL nor PgBouncer runs as root.
+pub fn as_server_user(mut command: Command) -> Command {
+    if let Some((user, group)) = server_user() {
+        command.uid(user).gid(group);
+    }
+    // Its own folder may be closed to that user.
+    command.current_dir("/");
+    command
+}
+
+/// The postgres user if we are root; `None` stands for ourselves.
+fn server_user() -> Option<(u32, u32)> {
+    if fs::metadata("/proc/self").expect("the own process").uid() != 0 {
+        return None;
+    }
+    let id = |flag| {
+        let output = Command::new("id").args([flag, "postgres"]).output().expect("id");
+        let id = String::from_utf8_lossy(&output.stdout).trim().parse();
+        id.expect("a user named postgres, to run servers as")
+    };
+    Some((id("-u"), id("-g")))
+}
+
+/// A folder of the server user, with a path short enough for a socket; it goes at the end.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("storm.{}.{}", process::id(), NUMBER.fetch_add(1, Relaxed));
+        let folder = Self(Path::new("/var/tmp").join(name));
+        fs::create_dir(&folder.0).expect("a new folder");
+        if let Some((user, group)) = server_user() {
+            chown(&folder.0, Some(user), Some(group)).expect("a folder of the server user");
+        }
+        folder
+    }
+
+    pub fn path(&self) -> &str {
+        self.0.to_str().expect("an ASCII path")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+pub struct Cluster {
+    pub config: Config,
+    folder: Folder,
+}
+
+impl Cluster {
+    pub fn start() -> Self {
+        let folder = Folder::new();
+        let mut config = Config::new();
+        config.host(folder.path()).port(PORT).user("postgres").dbname("postgres");
+        let cluster = Self { config, folder };
+        let data = cluster.data();
+        run(tool("initdb"), &["-D", &data, "-U", "postgres", "-A", "trust", "-N"]);
+        cluster.restart();
+        cluster
+    }
+
+    /// As a power cut for everything but the disk: no process gets to say goodbye.
+    pub fn crash(&self) {
+        run(tool("pg_ctl"), &["-D", &self.data(), "-m", "immediate", "stop"]);
+    }
+
+    pub fn restart(&self) {
+        let settings =
+            format!("-c listen_addresses= -c unix_socket_directories={} -c port={PORT}", self.folder.path());
+        let log = format!("{}/log", self.folder.path());
+        run(tool("pg_ctl"), &["-D", &self.data(), "-l", &log, "-o", &settings, "-w", "start"]);
+    }
+
+    fn data(&self) -> String {
+        format!("{}/data", self.folder.path())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // It may be down already.
+        let mut stop = as_server_user(tool("pg_ctl"));
+        stop.args(["-D", &self.data(), "-m", "immediate", "stop"]);
+        stop.stdout(Stdio::null()).stderr(Stdio::null()).status().ok();
+    }
+}
+
+fn run(program: Command, arguments: &[&str]) {
+    let mut command = as_server_user(program);
+    let status = command.args(arguments).stdout(Stdio::null()).status().expect("it starts");
+    assert!(status.success(), "{command:?}");
+}
