@@ -79,19 +79,25 @@ static CLOSE: Statement = Statement::deciding(
     &[INT8OID, TEXTOID, TIMESTAMPTZOID, TEXTOID],
 );
 
-/// Locks nothing. $1: stale means past expires_at at this time, $2: or created before this one.
-static STALE: Statement = Statement::deciding(
-    "SELECT order_id, item_id FROM flashsale.orders \
-     WHERE status = 'reserved' AND (expires_at <= $1 OR created_at < $2) \
-       AND item_id <> ALL ($3) AND order_id <> ALL ($4) \
-     ORDER BY expires_at, order_id LIMIT $5",
-    &[
-        TIMESTAMPTZOID,
-        TIMESTAMPTZOID,
-        INT8ARRAYOID,
-        INT8ARRAYOID,
-        INT4OID,
-    ],
+/// Stale reservations but for items and orders to leave out, oldest first.
+macro_rules! stale_where {
+    ($stale:literal) => {
+        concat!(
+            "SELECT order_id, item_id FROM flashsale.orders WHERE status = 'reserved' AND ",
+            $stale,
+            " AND item_id <> ALL ($2) AND order_id <> ALL ($3) ORDER BY expires_at LIMIT $4"
+        )
+    };
+}
+
+/// Locks nothing. Two statements, since an OR of both would read every reservation.
+static STALE_EXPIRED: Statement = Statement::deciding(
+    stale_where!("expires_at <= $1"),
+    &[TIMESTAMPTZOID, INT8ARRAYOID, INT8ARRAYOID, INT4OID],
+);
+static STALE_CREATED: Statement = Statement::deciding(
+    stale_where!("created_at < $1"),
+    &[TIMESTAMPTZOID, INT8ARRAYOID, INT8ARRAYOID, INT4OID],
 );
 
 /// Locks the rows nobody else holds and that are still stale.
@@ -261,20 +267,17 @@ pub fn stale(
     but_orders: &[i64],
     limit: i32,
 ) -> Result<Vec<(i64, i64)>, Fault> {
-    let (expired_at, created_before) = match staleness {
-        Staleness::ExpiredAt(at) => (Some(at), None),
-        Staleness::CreatedBefore(at) => (None, Some(at)),
+    let (statement, at) = match staleness {
+        Staleness::ExpiredAt(at) => (&STALE_EXPIRED, at),
+        Staleness::CreatedBefore(at) => (&STALE_CREATED, at),
     };
-    let rows = STALE.run(
-        client,
-        &[
-            expired_at.map(Stamp).into(),
-            created_before.map(Stamp).into(),
-            but_items.to_vec().into(),
-            but_orders.to_vec().into(),
-            limit.into(),
-        ],
-    )?;
+    let arguments = [
+        Stamp(at).into(),
+        but_items.to_vec().into(),
+        but_orders.to_vec().into(),
+        limit.into(),
+    ];
+    let rows = statement.run(client, &arguments)?;
     rows.map(|row| Ok((entry(&row, 1)?, entry(&row, 2)?)))
         .collect()
 }

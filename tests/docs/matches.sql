@@ -5,7 +5,7 @@ BEGIN
         RETURN coalesce(got <> 'null', false);
     ELSIF jsonb_typeof(want) = 'object' AND jsonb_typeof(got) = 'object' THEN
         RETURN (want ? '…' OR NOT EXISTS (SELECT FROM jsonb_object_keys(got) AS key WHERE NOT want ? key))
-           AND (SELECT bool_and(coalesce(pg_temp.matches(got -> key, value), false))
+           AND (SELECT coalesce(bool_and(coalesce(pg_temp.matches(got -> key, value), false)), true)
                 FROM jsonb_each(want) WHERE key <> '…');
     ELSIF jsonb_typeof(want) = 'array' AND jsonb_typeof(got) = 'array' THEN
         RETURN jsonb_array_length(got) = jsonb_array_length(want)

@@ -6,11 +6,11 @@ DROP EXTENSION IF EXISTS flashsale;
 DROP SCHEMA IF EXISTS t CASCADE;
 CREATE EXTENSION flashsale;
 
-CREATE SCHEMA t;
+CREATE SCHEMA t; -- its functions hold on to pg_catalog, for tests that set traps in the search_path
 GRANT USAGE ON SCHEMA t TO PUBLIC;
 
 -- Every file starts on empty tables, so none depends on another.
-CREATE PROCEDURE t.reset() LANGUAGE plpgsql AS $$
+CREATE PROCEDURE t.reset() LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     TRUNCATE flashsale.orders, flashsale.payments, flashsale.stock_movements;
     TRUNCATE flashsale.items;
@@ -19,19 +19,19 @@ BEGIN
 END $$;
 
 -- Order ids are shown by their buyer: alice is her first order, alice/2 the second.
-CREATE FUNCTION t.name(id bigint) RETURNS text LANGUAGE sql SECURITY DEFINER AS $$
+CREATE FUNCTION t.name(id bigint) RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce((
         SELECT o.user_id || coalesce('/' || nullif(count(*), 1), '')
         FROM flashsale.orders o JOIN flashsale.orders earlier
           ON earlier.user_id = o.user_id AND earlier.order_id <= o.order_id
         WHERE o.order_id = id GROUP BY o.user_id), id::text)
 $$;
-CREATE FUNCTION t.id(name text) RETURNS bigint LANGUAGE sql SECURITY DEFINER AS $$
-    SELECT order_id FROM flashsale.orders WHERE t.name(order_id) = $1
+CREATE FUNCTION t.id(name text) RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT order_id FROM flashsale.orders WHERE user_id = split_part($1, '/', 1) AND t.name(order_id) = $1
 $$;
 
 -- One value of an answer, with what differs from run to run replaced by its kind.
-CREATE FUNCTION t.value(key text, value jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION t.value(key text, value jsonb) RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE iso CONSTANT text := '^"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d(:\d\d)?|Z)"$';
 BEGIN
     RETURN CASE
@@ -48,7 +48,7 @@ BEGIN
 END $$;
 
 -- An answer as it is compared: a proper message for people is dropped, an improper one stays to be seen.
-CREATE FUNCTION t.answer(answer jsonb) RETURNS jsonb LANGUAGE sql AS $$
+CREATE FUNCTION t.answer(answer jsonb) RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT t.value('', CASE WHEN answer ->> 'message' ~ '^\w[^{}%]* [^{}%]*\S$' AND answer -> 'success' = 'false'
                        THEN answer - 'message' ELSE answer END)
 $$;
@@ -65,23 +65,25 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 
 -- Where an item's units are.
-CREATE FUNCTION t.stock(id bigint) RETURNS text LANGUAGE sql SECURITY DEFINER AS $$
+CREATE FUNCTION t.stock(id bigint) RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT format('inventory %s + held %s = stock %s', inventory,
                   (SELECT coalesce(sum(units_held), 0) FROM flashsale.orders o WHERE o.item_id = id), stock)
     FROM flashsale.items WHERE item_id = id
 $$;
 -- The orders in the order they were made, without their times.
 CREATE FUNCTION t.orders(OUT name text, OUT item_id bigint, OUT status text, OUT quantity bigint, OUT units_held bigint,
-                         OUT close_reason text) RETURNS SETOF record LANGUAGE sql SECURITY DEFINER AS $$
+                         OUT close_reason text) RETURNS SETOF record
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT t.name(order_id), item_id, status, quantity, units_held, close_reason FROM flashsale.orders ORDER BY order_id
 $$;
 -- The payments in the order they were reported, without their times.
 CREATE FUNCTION t.payments(OUT payment_ref text, OUT name text, OUT status text, OUT why text, OUT amount bigint,
-                           OUT currency text, OUT refund_ref text) RETURNS SETOF record LANGUAGE sql SECURITY DEFINER AS $$
+                           OUT currency text, OUT refund_ref text) RETURNS SETOF record
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT payment_ref, t.name(order_id), status, why, amount, currency, refund_ref
     FROM flashsale.payments ORDER BY payment_id
 $$;
 -- Makes a reservation stale without waiting for it.
-CREATE PROCEDURE t.make_stale(name text) LANGUAGE sql AS $$
+CREATE PROCEDURE t.make_stale(name text) LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 second' WHERE order_id = t.id(name)
 $$;

@@ -106,18 +106,19 @@ SELECT change || ' -> ' || pg_temp.raised(change) FROM (VALUES
     ('UPDATE flashsale.items SET paused = true, unit_price = 7 WHERE item_id = 60'),
     ('UPDATE flashsale.items SET name = ''Console'' WHERE item_id = 60')) AS v (change);
 
--- An item with orders, dead ones included, is neither deleted nor renumbered, nor are all items truncated.
+-- An item with orders, dead ones included, is not deleted, nor are all items truncated.
+SELECT flashsale.resume_item(60) ->> 'success', flashsale.purchase_item(60, 'dora') ->> 'success';
 SELECT t.error('DELETE FROM flashsale.items WHERE item_id = 60');
 SELECT flashsale.cancel_order(order_id) ->> 'success' FROM flashsale.orders WHERE item_id = 60 AND status = 'reserved';
 SELECT t.error('DELETE FROM flashsale.items WHERE item_id = 60');
-SELECT t.error('UPDATE flashsale.items SET item_id = 61 WHERE item_id = 60');
-SELECT t.error('UPDATE flashsale.items SET item_id = 60 WHERE item_id = 60');
 SELECT t.error('TRUNCATE flashsale.items');
 SELECT t.error('TRUNCATE flashsale.items, flashsale.orders');
--- One without orders may be.
-UPDATE flashsale.items SET item_id = 62 WHERE item_id = 7;
-DELETE FROM flashsale.items WHERE item_id = 62;
-SELECT count(*) FROM flashsale.items WHERE item_id IN (7, 60, 61, 62);
+-- One without orders may be. None is renumbered: its orders and movements would be another's.
+DELETE FROM flashsale.items WHERE item_id = 7;
+SELECT t.error('UPDATE flashsale.items SET item_id = 61 WHERE item_id = 60');
+SELECT t.error('UPDATE flashsale.items SET item_id = 7 WHERE item_id = 4');
+SELECT t.error('UPDATE flashsale.items SET item_id = 60, name = ''Lamp'' WHERE item_id = 60');
+SELECT item_id FROM flashsale.items WHERE item_id IN (4, 7, 60, 61) ORDER BY item_id;
 BEGIN;
 TRUNCATE flashsale.orders;
 TRUNCATE flashsale.items;

@@ -112,6 +112,31 @@ SELECT t.answer(flashsale.confirm_order(t.id('jack'), 'pay-jack-7', 501, 'EUR'))
 SELECT * FROM t.orders() WHERE name = 'jack';
 SELECT t.answer(flashsale.confirm_order(t.id('jack'), 'pay-jack', 500, 'EUR'));
 SELECT * FROM t.payments() WHERE name = 'jack';
+-- Told of a known charge with another amount: still that charge. Told of another charge: due, whatever its amount.
+SELECT t.answer(flashsale.confirm_order(t.id('jack'), 'pay-jack', 1, 'USD'));
+SELECT t.answer(flashsale.confirm_order(t.id('jack'), 'pay-jack-8', 1, 'USD'));
+SELECT * FROM t.payments() WHERE payment_ref IN ('pay-jack', 'pay-jack-8');
+-- Without a ref: once, and only a charge at the same wrong price fills it.
+SELECT t.answer(flashsale.confirm_order(t.id('otto'), amount => 499));
+SELECT t.answer(flashsale.confirm_order(t.id('otto'), amount => 499));
+SELECT t.answer(flashsale.confirm_order(t.id('otto'), 'pay-otto-1', 499));
+SELECT t.answer(flashsale.confirm_order(t.id('otto'), 'pay-otto', 500));
+SELECT * FROM t.payments() WHERE name = 'otto';
+SELECT t.answer(flashsale.confirm_order(t.id('pia'), amount => 499));
+SELECT t.answer(flashsale.confirm_order(t.id('pia'), 'pay-pia', 500));
+SELECT t.answer(flashsale.confirm_order(t.id('pia')));
+SELECT t.answer(flashsale.confirm_order(t.id('pia'), 'pay-pia-1', 499));
+SELECT * FROM t.payments() WHERE name = 'pia';
+-- A paid order's payment without a ref is not filled by a charge at another price.
+SELECT t.answer(flashsale.confirm_order(t.id('carol')));
+SELECT t.answer(flashsale.confirm_order(t.id('carol'), 'pay-carol-2', 499));
+SELECT t.answer(flashsale.confirm_order(t.id('carol'), 'pay-carol', 500));
+SELECT * FROM t.payments() WHERE name = 'carol';
+-- What fills a payment due for refund says how much there is to give back.
+SELECT flashsale.cancel_order(t.id('dave')) ->> 'status';
+SELECT t.answer(flashsale.confirm_order(t.id('dave')));
+SELECT t.answer(flashsale.confirm_order(t.id('dave'), 'pay-dave', 7, 'USD'));
+SELECT * FROM t.payments() WHERE name = 'dave';
 -- An order without a price takes any amount, one without a currency any currency.
 SELECT flashsale.create_item(5, item_id => 2), flashsale.create_item(5, unit_price => 3, item_id => 3);
 SELECT flashsale.purchase_item(2, 'quin') ->> 'success', flashsale.purchase_item(3, 'rosa', 2) ->> 'success';
@@ -171,6 +196,17 @@ SELECT t.answer(flashsale.confirm_order(t.id('walt'), 'pay-walt-2', 5, 'EUR'));
 SELECT t.stock(8);
 SELECT t.answer(flashsale.confirm_order(t.id('walt'), 'pay-walt', 5, 'EUR'));
 SELECT * FROM t.payments() WHERE name = 'walt';
+-- The browser reports without a ref what the webhook reported with one: the same charge, which does not reinstate.
+SELECT flashsale.create_item(1, unit_price => 5, item_id => 11), flashsale.purchase_item(11, 'otis') ->> 'success';
+CALL t.make_stale('otis');
+SELECT flashsale.reconcile_stale_reservations() ->> 'expired', flashsale.restock_item(11, -1) ->> 'success';
+SELECT t.answer(flashsale.confirm_order(t.id('otis'), 'pay-otis'));
+SELECT flashsale.restock_item(11, 1) ->> 'success';
+SELECT t.answer(flashsale.confirm_order(t.id('otis')));
+SELECT t.answer(flashsale.refund_payment('pay-otis'));
+SELECT t.answer(flashsale.confirm_order(t.id('otis')));
+SELECT * FROM t.payments() WHERE name = 'otis';
+SELECT t.stock(11);
 -- Without a ref: due once, the first ref fills it and does not reinstate.
 SELECT flashsale.create_item(1, item_id => 9), flashsale.purchase_item(9, 'yves') ->> 'success';
 CALL t.make_stale('yves');
@@ -181,6 +217,10 @@ SELECT flashsale.cancel_order(t.id('zoe')) ->> 'restored';
 SELECT t.answer(flashsale.confirm_order(t.id('yves')));
 SELECT t.answer(flashsale.confirm_order(t.id('yves'), 'pay-yves'));
 SELECT t.answer(flashsale.confirm_order(t.id('yves'), 'pay-yves'));
+SELECT * FROM t.payments() WHERE name = 'yves';
+SELECT t.stock(9);
+-- A second ref is a second charge.
+SELECT t.answer(flashsale.confirm_order(t.id('yves'), 'pay-yves-2'));
 SELECT * FROM t.payments() WHERE name = 'yves';
 SELECT t.stock(9);
 -- Only as many units as are free.
@@ -205,6 +245,7 @@ SELECT t.answer(flashsale.confirm_order(t.id('lea'), 'pay-lea'));
 SELECT flashsale.confirm_order(t.id('max'), 'pay-max') ->> 'status', flashsale.refund_order(t.id('max')) ->> 'status';
 SELECT t.answer(flashsale.begin_payment(t.id('max')));
 SELECT t.answer(flashsale.confirm_order(t.id('max'), 'pay-max'));
+SELECT t.answer(flashsale.confirm_order(t.id('max')));
 SELECT t.answer(flashsale.confirm_order(t.id('max'), 'pay-max-2'));
 SELECT t.answer(flashsale.refund_payment('pay-max', 're-max'));
 SELECT t.answer(flashsale.confirm_order(t.id('max'), 'pay-max'));

@@ -37,8 +37,8 @@ SELECT flashsale.cancel_order(t.id('ivy/2')) ->> 'status';
 SELECT n, t.value('order_id', o -> 'order_id'), o ->> 'status' FROM jsonb_array_elements(flashsale.user_orders('ivy') -> 'orders') WITH ORDINALITY AS orders (o, n);
 SELECT o = flashsale.get_order((o ->> 'order_id')::bigint) - 'success' FROM jsonb_array_elements(flashsale.user_orders('ivy') -> 'orders') AS o;
 SELECT flashsale.create_item(200, item_id => 4);
-SELECT count(*) FROM generate_series(1, 101), flashsale.purchase_item(4, 'jack') AS answer WHERE answer -> 'success' = 'true';
-SELECT count(*), min(t.name((o ->> 'order_id')::bigint) COLLATE "C"), bool_or(t.name((o ->> 'order_id')::bigint) = 'jack/101')
+SELECT count(*) FROM generate_series(1, 101) WHERE flashsale.purchase_item(4, 'jack') -> 'success' = 'true';
+SELECT count(*), t.value('order_ids', jsonb_agg(o -> 'order_id') -> 0), t.value('order_ids', jsonb_agg(o -> 'order_id') -> -1)
 FROM jsonb_array_elements(flashsale.user_orders('jack') -> 'orders') AS o;
 SELECT t.answer(flashsale.user_orders('nobody'));
 SELECT t.answer(flashsale.user_orders('Carol'));

@@ -94,16 +94,17 @@ SELECT flashsale.purchase_item(1, 'ivy') ->> 'success', pg_current_xact_id_if_as
 ROLLBACK;
 
 -- The hot row is rewritten in place: no index is touched.
+VACUUM flashsale.items;
 BEGIN;
 SELECT pg_stat_get_xact_tuples_updated('flashsale.items'::regclass) AS updated,
        pg_stat_get_xact_tuples_hot_updated('flashsale.items'::regclass) AS hot \gset
-SELECT count(*) FROM generate_series(1, 3), flashsale.purchase_item(1, 'jack') AS answer WHERE answer -> 'success' = 'true';
+SELECT count(*) FROM generate_series(1, 3) WHERE flashsale.purchase_item(1, 'jack') -> 'success' = 'true';
 SELECT pg_stat_get_xact_tuples_updated('flashsale.items'::regclass) - :updated,
        pg_stat_get_xact_tuples_hot_updated('flashsale.items'::regclass) - :hot;
 ROLLBACK;
 
--- A thousand sales, each committed, and as many in savepoints, create no multixact.
-SELECT flashsale.create_item(2000, item_id => 7);
+-- A thousand sales create no multixact, wrapped in savepoints by the caller or not.
+SELECT flashsale.create_item(1300, item_id => 7);
 CHECKPOINT;
 SELECT next_multixact_id AS multixact FROM pg_control_checkpoint() \gset
 DO $$
@@ -115,21 +116,21 @@ BEGIN
 END $$;
 DO $$
 BEGIN
-    FOR u IN 1 .. 1000 LOOP
+    FOR u IN 1 .. 300 LOOP
         BEGIN
             PERFORM flashsale.purchase_item(7, u);
         EXCEPTION WHEN division_by_zero THEN NULL;
         END;
+        COMMIT;
     END LOOP;
 END $$;
 CHECKPOINT;
 SELECT next_multixact_id = :multixact FROM pg_control_checkpoint();
 SELECT t.stock(7);
 
--- A read-only transaction may be told what is sold out, and is not sold anything.
-BEGIN READ ONLY;
-SELECT flashsale.purchase_item(2, 'kim') ->> 'reason';
+-- Nothing moves in a read-only transaction.
 \set VERBOSITY sqlstate
+BEGIN READ ONLY;
 SELECT flashsale.purchase_item(1, 'kim');
 ROLLBACK;
 BEGIN READ ONLY;

@@ -68,8 +68,8 @@ RESET flashsale.retry_delay;
 -- A time limit of the caller's own is no busy answer.
 SET flashsale.lock_wait = '10s';
 SET statement_timeout = '50ms';
-SELECT t.error('SELECT flashsale.pause_item(1)');
 \set VERBOSITY sqlstate
+SELECT flashsale.pause_item(1);
 SELECT flashsale.cancel_order(t.id('alice'));
 \set VERBOSITY default
 RESET statement_timeout;
@@ -82,8 +82,6 @@ SELECT t.answer(flashsale.confirm_order(t.id('carol'), 'pay-carol'));
 
 -- An order's row is held.
 CALL pg_temp.other_locks('SELECT order_id FROM flashsale.orders WHERE user_id IN (''alice'', ''bob'', ''frank'')');
-CALL t.make_stale('hal/2');
-UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 second' WHERE user_id = 'hal' AND item_id = 2;
 SELECT t.answer(flashsale.begin_payment(t.id('alice')));
 SELECT t.answer(flashsale.confirm_order(t.id('alice'), 'pay-alice'));
 SELECT t.answer(flashsale.confirm_order(t.id('bob'), 'pay-bob'));
@@ -107,13 +105,6 @@ CALL pg_temp.other('BEGIN');
 SELECT * FROM dblink('other', format('SELECT flashsale.confirm_order(%s, %L) ->> ''status''', t.id('frank'), 'pay-frank')) AS answer (status text);
 SELECT t.answer(flashsale.confirm_order(t.id('alice'), 'pay-frank'));
 SELECT t.answer(flashsale.confirm_order(404, 'pay-frank'));
-CALL pg_temp.other('ROLLBACK');
--- An item of the same id, not committed yet. create_item has no answer to be busy with: it raises.
-CALL pg_temp.other('BEGIN');
-SELECT * FROM dblink('other', 'SELECT flashsale.create_item(1, item_id => 50)') AS created (id bigint);
-SET statement_timeout = '5s';
-SELECT left(t.error('SELECT flashsale.create_item(1, item_id => 50)'), 5);
-RESET statement_timeout;
 CALL pg_temp.other('ROLLBACK');
 
 -- A whole table is held, as by ALTER TABLE: every move ends with busy, none waits forever.

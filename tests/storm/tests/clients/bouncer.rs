@@ -29,14 +29,22 @@ impl Bouncer {
         let folder = Folder::new();
         let file = folder.0.join("pgbouncer.ini");
         fs::write(&file, settings(server, folder.path())).expect("a settings file");
-        let process = as_server_user(Command::new(PROGRAM)).arg(&file).stderr(Stdio::null()).spawn().expect(PROGRAM);
+        let process = as_server_user(Command::new(PROGRAM))
+            .arg(&file)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect(PROGRAM);
         Self { process, folder }
     }
 
     /// The database of this name, reached through the pooler.
     async fn database(&self, name: &str) -> Config {
         let mut config = Config::new();
-        config.host(self.folder.path()).port(PORT).user("anybody").dbname(name);
+        config
+            .host(self.folder.path())
+            .port(PORT)
+            .user("anybody")
+            .dbname(name);
         while connect(&config).await.is_err() {
             sleep(Duration::from_millis(20)).await;
         }
@@ -52,8 +60,14 @@ impl Drop for Bouncer {
 }
 
 fn settings(server: &Config, folder: &str) -> String {
-    let [Host::Unix(host)] = server.get_hosts() else { panic!("PGHOST must be the folder of a socket") };
-    let (host, port, user) = (host.display(), server.get_ports()[0], server.get_user().expect("a user"));
+    let [Host::Unix(host)] = server.get_hosts() else {
+        panic!("PGHOST must be the folder of a socket")
+    };
+    let (host, port, user) = (
+        host.display(),
+        server.get_ports()[0],
+        server.get_user().expect("a user"),
+    );
     format!(
         "[databases]\n\
          * = host={host} port={port} user={user}\n\
@@ -80,7 +94,10 @@ async fn a_sale_through_a_pooler_in_transaction_mode() {
     let item_id: i64 = shop.value(create, &[&(UNITS as i64)]).await;
     let bouncer = Bouncer::start(&shop.config);
     let config = within(bouncer.database(&shop.name)).await;
-    let pool = Pool::open(&config, CLIENTS).await.expect("connections").without_prepared_statements();
+    let pool = Pool::open(&config, CLIENTS)
+        .await
+        .expect("connections")
+        .without_prepared_statements();
     let pool = Arc::new(pool);
 
     let buyers = (0..1_000).map(|n| Call::buy_once(item_id, format!("user {}", n / 2), "my click"));
@@ -92,14 +109,25 @@ async fn a_sale_through_a_pooler_in_transaction_mode() {
 
     // The same charge is reported by both clicks.
     let paid = done.iter().filter_map(|done| answer(done).order_id());
-    let confirm = |order_id| Call::Confirm { order_id, payment_ref: Some(format!("charge {order_id}")) };
+    let confirm = |order_id| Call::Confirm {
+        order_id,
+        payment_ref: Some(format!("charge {order_id}")),
+    };
     let confirmed = rush(&pool, paid.map(confirm)).await;
     assert_eq!(sold(&confirmed), 2 * UNITS);
-    let payments: i64 = shop.value("SELECT count(*) FROM flashsale.payments WHERE status = 'paid'", &[]).await;
+    let payments: i64 = shop
+        .value(
+            "SELECT count(*) FROM flashsale.payments WHERE status = 'paid'",
+            &[],
+        )
+        .await;
     assert_eq!(payments as usize, UNITS);
 
     let connections = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     let connections: i64 = shop.value(connections, &[]).await;
-    assert!((1..=SERVER_CONNECTIONS).contains(&connections), "{connections} server connections");
+    assert!(
+        (1..=SERVER_CONNECTIONS).contains(&connections),
+        "{connections} server connections"
+    );
     shop.assert_sound().await;
 }

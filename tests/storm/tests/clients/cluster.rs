@@ -36,7 +36,10 @@ fn server_user() -> Option<(u32, u32)> {
         return None;
     }
     let id = |flag| {
-        let output = Command::new("id").args([flag, "postgres"]).output().expect("id");
+        let output = Command::new("id")
+            .args([flag, "postgres"])
+            .output()
+            .expect("id");
         let id = String::from_utf8_lossy(&output.stdout).trim().parse();
         id.expect("a user named postgres, to run servers as")
     };
@@ -78,24 +81,48 @@ impl Cluster {
     pub fn start() -> Self {
         let folder = Folder::new();
         let mut config = Config::new();
-        config.host(folder.path()).port(PORT).user("postgres").dbname("postgres");
+        config
+            .host(folder.path())
+            .port(PORT)
+            .user("postgres")
+            .dbname("postgres");
         let cluster = Self { config, folder };
         let data = cluster.data();
-        run(tool("initdb"), &["-D", &data, "-U", "postgres", "-A", "trust", "-N"]);
+        run(
+            tool("initdb"),
+            &["-D", &data, "-U", "postgres", "-A", "trust", "-N"],
+        );
         cluster.restart();
         cluster
     }
 
     /// As a power cut for everything but the disk: no process gets to say goodbye.
     pub fn crash(&self) {
-        run(tool("pg_ctl"), &["-D", &self.data(), "-m", "immediate", "stop"]);
+        run(
+            tool("pg_ctl"),
+            &["-D", &self.data(), "-m", "immediate", "stop"],
+        );
     }
 
     pub fn restart(&self) {
-        let settings =
-            format!("-c listen_addresses= -c unix_socket_directories={} -c port={PORT}", self.folder.path());
+        let settings = format!(
+            "-c listen_addresses= -c unix_socket_directories={} -c port={PORT}",
+            self.folder.path()
+        );
         let log = format!("{}/log", self.folder.path());
-        run(tool("pg_ctl"), &["-D", &self.data(), "-l", &log, "-o", &settings, "-w", "start"]);
+        run(
+            tool("pg_ctl"),
+            &[
+                "-D",
+                &self.data(),
+                "-l",
+                &log,
+                "-o",
+                &settings,
+                "-w",
+                "start",
+            ],
+        );
     }
 
     fn data(&self) -> String {
@@ -108,12 +135,19 @@ impl Drop for Cluster {
         // It may be down already.
         let mut stop = as_server_user(tool("pg_ctl"));
         stop.args(["-D", &self.data(), "-m", "immediate", "stop"]);
-        stop.stdout(Stdio::null()).stderr(Stdio::null()).status().ok();
+        stop.stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .ok();
     }
 }
 
 fn run(program: Command, arguments: &[&str]) {
     let mut command = as_server_user(program);
-    let status = command.args(arguments).stdout(Stdio::null()).status().expect("it starts");
+    let status = command
+        .args(arguments)
+        .stdout(Stdio::null())
+        .status()
+        .expect("it starts");
     assert!(status.success(), "{command:?}");
 }

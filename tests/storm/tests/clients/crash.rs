@@ -26,11 +26,16 @@ fn told(done: &[Done]) -> BTreeSet<(i64, String)> {
         other => panic!("{other:?} is no purchase"),
     };
     let bought = done.iter().filter(|done| answer(done).success());
-    bought.map(|done| (answer(done).order_id().expect("an order id"), buyer(done))).collect()
+    bought
+        .map(|done| (answer(done).order_id().expect("an order id"), buyer(done)))
+        .collect()
 }
 
 async fn rows(client: &Client) -> BTreeSet<(i64, String)> {
-    let rows = client.query("SELECT order_id, user_id FROM flashsale.orders", &[]).await.expect("orders");
+    let rows = client
+        .query("SELECT order_id, user_id FROM flashsale.orders", &[])
+        .await
+        .expect("orders");
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
@@ -48,13 +53,22 @@ async fn a_crash_in_mid_storm_loses_nothing() {
     let cluster = Cluster::start();
     let client = connect(&cluster.config).await.expect("the server answers");
     run(&client, "CREATE EXTENSION flashsale").await;
-    let item_id: i64 = value(&client, "SELECT flashsale.create_item($1)", &[&(UNITS as i64)]).await;
+    let item_id: i64 = value(
+        &client,
+        "SELECT flashsale.create_item($1)",
+        &[&(UNITS as i64)],
+    )
+    .await;
     let pool = Arc::new(Pool::open(&cluster.config, 50).await.expect("connections"));
 
     let storm = tokio::spawn(Crowd::start(&pool, keyed_buyers(item_id)).all());
     for crash in 1..=CRASHES {
         // Never so late that the last unit is gone.
-        within(until_sold(&cluster.config, (UNITS * crash / (CRASHES + 1)) as i64)).await;
+        within(until_sold(
+            &cluster.config,
+            (UNITS * crash / (CRASHES + 1)) as i64,
+        ))
+        .await;
         block_in_place(|| {
             cluster.crash();
             cluster.restart();
@@ -66,7 +80,10 @@ async fn a_crash_in_mid_storm_loses_nothing() {
     assert_eq!(sold(&done), UNITS);
     let client = connect(&cluster.config).await.expect("the server answers");
     assert_eq!(rows(&client).await, told(&done));
-    assert_eq!(value::<i64>(&client, "SELECT inventory FROM flashsale.items", &[]).await, 0);
+    assert_eq!(
+        value::<i64>(&client, "SELECT inventory FROM flashsale.items", &[]).await,
+        0
+    );
     assert_eq!(audit(&client).await, Vec::<String>::new());
 }
 
@@ -86,7 +103,10 @@ async fn broken_connections_lose_nothing() {
     }
     let done = within(storm).await.expect("the crowd comes home");
 
-    assert!(pool.reconnects() > 0, "nobody noticed {rounds} rounds of broken connections");
+    assert!(
+        pool.reconnects() > 0,
+        "nobody noticed {rounds} rounds of broken connections"
+    );
     assert_eq!(sold(&done), UNITS);
     assert_eq!(rows(&shop.client).await, told(&done));
     assert_eq!(shop.inventory(item_id).await, 0);

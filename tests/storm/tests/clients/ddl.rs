@@ -25,7 +25,11 @@ const CALLS: &[&str] = &[
 
 /// A fresh sale from creation to refund, in a session that has done it before.
 async fn live_through_a_sale(client: &Client) {
-    run(client, "SELECT flashsale.create_item(10, unit_price => 5, currency => 'EUR')").await;
+    run(
+        client,
+        "SELECT flashsale.create_item(10, unit_price => 5, currency => 'EUR')",
+    )
+    .await;
     for call in CALLS {
         let answer = ask(client, call).await;
         assert!(answer.success(), "{call}: {answer:?}");
@@ -51,8 +55,14 @@ async fn ddl_between_calls() {
     ];
     for (n, change) in changes.into_iter().enumerate() {
         shop.run(change).await;
-        let order = ask(&client, &format!("SELECT flashsale.purchase_item(1, 'carol', 1, 'key {n}')")).await;
-        let order_id = order.order_id().unwrap_or_else(|| panic!("after {change}: {order:?}"));
+        let order = ask(
+            &client,
+            &format!("SELECT flashsale.purchase_item(1, 'carol', 1, 'key {n}')"),
+        )
+        .await;
+        let order_id = order
+            .order_id()
+            .unwrap_or_else(|| panic!("after {change}: {order:?}"));
         let confirm = format!("SELECT flashsale.confirm_order({order_id}, 'charge {n}')");
         let refund = format!("SELECT flashsale.refund_order({order_id})");
         for call in [confirm, refund] {
@@ -69,7 +79,8 @@ async fn the_extension_is_dropped_and_created_again() {
     let shop = Shop::open(1).await;
     let client = shop.connect().await;
     live_through_a_sale(&client).await;
-    shop.run("DROP EXTENSION flashsale; CREATE EXTENSION flashsale").await;
+    shop.run("DROP EXTENSION flashsale; CREATE EXTENSION flashsale")
+        .await;
     live_through_a_sale(&client).await;
     run(&client, "DROP EXTENSION flashsale").await;
     run(&client, "CREATE EXTENSION flashsale").await;
@@ -95,10 +106,17 @@ async fn a_session_is_reset() {
     let shop = Shop::open(1).await;
     let client = shop.connect().await;
     live_through_a_sale(&client).await;
-    for reset in ["DISCARD ALL", "DISCARD PLANS", "DEALLOCATE ALL", "RESET ALL"] {
+    for reset in [
+        "DISCARD ALL",
+        "DISCARD PLANS",
+        "DEALLOCATE ALL",
+        "RESET ALL",
+    ] {
         client.batch_execute(reset).await.expect(reset);
         client.clear_type_cache();
-        let purchase = client.simple_query("SELECT flashsale.purchase_item(1, 'dave') ->> 'success'").await;
+        let purchase = client
+            .simple_query("SELECT flashsale.purchase_item(1, 'dave') ->> 'success'")
+            .await;
         assert!(purchase.is_ok(), "after {reset}: {purchase:?}");
     }
     let bought = "SELECT count(*) FROM flashsale.orders WHERE user_id = 'dave'";

@@ -11,7 +11,11 @@ const UUID: &str = "6b29fc40-ca47-1067-b31d-00dd010662da";
 
 async fn buyer_of(shop: &Shop, answer: &Answer) -> String {
     assert!(answer.success(), "{answer:?}");
-    shop.value("SELECT user_id FROM flashsale.orders WHERE order_id = $1", &[&answer.order_id()]).await
+    shop.value(
+        "SELECT user_id FROM flashsale.orders WHERE order_id = $1",
+        &[&answer.order_id()],
+    )
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,10 +32,19 @@ async fn literals_and_named_arguments() {
         ("purchase_item(1, -7)", "-7"),
         (&uuid, UUID),
         ("purchase_item(item_id => 1, user_id => 'alice')", "alice"),
-        ("purchase_item(user_id => 42, item_id => 1, quantity => 2)", "42"),
-        ("purchase_item(1, user_id => 'alice', idempotency_key => 'a key')", "alice"),
+        (
+            "purchase_item(user_id => 42, item_id => 1, quantity => 2)",
+            "42",
+        ),
+        (
+            "purchase_item(1, user_id => 'alice', idempotency_key => 'a key')",
+            "alice",
+        ),
         ("purchase_item(1, 42, strategy => 'nowait')", "42"),
-        ("purchase_item(1, 'alice', 2, 'another key', 'nowait')", "alice"),
+        (
+            "purchase_item(1, 'alice', 2, 'another key', 'nowait')",
+            "alice",
+        ),
     ];
     for (call, buyer) in calls {
         let answer = ask(&shop.client, &format!("SELECT flashsale.{call}")).await;
@@ -57,11 +70,23 @@ async fn typed_parameters() {
         (uuid, (&1i32, Type::INT4), (&UUID, Type::TEXT), UUID),
     ];
     for (sql, item, user, buyer) in calls {
-        let statement = shop.client.prepare_typed(sql, &[item.1.clone(), user.1.clone()]).await.expect(sql);
+        let statement = shop
+            .client
+            .prepare_typed(sql, &[item.1.clone(), user.1.clone()])
+            .await
+            .expect(sql);
         // Past the fifth run a plan is no longer made for the values of the day.
         for _ in 0..7 {
-            let answer: Value = shop.client.query_one_scalar(&statement, &[item.0, user.0]).await.expect(sql);
-            assert_eq!(buyer_of(&shop, &Answer(answer)).await, *buyer, "{item:?} {user:?}");
+            let answer: Value = shop
+                .client
+                .query_one_scalar(&statement, &[item.0, user.0])
+                .await
+                .expect(sql);
+            assert_eq!(
+                buyer_of(&shop, &Answer(answer)).await,
+                *buyer,
+                "{item:?} {user:?}"
+            );
         }
     }
     shop.assert_sound().await;
@@ -73,16 +98,32 @@ async fn untyped_parameters_are_texts() {
     shop.item(100).await;
     let sql = "SELECT flashsale.purchase_item($1, $2, $3, $4, $5)";
     let statement = shop.client.prepare(sql).await.expect(sql);
-    assert_eq!(statement.params(), [Type::INT8, Type::TEXT, Type::INT8, Type::TEXT, Type::TEXT]);
+    assert_eq!(
+        statement.params(),
+        [Type::INT8, Type::TEXT, Type::INT8, Type::TEXT, Type::TEXT]
+    );
     for key in [None, Some("a key")] {
-        let answer = value(&shop.client, sql, &[&1i64, &"alice", &2i64, &key, &None::<&str>]).await;
+        let answer = value(
+            &shop.client,
+            sql,
+            &[&1i64, &"alice", &2i64, &key, &None::<&str>],
+        )
+        .await;
         assert_eq!(buyer_of(&shop, &Answer(answer)).await, "alice");
     }
-    let order_id: i64 = shop.value("SELECT max(order_id) FROM flashsale.orders", &[]).await;
+    let order_id: i64 = shop
+        .value("SELECT max(order_id) FROM flashsale.orders", &[])
+        .await;
     let calls: [(&str, &[&(dyn ToSql + Sync)]); 5] = [
         ("SELECT flashsale.begin_payment($1)", &[&order_id]),
-        ("SELECT flashsale.confirm_order($1, $2, $3, $4)", &[&order_id, &"a charge", &5i64, &"eur"]),
-        ("SELECT flashsale.cancel_order($1::bigint - 1, $2)", &[&order_id, &"a reason"]),
+        (
+            "SELECT flashsale.confirm_order($1, $2, $3, $4)",
+            &[&order_id, &"a charge", &5i64, &"eur"],
+        ),
+        (
+            "SELECT flashsale.cancel_order($1::bigint - 1, $2)",
+            &[&order_id, &"a reason"],
+        ),
         ("SELECT flashsale.user_orders($1)", &[&"alice"]),
         ("SELECT flashsale.find_payment($1)", &[&"a charge"]),
     ];
@@ -102,11 +143,20 @@ async fn the_simple_protocol() {
     let messages = shop.client.simple_query(sql).await.expect(sql);
     let successes: Vec<_> = messages
         .iter()
-        .filter_map(|message| if let SimpleQueryMessage::Row(row) = message { row.get(0) } else { None })
+        .filter_map(|message| {
+            if let SimpleQueryMessage::Row(row) = message {
+                row.get(0)
+            } else {
+                None
+            }
+        })
         .collect();
     assert_eq!(successes, ["true", "true"]);
     assert_eq!(shop.inventory(1).await, 98);
-    assert_eq!(sqlstate(&shop.client, &format!("{sql}; SELECT 1 / 0")).await, "22012");
+    assert_eq!(
+        sqlstate(&shop.client, &format!("{sql}; SELECT 1 / 0")).await,
+        "22012"
+    );
     assert_eq!(shop.inventory(1).await, 98);
     shop.assert_sound().await;
 }

@@ -19,10 +19,12 @@ const ROOM: usize = 2 * CONNECTIONS + 10;
 async fn shop_with_a_past() -> (Shop, String, i64) {
     let mut shop = Shop::open(ROOM).await;
     let app = shop.role("app").await;
-    shop.run(&format!("SELECT flashsale.grant_app('{app}')")).await;
+    shop.run(&format!("SELECT flashsale.grant_app('{app}')"))
+        .await;
     let create = "SELECT flashsale.create_item(300, 'a \"cup\"\n', 1999, 'EUR', item_id => 70)";
     let item_id: i64 = shop.value(create, &[]).await;
-    shop.run("SELECT flashsale.create_item(5), flashsale.restock_item(70, 10, 'found some')").await;
+    shop.run("SELECT flashsale.create_item(5), flashsale.restock_item(70, 10, 'found some')")
+        .await;
     let pool = shop.pool(CONNECTIONS).await;
     visitors(&shop, &pool, item_id, 0..200).await;
     shop.run(
@@ -47,8 +49,15 @@ async fn contents(shop: &Shop) -> Vec<String> {
         assert!(!rows.is_empty(), "{table} is empty, so it shows nothing");
         contents.extend(rows.iter().map(|row| row.get::<_, String>(0)));
     }
-    for sequence in ["items_item_id", "orders_order_id", "payments_payment_id", "stock_movements_movement_id"] {
-        let state = format!("SELECT format('{sequence} %s %s', last_value, is_called) FROM flashsale.{sequence}_seq");
+    for sequence in [
+        "items_item_id",
+        "orders_order_id",
+        "payments_payment_id",
+        "stock_movements_movement_id",
+    ] {
+        let state = format!(
+            "SELECT format('{sequence} %s %s', last_value, is_called) FROM flashsale.{sequence}_seq"
+        );
         contents.push(shop.value(&state, &[]).await);
     }
     contents
@@ -59,19 +68,37 @@ async fn assert_carries_on(old: &Shop, new: &Shop, app: &str, item_id: i64) {
     assert_eq!(contents(new).await, contents(old).await);
     new.assert_sound().await;
 
-    let replay = ask(&new.client, "SELECT flashsale.purchase_item(70, 'still reserved', 2, 'a key')").await;
+    let replay = ask(
+        &new.client,
+        "SELECT flashsale.purchase_item(70, 'still reserved', 2, 'a key')",
+    )
+    .await;
     assert!(replay.flag("replayed"), "{replay:?}");
 
     let orders = "SELECT array_agg(order_id ORDER BY order_id) FROM flashsale.orders";
     let old_orders: Vec<i64> = new.value(orders, &[]).await;
     let free = new.inventory(item_id).await;
     assert!(free > 0, "nothing left to buy");
-    let done = new.rush(CONNECTIONS, (0..free + 50).map(|n| Call::buy(item_id, format!("new user {n}")))).await;
+    let done = new
+        .rush(
+            CONNECTIONS,
+            (0..free + 50).map(|n| Call::buy(item_id, format!("new user {n}"))),
+        )
+        .await;
     assert_eq!(sold(&done) as i64, free);
     let all_orders: Vec<i64> = new.value(orders, &[]).await;
     let newest = old_orders.last().expect("old orders");
-    assert_eq!(all_orders.iter().filter(|order_id| *order_id > newest).count() as i64, free);
-    assert_eq!(all_orders.iter().collect::<BTreeSet<_>>().len(), all_orders.len());
+    assert_eq!(
+        all_orders
+            .iter()
+            .filter(|order_id| *order_id > newest)
+            .count() as i64,
+        free
+    );
+    assert_eq!(
+        all_orders.iter().collect::<BTreeSet<_>>().len(),
+        all_orders.len()
+    );
 
     new.run(&format!("SELECT flashsale.confirm_order({newest}, 'a new charge'); SELECT flashsale.restock_item(70, 1)")).await;
     let another: i64 = new.value("SELECT flashsale.create_item(1)", &[]).await;
@@ -86,9 +113,20 @@ async fn assert_carries_on(old: &Shop, new: &Shop, app: &str, item_id: i64) {
 async fn a_plain_dump_restores_the_shop() {
     let (old, app, item_id) = shop_with_a_past().await;
     let new = old.sibling().await;
-    let mut dump = tool("pg_dump").args(["--dbname", &old.name]).stdout(Stdio::piped()).spawn().expect("pg_dump");
+    let mut dump = tool("pg_dump")
+        .args(["--dbname", &old.name])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("pg_dump");
     let restored = tool("psql")
-        .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null", "--dbname", &new.name])
+        .args([
+            "--no-psqlrc",
+            "--quiet",
+            "--set=ON_ERROR_STOP=1",
+            "--output=/dev/null",
+            "--dbname",
+            &new.name,
+        ])
         .stdin(dump.stdout.take().expect("a pipe"))
         .status();
     assert!(restored.expect("psql").success());
@@ -101,13 +139,20 @@ async fn a_custom_dump_restores_the_shop_in_parallel() {
     let (old, app, item_id) = shop_with_a_past().await;
     let new = old.sibling().await;
     let file = DumpFile(env::temp_dir().join(format!("{}.dump", old.name)));
-    run(tool("pg_dump").args(["-Fc", "--dbname", &old.name, "--file"]).arg(&file.0));
-    run(tool("pg_restore").args(["--exit-on-error", "-j2", "--dbname", &new.name]).arg(&file.0));
+    run(tool("pg_dump")
+        .args(["-Fc", "--dbname", &old.name, "--file"])
+        .arg(&file.0));
+    run(tool("pg_restore")
+        .args(["--exit-on-error", "-j2", "--dbname", &new.name])
+        .arg(&file.0));
     assert_carries_on(&old, &new, &app, item_id).await;
 }
 
 fn run(command: &mut Command) {
-    assert!(command.status().expect("it starts").success(), "{command:?}");
+    assert!(
+        command.status().expect("it starts").success(),
+        "{command:?}"
+    );
 }
 
 struct DumpFile(PathBuf);

@@ -61,8 +61,12 @@ const SALE: &[&str] = &[
 /// Someone with every right that can be granted, and a schema full of traps.
 async fn mallory(shop: &mut Shop) -> Client {
     let role = shop.role("mallory").await;
-    shop.run(&format!("SELECT flashsale.grant_app('{role}'), flashsale.grant_operator('{role}')")).await;
-    shop.run(&format!("CREATE SCHEMA evil AUTHORIZATION {role}")).await;
+    shop.run(&format!(
+        "SELECT flashsale.grant_app('{role}'), flashsale.grant_operator('{role}')"
+    ))
+    .await;
+    shop.run(&format!("CREATE SCHEMA evil AUTHORIZATION {role}"))
+        .await;
     let mallory = shop.connect_as(&role).await;
     run(&mallory, "SET search_path = evil, pg_catalog").await;
     run(&mallory, SHADOWS).await;
@@ -73,7 +77,11 @@ async fn mallory(shop: &mut Shop) -> Client {
                      AS 'BEGIN RAISE EXCEPTION ''hijacked''; END';
                  CREATE OPERATOR {operator} (FUNCTION = trap, LEFTARG = pg_catalog.{kind}, RIGHTARG = pg_catalog.{kind})"
             );
-            let trap = if operator == "=" { trap } else { trap[trap.find("CREATE OPERATOR").unwrap()..].to_owned() };
+            let trap = if operator == "=" {
+                trap
+            } else {
+                trap[trap.find("CREATE OPERATOR").unwrap()..].to_owned()
+            };
             run(&mallory, &trap).await;
         }
     }
@@ -85,7 +93,11 @@ async fn mallory(shop: &mut Shop) -> Client {
 async fn the_traps_work() {
     let mut shop = Shop::open(1).await;
     let mallory = mallory(&mut shop).await;
-    for statement in ["SELECT 1::pg_catalog.int8 = 2::pg_catalog.int8", "SELECT clock_timestamp()", "SELECT 'a'::\"text\""] {
+    for statement in [
+        "SELECT 1::pg_catalog.int8 = 2::pg_catalog.int8",
+        "SELECT clock_timestamp()",
+        "SELECT 'a'::\"text\"",
+    ] {
         assert_ne!(sqlstate(&mallory, statement).await, "", "{statement}");
     }
 }
@@ -101,7 +113,11 @@ async fn a_sale_under_a_hostile_search_path_is_a_sale() {
         assert!(answer.success(), "{call}: {answer:?}");
     }
     // The triggers run in the session of whoever changes the row.
-    run(&mallory, "UPDATE flashsale.items SET unit_price = 11, max_per_user = 4").await;
+    run(
+        &mallory,
+        "UPDATE flashsale.items SET unit_price = 11, max_per_user = 4",
+    )
+    .await;
     assert!(crate::shop::audit(&mallory).await.is_empty());
     assert_eq!(shop.inventory(1).await, 10);
     shop.assert_sound().await;
@@ -114,11 +130,21 @@ async fn kept_plans_do_not_follow_the_search_path() {
     let mallory = mallory(&mut shop).await;
     let item_id = shop.item(100).await;
     let purchase = format!("SELECT flashsale.purchase_item({item_id}, 'alice')");
-    for path in ["pg_catalog", "evil, pg_temp, pg_catalog", "pg_temp, evil", "\"\"", "evil, pg_catalog"] {
+    for path in [
+        "pg_catalog",
+        "evil, pg_temp, pg_catalog",
+        "pg_temp, evil",
+        "''",
+        "evil, pg_catalog",
+    ] {
         run(&mallory, &format!("SET search_path = {path}")).await;
         assert!(ask(&mallory, &purchase).await.success(), "under {path}");
-        shop.run("ALTER TABLE flashsale.items ALTER COLUMN name SET STATISTICS 10").await;
-        assert!(ask(&mallory, &purchase).await.success(), "replanned under {path}");
+        shop.run("ALTER TABLE flashsale.items ALTER COLUMN name SET STATISTICS 10")
+            .await;
+        assert!(
+            ask(&mallory, &purchase).await.success(),
+            "replanned under {path}"
+        );
     }
     assert_eq!(shop.inventory(item_id).await, 90);
     shop.assert_sound().await;
@@ -129,7 +155,11 @@ async fn kept_plans_do_not_follow_the_search_path() {
 async fn the_extension_refuses_a_schema_that_is_there_already() {
     let mut shop = Shop::empty(0).await;
     let role = shop.role("squatter").await;
-    shop.run(&format!("CREATE SCHEMA flashsale AUTHORIZATION {role}")).await;
+    shop.run(&format!("CREATE SCHEMA flashsale AUTHORIZATION {role}"))
+        .await;
     const DUPLICATE_SCHEMA: &str = "42P06";
-    assert_eq!(sqlstate(&shop.client, "CREATE EXTENSION flashsale").await, DUPLICATE_SCHEMA);
+    assert_eq!(
+        sqlstate(&shop.client, "CREATE EXTENSION flashsale").await,
+        DUPLICATE_SCHEMA
+    );
 }

@@ -10,14 +10,23 @@ const TWINS: usize = 4;
 
 /// Each user clicks TWINS times under one key; neighbours in the crowd are twins.
 fn twins(item_id: i64, users: usize) -> impl Iterator<Item = Call> {
-    (0..users * TWINS).map(move |n| Call::buy_once(item_id, format!("user {}", n / TWINS), "my click"))
+    (0..users * TWINS)
+        .map(move |n| Call::buy_once(item_id, format!("user {}", n / TWINS), "my click"))
 }
 
 fn answers_by_purchase(done: &[Done]) -> HashMap<(i64, &str), Vec<&Answer>> {
     let mut answers: HashMap<_, Vec<_>> = HashMap::new();
     for done in done {
-        let Call::Purchase { item_id, user_id, .. } = &done.call else { panic!("not a purchase") };
-        answers.entry((*item_id, user_id.as_str())).or_default().push(answer(done));
+        let Call::Purchase {
+            item_id, user_id, ..
+        } = &done.call
+        else {
+            panic!("not a purchase")
+        };
+        answers
+            .entry((*item_id, user_id.as_str()))
+            .or_default()
+            .push(answer(done));
     }
     answers
 }
@@ -27,16 +36,25 @@ fn assert_twins_agree(done: &[Done]) -> usize {
     let mut bought = 0;
     for (purchase, answers) in answers_by_purchase(done) {
         assert_eq!(answers.len(), TWINS);
-        if answers.iter().all(|answer| answer.reason() == "out_of_stock") {
+        if answers
+            .iter()
+            .all(|answer| answer.reason() == "out_of_stock")
+        {
             continue;
         }
         bought += 1;
         let order_id = answers[0].order_id();
         assert!(
-            order_id.is_some() && answers.iter().all(|answer| answer.success() && answer.order_id() == order_id),
+            order_id.is_some()
+                && answers
+                    .iter()
+                    .all(|answer| answer.success() && answer.order_id() == order_id),
             "{purchase:?} was answered {answers:?}"
         );
-        let first = answers.iter().filter(|answer| !answer.flag("replayed")).count();
+        let first = answers
+            .iter()
+            .filter(|answer| !answer.flag("replayed"))
+            .count();
         assert_eq!(first, 1, "{purchase:?} was answered {answers:?}");
     }
     bought
@@ -63,7 +81,9 @@ async fn twins_share_the_last_unit() {
     for _ in 0..ITEMS {
         items.push(shop.item(1).await);
     }
-    let done = shop.rush(CROWD, items.iter().flat_map(|&item_id| twins(item_id, 1))).await;
+    let done = shop
+        .rush(CROWD, items.iter().flat_map(|&item_id| twins(item_id, 1)))
+        .await;
     assert_eq!(assert_twins_agree(&done), ITEMS);
     shop.assert_acknowledged(&done).await;
     shop.assert_sound().await;

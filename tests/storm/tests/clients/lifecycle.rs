@@ -20,15 +20,30 @@ async fn priced_item(shop: &Shop) -> i64 {
 async fn assert_as_told(shop: &Shop, traces: &[Trace]) {
     let orders = "SELECT order_id, user_id, status FROM flashsale.orders";
     let rows = shop.client.query(orders, &[]).await.expect("orders");
-    let rows: BTreeSet<(i64, String, String)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
-    let told = traces.iter().map(|trace| (trace.order_id, trace.user_id.clone(), trace.status.to_owned()));
+    let rows: BTreeSet<(i64, String, String)> = rows
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect();
+    let told = traces.iter().map(|trace| {
+        (
+            trace.order_id,
+            trace.user_id.clone(),
+            trace.status.to_owned(),
+        )
+    });
     assert_eq!(rows, told.collect(), "orders");
 
-    let payments = "SELECT coalesce(payment_ref, 'without a ref'), order_id, status FROM flashsale.payments";
+    let payments =
+        "SELECT coalesce(payment_ref, 'without a ref'), order_id, status FROM flashsale.payments";
     let rows = shop.client.query(payments, &[]).await.expect("payments");
-    let mut rows: Vec<(String, i64, String)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let mut rows: Vec<(String, i64, String)> = rows
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect();
     let charges = traces.iter().flat_map(|trace| {
-        let charge = |(payment_ref, fate): &(String, &str)| (payment_ref.clone(), trace.order_id, (*fate).to_owned());
+        let charge = |(payment_ref, fate): &(String, &str)| {
+            (payment_ref.clone(), trace.order_id, (*fate).to_owned())
+        };
         trace.charges.iter().map(charge)
     });
     let mut told: Vec<(String, i64, String)> = charges.collect();
@@ -52,7 +67,10 @@ async fn every_order_and_charge_ends_as_its_buyer_was_told() {
 
     // More orders than units: some came from units given back.
     assert!(traces.len() as i64 >= UNITS, "{} orders", traces.len());
-    assert_eq!(shop.inventory(item_id).await, UNITS - count(&traces, "confirmed") as i64);
+    assert_eq!(
+        shop.inventory(item_id).await,
+        UNITS - count(&traces, "confirmed") as i64
+    );
     for status in ["confirmed", "cancelled", "expired"] {
         assert!(count(&traces, status) > 0, "no order was {status}");
     }
@@ -64,33 +82,62 @@ async fn refunds_happen_once() {
     let item_id = priced_item(&shop).await;
     let pool = shop.pool(CROWD).await;
     let traces = visitors(&shop, &pool, item_id, 0..600).await;
-    let confirmed: Vec<_> = traces.iter().filter(|trace| trace.status == "confirmed").collect();
+    let confirmed: Vec<_> = traces
+        .iter()
+        .filter(|trace| trace.status == "confirmed")
+        .collect();
     let free = shop.inventory(item_id).await;
 
     // Half of the confirmed orders are taken back, every other one is written off.
     let (one, other) = (shop.connect().await, shop.connect().await);
     let (mut restored, mut written_off) = (0, 0);
     for (n, trace) in confirmed.iter().step_by(2).enumerate() {
-        let refund = format!("SELECT flashsale.refund_order({}, restock => {})", trace.order_id, n % 2 == 0);
+        let refund = format!(
+            "SELECT flashsale.refund_order({}, restock => {})",
+            trace.order_id,
+            n % 2 == 0
+        );
         assert_one_of_two_did_it(&settle_both(&one, &other, &refund).await);
-        *if n % 2 == 0 { &mut restored } else { &mut written_off } += 1;
+        *if n % 2 == 0 {
+            &mut restored
+        } else {
+            &mut written_off
+        } += 1;
     }
     assert_eq!(shop.inventory(item_id).await, free + restored);
-    let stock: i64 = shop.value("SELECT stock FROM flashsale.items WHERE item_id = $1", &[&item_id]).await;
+    let stock: i64 = shop
+        .value(
+            "SELECT stock FROM flashsale.items WHERE item_id = $1",
+            &[&item_id],
+        )
+        .await;
     assert_eq!(stock, UNITS - written_off);
 
-    let due = shop.client.query("SELECT payment_ref FROM flashsale.refunds_due", &[]).await.expect("refunds due");
+    let due = shop
+        .client
+        .query("SELECT payment_ref FROM flashsale.refunds_due", &[])
+        .await
+        .expect("refunds due");
     assert!(!due.is_empty());
     for payment_ref in due.iter().map(|row| row.get::<_, String>(0)) {
-        let refund = format!("SELECT flashsale.refund_payment('{payment_ref}', 'refund of {payment_ref}')");
+        let refund =
+            format!("SELECT flashsale.refund_payment('{payment_ref}', 'refund of {payment_ref}')");
         assert_one_of_two_did_it(&settle_both(&one, &other, &refund).await);
     }
-    assert_eq!(shop.value::<i64>("SELECT count(*) FROM flashsale.refunds_due", &[]).await, 0);
+    assert_eq!(
+        shop.value::<i64>("SELECT count(*) FROM flashsale.refunds_due", &[])
+            .await,
+        0
+    );
     shop.assert_sound().await;
 }
 
 /// The same statement from two sessions at once, each until it is not busy.
-async fn settle_both(one: &tokio_postgres::Client, other: &tokio_postgres::Client, sql: &str) -> [Answer; 2] {
+async fn settle_both(
+    one: &tokio_postgres::Client,
+    other: &tokio_postgres::Client,
+    sql: &str,
+) -> [Answer; 2] {
     let settle = async |client| loop {
         let answer = ask(client, sql).await;
         if !answer.retryable() {
@@ -102,6 +149,9 @@ async fn settle_both(one: &tokio_postgres::Client, other: &tokio_postgres::Clien
 
 fn assert_one_of_two_did_it(answers: &[Answer; 2]) {
     assert!(answers.iter().all(Answer::success), "{answers:?}");
-    let again = answers.iter().filter(|answer| answer.flag("already_refunded")).count();
+    let again = answers
+        .iter()
+        .filter(|answer| answer.flag("already_refunded"))
+        .count();
     assert_eq!(again, 1, "{answers:?}");
 }

@@ -17,7 +17,9 @@ fn clicks(item_id: i64, users: usize) -> impl Iterator<Item = Call> {
 fn units_by_user(done: &[Done]) -> HashMap<&str, usize> {
     let mut units = HashMap::new();
     for done in done.iter().filter(|done| answer(done).success()) {
-        let Call::Purchase { user_id, .. } = &done.call else { panic!("not a purchase") };
+        let Call::Purchase { user_id, .. } = &done.call else {
+            panic!("not a purchase")
+        };
         *units.entry(user_id.as_str()).or_default() += 1;
     }
     units
@@ -25,7 +27,8 @@ fn units_by_user(done: &[Done]) -> HashMap<&str, usize> {
 
 async fn limited_item(shop: &Shop, units: usize) -> i64 {
     let create = "SELECT flashsale.create_item($1, max_per_user => $2)";
-    shop.value(create, &[&(units as i64), &(LIMIT as i32)]).await
+    shop.value(create, &[&(units as i64), &(LIMIT as i32)])
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +40,10 @@ async fn everybody_reaches_the_limit_and_no_further() {
     let units = units_by_user(&done);
     assert_eq!(units.len(), USERS);
     assert!(units.values().all(|&units| units == LIMIT), "{units:?}");
-    assert_eq!(refused(&done, "user_limit_reached"), USERS * (CLICKS - LIMIT));
+    assert_eq!(
+        refused(&done, "user_limit_reached"),
+        USERS * (CLICKS - LIMIT)
+    );
     shop.assert_acknowledged(&done).await;
     shop.assert_sound().await;
 }
@@ -51,7 +57,10 @@ async fn the_limit_holds_while_the_stock_runs_out() {
     assert_eq!(sold(&done), UNITS);
     let units = units_by_user(&done);
     assert!(units.values().all(|&units| units <= LIMIT), "{units:?}");
-    assert_eq!(refused(&done, "user_limit_reached") + refused(&done, "out_of_stock") + UNITS, done.len());
+    assert_eq!(
+        refused(&done, "user_limit_reached") + refused(&done, "out_of_stock") + UNITS,
+        done.len()
+    );
     shop.assert_acknowledged(&done).await;
     shop.assert_sound().await;
 }

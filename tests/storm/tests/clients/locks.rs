@@ -23,7 +23,10 @@ async fn assert_leaves_no_trace(client: &Client, other: &Client, call: &str, rea
     let answer = within(ask(client, call)).await;
     assert_eq!(answer.reason(), reason, "{call}: {answer:?}");
     let no_id = "SELECT pg_current_xact_id_if_assigned() IS NULL";
-    assert!(value::<bool>(client, no_id, &[]).await, "{call} took a transaction id");
+    assert!(
+        value::<bool>(client, no_id, &[]).await,
+        "{call} took a transaction id"
+    );
     let lock = "SELECT 1 FROM flashsale.items WHERE item_id = 1 FOR UPDATE NOWAIT";
     assert_eq!(sqlstate(other, lock).await, "", "{call} holds the row");
     run(client, "COMMIT").await;
@@ -34,8 +37,20 @@ async fn a_sold_out_answer_locks_nothing_and_takes_no_id() {
     let (_shop, one, other) = shop_with_an_item(1).await;
     assert!(ask(&one, BUY).await.success());
     assert_leaves_no_trace(&one, &other, BUY, "out_of_stock").await;
-    assert_leaves_no_trace(&one, &other, "SELECT flashsale.purchase_item(1, 'bob', 3, 'a key')", "out_of_stock").await;
-    assert_leaves_no_trace(&one, &other, "SELECT flashsale.purchase_item(99, 'bob')", "item_not_found").await;
+    assert_leaves_no_trace(
+        &one,
+        &other,
+        "SELECT flashsale.purchase_item(1, 'bob', 3, 'a key')",
+        "out_of_stock",
+    )
+    .await;
+    assert_leaves_no_trace(
+        &one,
+        &other,
+        "SELECT flashsale.purchase_item(99, 'bob')",
+        "item_not_found",
+    )
+    .await;
 }
 
 /// A sold-out item is answered even while someone holds its row.
@@ -43,7 +58,11 @@ async fn a_sold_out_answer_locks_nothing_and_takes_no_id() {
 async fn a_sold_out_answer_does_not_need_the_row() {
     let (_shop, one, holder) = shop_with_an_item(1).await;
     assert!(ask(&one, BUY).await.success());
-    run(&holder, "BEGIN; SELECT 1 FROM flashsale.items WHERE item_id = 1 FOR UPDATE").await;
+    run(
+        &holder,
+        "BEGIN; SELECT 1 FROM flashsale.items WHERE item_id = 1 FOR UPDATE",
+    )
+    .await;
     assert_eq!(within(ask(&one, BUY)).await.reason(), "out_of_stock");
 }
 
@@ -54,7 +73,12 @@ async fn a_thousand_sales_create_no_multixact() {
     let next = "SELECT next_multixact_id::text::bigint FROM pg_control_checkpoint()";
     shop.run("CHECKPOINT").await;
     let before: i64 = shop.value(next, &[]).await;
-    let done = shop.rush(20, (0..1_100).map(|n| Call::buy(item_id, format!("user {n}")))).await;
+    let done = shop
+        .rush(
+            20,
+            (0..1_100).map(|n| Call::buy(item_id, format!("user {n}"))),
+        )
+        .await;
     shop.run("CHECKPOINT").await;
     assert_eq!(shop.value::<i64>(next, &[]).await, before);
     assert_eq!((sold(&done), refused(&done, "out_of_stock")), (1_000, 100));
@@ -62,7 +86,11 @@ async fn a_thousand_sales_create_no_multixact() {
     // The counter does move when one is made.
     let (one, other) = (shop.connect().await, shop.connect().await);
     for client in [&one, &other] {
-        run(client, "BEGIN; SELECT 1 FROM flashsale.items WHERE item_id = 1 FOR SHARE").await;
+        run(
+            client,
+            "BEGIN; SELECT 1 FROM flashsale.items WHERE item_id = 1 FOR SHARE",
+        )
+        .await;
     }
     run(&one, "COMMIT").await;
     run(&other, "COMMIT; CHECKPOINT").await;
@@ -74,33 +102,53 @@ async fn a_thousand_sales_create_no_multixact() {
 async fn a_locked_table_answers_busy() {
     let (shop, client, holder) = shop_with_an_item(10).await;
     shop.run(&[BUY, BUY, BUY].join(";")).await;
-    shop.run("SELECT flashsale.confirm_order(2, 'a charge'); SELECT flashsale.confirm_order(3, 'b')").await;
+    shop.run(
+        "SELECT flashsale.confirm_order(2, 'a charge'); SELECT flashsale.confirm_order(3, 'b')",
+    )
+    .await;
     shop.run("SELECT flashsale.refund_order(3)").await;
     run(&client, "SET flashsale.lock_wait = '100ms'").await;
     let calls = [
         ("items", BUY),
-        ("items", "SELECT flashsale.purchase_item(1, 'alice', 1, 'a key')"),
+        (
+            "items",
+            "SELECT flashsale.purchase_item(1, 'alice', 1, 'a key')",
+        ),
         ("items", "SELECT flashsale.cancel_order(1)"),
         ("items", "SELECT flashsale.refund_order(2)"),
         ("items", "SELECT flashsale.restock_item(1, 1)"),
         ("items", "SELECT flashsale.pause_item(1)"),
         ("items", "SELECT flashsale.resume_item(1)"),
-        ("items", "SELECT flashsale.reconcile_stale_reservations(older_than => '0 s')"),
+        (
+            "items",
+            "SELECT flashsale.reconcile_stale_reservations(older_than => '0 s')",
+        ),
         ("orders", BUY),
         ("orders", "SELECT flashsale.begin_payment(1)"),
         ("orders", "SELECT flashsale.confirm_order(1, 'c')"),
         ("orders", "SELECT flashsale.cancel_order(1)"),
         ("orders", "SELECT flashsale.refund_order(2)"),
-        ("orders", "SELECT flashsale.reconcile_stale_reservations(older_than => '0 s')"),
+        (
+            "orders",
+            "SELECT flashsale.reconcile_stale_reservations(older_than => '0 s')",
+        ),
         ("payments", "SELECT flashsale.confirm_order(1, 'c')"),
         ("payments", "SELECT flashsale.refund_order(2)"),
         ("payments", "SELECT flashsale.refund_payment('b')"),
         ("stock_movements", "SELECT flashsale.restock_item(1, 1)"),
     ];
     for (table, call) in calls {
-        run(&holder, &format!("BEGIN; LOCK TABLE flashsale.{table} IN ACCESS EXCLUSIVE MODE")).await;
+        run(
+            &holder,
+            &format!("BEGIN; LOCK TABLE flashsale.{table} IN ACCESS EXCLUSIVE MODE"),
+        )
+        .await;
         let answer = within(ask(&client, call)).await;
-        assert_eq!((answer.reason(), answer.retryable()), ("busy", true), "{table}, {call}: {answer:?}");
+        assert_eq!(
+            (answer.reason(), answer.retryable()),
+            ("busy", true),
+            "{table}, {call}: {answer:?}"
+        );
         run(&holder, "COMMIT").await;
     }
     // Busy changed nothing and spoilt nothing.
@@ -113,15 +161,23 @@ async fn a_locked_table_answers_busy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_of_the_session_survive_a_call() {
     let (_shop, client, holder) = shop_with_an_item(10).await;
-    run(&client, "SET lock_timeout = '123s'; SET flashsale.lock_wait = '50ms'").await;
-    let settings = "SELECT current_setting('lock_timeout') || ' ' || current_setting('search_path')";
+    run(
+        &client,
+        "SET lock_timeout = '123s'; SET flashsale.lock_wait = '50ms'",
+    )
+    .await;
+    let settings =
+        "SELECT current_setting('lock_timeout') || ' ' || current_setting('search_path')";
     let before: String = value(&client, settings, &[]).await;
     assert!(ask(&client, BUY).await.success());
     assert_eq!(value::<String>(&client, settings, &[]).await, before);
     run(&holder, "BEGIN; LOCK TABLE flashsale.items").await;
     assert_eq!(within(ask(&client, BUY)).await.reason(), "busy");
     assert_eq!(value::<String>(&client, settings, &[]).await, before);
-    assert_eq!(sqlstate(&client, "SELECT flashsale.purchase_item(1, NULL::text)").await, "22004");
+    assert_eq!(
+        sqlstate(&client, "SELECT flashsale.purchase_item(1, NULL::text)").await,
+        "22004"
+    );
     assert_eq!(value::<String>(&client, settings, &[]).await, before);
 }
 
@@ -131,7 +187,11 @@ const CANCELLED: &str = "57014";
 async fn a_statement_timeout_goes_through_unchanged() {
     let (shop, client, holder) = shop_with_an_item(10).await;
     run(&holder, "BEGIN; LOCK TABLE flashsale.items").await;
-    run(&client, "SET flashsale.lock_wait = '60s'; SET statement_timeout = '50ms'").await;
+    run(
+        &client,
+        "SET flashsale.lock_wait = '60s'; SET statement_timeout = '50ms'",
+    )
+    .await;
     assert_eq!(within(sqlstate(&client, BUY)).await, CANCELLED);
     run(&holder, "COMMIT").await;
     run(&client, "SET statement_timeout = 0").await;
@@ -148,7 +208,8 @@ async fn a_cancel_goes_through_unchanged() {
     let token = client.cancel_token();
     let pid: i32 = value(&client, "SELECT pg_backend_pid()", &[]).await;
     let cancel = async {
-        let waiting = "SELECT wait_event_type = 'Lock' IS TRUE FROM pg_stat_activity WHERE pid = $1";
+        let waiting =
+            "SELECT wait_event_type = 'Lock' IS TRUE FROM pg_stat_activity WHERE pid = $1";
         while !value::<bool>(&shop.client, waiting, &[&pid]).await {
             sleep(Duration::from_millis(5)).await;
         }
@@ -166,9 +227,15 @@ async fn a_cancel_goes_through_unchanged() {
 async fn reads_are_not_held_up_by_a_move() {
     let (shop, client, holder) = shop_with_an_item(10).await;
     assert!(ask(&client, BUY).await.success());
-    shop.run("SELECT flashsale.confirm_order(1, 'a charge')").await;
+    shop.run("SELECT flashsale.confirm_order(1, 'a charge')")
+        .await;
     run(&holder, "BEGIN; SELECT flashsale.refund_order(1)").await;
-    let reads = ["get_order(1)", "user_orders('alice')", "find_payment('a charge')", "item_availability(1)"];
+    let reads = [
+        "get_order(1)",
+        "user_orders('alice')",
+        "find_payment('a charge')",
+        "item_availability(1)",
+    ];
     for read in reads {
         let answer: Answer = within(ask(&client, &format!("SELECT flashsale.{read}"))).await;
         assert!(answer.success(), "{read}: {answer:?}");

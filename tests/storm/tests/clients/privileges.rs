@@ -34,8 +34,14 @@ const OPERATOR: &[&str] = &[
     "resume_item",
     "user_orders",
 ];
-const OPERATOR_COLUMNS: &[&str] =
-    &["currency", "ends_at", "max_per_user", "name", "starts_at", "unit_price"];
+const OPERATOR_COLUMNS: &[&str] = &[
+    "currency",
+    "ends_at",
+    "max_per_user",
+    "name",
+    "starts_at",
+    "unit_price",
+];
 
 /// What nobody but the owner may do. Each would go through if it were allowed.
 const FORBIDDEN: &[&str] = &[
@@ -57,7 +63,7 @@ const FORBIDDEN: &[&str] = &[
     "TRUNCATE flashsale.payments",
     "SELECT nextval('flashsale.orders_order_id_seq')",
     "SELECT setval('flashsale.orders_order_id_seq', 1)",
-    "LOCK TABLE flashsale.items IN EXCLUSIVE MODE",
+    "DO 'BEGIN LOCK TABLE flashsale.items IN EXCLUSIVE MODE; END'",
     "ALTER TABLE flashsale.items DISABLE TRIGGER ALL",
     "CREATE TABLE flashsale.mine ()",
     "CREATE FUNCTION flashsale.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
@@ -162,7 +168,8 @@ async fn a_role_with_nothing_can_do_nothing() {
 async fn an_app_buys_and_settles_and_no_more() {
     let mut shop = shop_with_a_sale().await;
     let role = shop.role("app").await;
-    shop.run(&format!("SELECT flashsale.grant_app('{role}')")).await;
+    shop.run(&format!("SELECT flashsale.grant_app('{role}')"))
+        .await;
     let app = shop.connect_as(&role).await;
     for statements in [FORBIDDEN, READS, OPERATOR_CALLS] {
         assert_denied(&app, statements).await;
@@ -177,7 +184,8 @@ async fn an_app_buys_and_settles_and_no_more() {
 async fn an_operator_runs_the_sale_and_moves_no_stock_by_hand() {
     let mut shop = shop_with_a_sale().await;
     let role = shop.role("operator").await;
-    shop.run(&format!("SELECT flashsale.grant_operator('{role}')")).await;
+    shop.run(&format!("SELECT flashsale.grant_operator('{role}')"))
+        .await;
     let operator = shop.connect_as(&role).await;
     assert_denied(&operator, FORBIDDEN).await;
     assert_denied(&operator, &APP_CALLS[..3]).await;
@@ -204,10 +212,16 @@ async fn an_operator_runs_the_sale_and_moves_no_stock_by_hand() {
 async fn an_app_hands_nothing_on() {
     let mut shop = shop_with_a_sale().await;
     let (app, friend) = (shop.role("app").await, shop.role("friend").await);
-    shop.run(&format!("SELECT flashsale.grant_app('{app}')")).await;
+    shop.run(&format!("SELECT flashsale.grant_app('{app}')"))
+        .await;
     let client = shop.connect_as(&app).await;
     // A grant without the right to grant is a warning and does nothing.
-    client.batch_execute(&format!("GRANT EXECUTE ON FUNCTION flashsale.get_order(bigint) TO {friend}")).await.ok();
+    client
+        .batch_execute(&format!(
+            "GRANT EXECUTE ON FUNCTION flashsale.get_order(bigint) TO {friend}"
+        ))
+        .await
+        .ok();
     assert_eq!(callable(&shop, &friend).await, [""; 0]);
 }
 
@@ -215,11 +229,16 @@ async fn an_app_hands_nothing_on() {
 async fn a_change_of_price_raises_the_version() {
     let mut shop = shop_with_a_sale().await;
     let role = shop.role("operator").await;
-    shop.run(&format!("SELECT flashsale.grant_operator('{role}')")).await;
+    shop.run(&format!("SELECT flashsale.grant_operator('{role}')"))
+        .await;
     let operator = shop.connect_as(&role).await;
     let version = "SELECT version FROM flashsale.items WHERE item_id = 1";
     let before: i64 = shop.value(version, &[]).await;
-    assert_allowed(&operator, &["UPDATE flashsale.items SET unit_price = 7 WHERE item_id = 1"]).await;
+    assert_allowed(
+        &operator,
+        &["UPDATE flashsale.items SET unit_price = 7 WHERE item_id = 1"],
+    )
+    .await;
     assert_eq!(shop.value::<i64>(version, &[]).await, before + 1);
 }
 
@@ -228,9 +247,18 @@ async fn a_change_of_price_raises_the_version() {
 async fn a_movement_names_who_made_it() {
     let mut shop = shop_with_a_sale().await;
     let role = shop.role("operator").await;
-    shop.run(&format!("SELECT flashsale.grant_operator('{role}')")).await;
+    shop.run(&format!("SELECT flashsale.grant_operator('{role}')"))
+        .await;
     let operator = shop.connect_as(&role).await;
-    assert!(ask(&operator, "SELECT flashsale.restock_item(1, 5, 'found some')").await.success());
-    let moved_by = "SELECT moved_by FROM flashsale.stock_movements ORDER BY movement_id DESC LIMIT 1";
+    assert!(
+        ask(
+            &operator,
+            "SELECT flashsale.restock_item(1, 5, 'found some')"
+        )
+        .await
+        .success()
+    );
+    let moved_by =
+        "SELECT moved_by FROM flashsale.stock_movements ORDER BY movement_id DESC LIMIT 1";
     assert_eq!(value::<String>(&shop.client, moved_by, &[]).await, role);
 }

@@ -54,10 +54,21 @@ impl Shop {
         let server = config_from_env().expect("a server in the environment");
         let name = format!("storm_{}_{}", process::id(), NUMBER.fetch_add(1, Relaxed));
         let admin = connect(&server).await.expect("the server answers");
-        run(&admin, &format!("CREATE DATABASE {name} TEMPLATE template0")).await;
+        run(
+            &admin,
+            &format!("CREATE DATABASE {name} TEMPLATE template0"),
+        )
+        .await;
         let config = Config::clone(server.clone().dbname(&name));
         let client = connect(&config).await.expect("the new database answers");
-        Self { config, client, name, server, roles: Vec::new(), _room: room }
+        Self {
+            config,
+            client,
+            name,
+            server,
+            roles: Vec::new(),
+            _room: room,
+        }
     }
 
     /// No other shop is open meanwhile: for tests that look at the whole cluster.
@@ -70,7 +81,11 @@ impl Shop {
     }
 
     pub async fn pool(&self, connections: usize) -> Arc<Pool> {
-        Arc::new(Pool::open(&self.config, connections).await.expect("connections"))
+        Arc::new(
+            Pool::open(&self.config, connections)
+                .await
+                .expect("connections"),
+        )
     }
 
     /// A role that may log in; it goes when the shop goes.
@@ -82,7 +97,9 @@ impl Shop {
     }
 
     pub async fn connect_as(&self, role: &str) -> Client {
-        connect(self.config.clone().user(role)).await.expect("a connection")
+        connect(self.config.clone().user(role))
+            .await
+            .expect("a connection")
     }
 
     pub async fn run(&self, sql: &str) {
@@ -96,15 +113,24 @@ impl Shop {
 
     /// Units on sale, without a price.
     pub async fn item(&self, units: i64) -> i64 {
-        self.value("SELECT flashsale.create_item($1)", &[&units]).await
+        self.value("SELECT flashsale.create_item($1)", &[&units])
+            .await
     }
 
     pub async fn inventory(&self, item_id: i64) -> i64 {
-        self.value("SELECT inventory FROM flashsale.items WHERE item_id = $1", &[&item_id]).await
+        self.value(
+            "SELECT inventory FROM flashsale.items WHERE item_id = $1",
+            &[&item_id],
+        )
+        .await
     }
 
     /// Everybody at once; each must come to a final answer.
-    pub async fn rush(&self, connections: usize, calls: impl IntoIterator<Item = Call>) -> Vec<Done> {
+    pub async fn rush(
+        &self,
+        connections: usize,
+        calls: impl IntoIterator<Item = Call>,
+    ) -> Vec<Done> {
         rush(&self.pool(connections).await, calls).await
     }
 
@@ -112,17 +138,27 @@ impl Shop {
     pub async fn assert_acknowledged(&self, done: &[Done]) {
         let orders = "SELECT order_id, item_id, user_id, quantity FROM flashsale.orders";
         let rows = self.client.query(orders, &[]).await.expect("orders");
-        let rows: BTreeSet<Order> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect();
+        let rows: BTreeSet<Order> = rows
+            .iter()
+            .map(|row| (row.get(0), row.get(1), row.get(2), row.get(3)))
+            .collect();
         let acknowledged: BTreeSet<Order> = done.iter().filter_map(acknowledged).collect();
         let lost: Vec<_> = acknowledged.difference(&rows).collect();
         let unknown: Vec<_> = rows.difference(&acknowledged).collect();
         assert!(lost.is_empty(), "acknowledged, but no such row: {lost:?}");
-        assert!(unknown.is_empty(), "a row that nobody was told of: {unknown:?}");
+        assert!(
+            unknown.is_empty(),
+            "a row that nobody was told of: {unknown:?}"
+        );
     }
 
     /// Units and money add up: by audit(), and by sums that share nothing with it.
     pub async fn assert_sound(&self) {
-        assert_eq!(audit(&self.client).await, Vec::<String>::new(), "audit() found something");
+        assert_eq!(
+            audit(&self.client).await,
+            Vec::<String>::new(),
+            "audit() found something"
+        );
         const UNITS: &str = "SELECT format('item %s: stock %s, supplied %s, inventory %s, claimed %s',
                     i.item_id, i.stock, supplied, i.inventory, claimed)
              FROM flashsale.items i,
@@ -131,7 +167,8 @@ impl Shop {
                   LATERAL (SELECT coalesce(sum(quantity), 0) AS claimed FROM flashsale.orders o
                            WHERE o.item_id = i.item_id AND o.status IN ('reserved', 'paying', 'confirmed')) c
              WHERE i.inventory < 0 OR i.stock <> supplied OR i.inventory + claimed <> i.stock";
-        const MONEY: &str = "SELECT format('order %s: %s, paid %s times', o.order_id, o.status, paid)
+        const MONEY: &str =
+            "SELECT format('order %s: %s, paid %s times', o.order_id, o.status, paid)
              FROM flashsale.orders o,
                   LATERAL (SELECT count(*) AS paid FROM flashsale.payments p
                            WHERE p.order_id = o.order_id AND p.status = 'paid') p
@@ -158,10 +195,19 @@ impl Drop for Shop {
             }
             Ok::<(), Error>(())
         };
-        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let dropped = thread::spawn(move || runtime().expect("a runtime").block_on(drop_all)).join();
+        let runtime = || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+        };
+        let dropped =
+            thread::spawn(move || runtime().expect("a runtime").block_on(drop_all)).join();
         if let Ok(Err(error)) = dropped {
-            eprintln!("database {} was not dropped: {}", self.name, explain(&error));
+            eprintln!(
+                "database {} was not dropped: {}",
+                self.name,
+                explain(&error)
+            );
         }
     }
 }
@@ -170,9 +216,17 @@ impl Drop for Shop {
 async fn room_for(connections: usize) -> OwnedSemaphorePermit {
     static ROOM: OnceCell<Arc<Semaphore>> = OnceCell::const_new();
     let size = room_size().await;
-    assert!(connections <= size, "this test needs {connections} connections, the server has room for {size}");
-    let room = ROOM.get_or_init(|| async { Arc::new(Semaphore::new(size)) }).await;
-    Arc::clone(room).acquire_many_owned(connections as u32).await.expect("the semaphore is never closed")
+    assert!(
+        connections <= size,
+        "this test needs {connections} connections, the server has room for {size}"
+    );
+    let room = ROOM
+        .get_or_init(|| async { Arc::new(Semaphore::new(size)) })
+        .await;
+    Arc::clone(room)
+        .acquire_many_owned(connections as u32)
+        .await
+        .expect("the semaphore is never closed")
 }
 
 async fn room_size() -> usize {
@@ -191,9 +245,24 @@ async fn room_size() -> usize {
 type Order = (i64, i64, String, i64);
 
 fn acknowledged(done: &Done) -> Option<Order> {
-    let Call::Purchase { item_id, user_id, quantity, .. } = &done.call else { return None };
+    let Call::Purchase {
+        item_id,
+        user_id,
+        quantity,
+        ..
+    } = &done.call
+    else {
+        return None;
+    };
     let answer = answer(done);
-    answer.success().then(|| (answer.order_id().expect("an order id"), *item_id, user_id.clone(), *quantity))
+    answer.success().then(|| {
+        (
+            answer.order_id().expect("an order id"),
+            *item_id,
+            user_id.clone(),
+            *quantity,
+        )
+    })
 }
 
 /// The final answer of a buyer; an error is none.
@@ -209,7 +278,9 @@ pub fn sold(done: &[Done]) -> usize {
 }
 
 pub fn refused(done: &[Done], reason: &str) -> usize {
-    done.iter().filter(|done| answer(done).reason() == reason).count()
+    done.iter()
+        .filter(|done| answer(done).reason() == reason)
+        .count()
 }
 
 pub async fn rush(pool: &Arc<Pool>, calls: impl IntoIterator<Item = Call>) -> Vec<Done> {
@@ -218,7 +289,9 @@ pub async fn rush(pool: &Arc<Pool>, calls: impl IntoIterator<Item = Call>) -> Ve
 
 /// Fails a test that hangs.
 pub async fn within<T>(work: impl Future<Output = T>) -> T {
-    timeout(HANGS_AFTER, work).await.expect("still not done: something hangs")
+    timeout(HANGS_AFTER, work)
+        .await
+        .expect("still not done: something hangs")
 }
 
 pub async fn run(client: &Client, sql: &str) {
@@ -227,7 +300,11 @@ pub async fn run(client: &Client, sql: &str) {
     }
 }
 
-pub async fn value<T: FromSqlOwned>(client: &Client, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> T {
+pub async fn value<T: FromSqlOwned>(
+    client: &Client,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> T {
     match client.query_one_scalar(sql, parameters).await {
         Ok(value) => value,
         Err(error) => panic!("{sql}: {}", explain(&error)),
@@ -243,12 +320,19 @@ pub async fn ask(client: &Client, sql: &str) -> Answer {
 pub async fn sqlstate(client: &Client, sql: &str) -> String {
     match client.batch_execute(sql).await {
         Ok(()) => String::new(),
-        Err(error) => error.code().expect("an error of the server").code().to_owned(),
+        Err(error) => error
+            .code()
+            .expect("an error of the server")
+            .code()
+            .to_owned(),
     }
 }
 
 /// One line a broken invariant.
 pub async fn audit(client: &Client) -> Vec<String> {
-    let rows = client.query("SELECT a::text FROM flashsale.audit() a", &[]).await.expect("audit");
+    let rows = client
+        .query("SELECT a::text FROM flashsale.audit() a", &[])
+        .await
+        .expect("audit");
     rows.iter().map(|row| row.get(0)).collect()
 }

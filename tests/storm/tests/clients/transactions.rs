@@ -25,7 +25,11 @@ async fn rollback_undoes_a_purchase() {
     assert!(ask(&one, BUY).await.success());
     run(&one, "ROLLBACK").await;
     assert_eq!(shop.inventory(1).await, 10);
-    assert_eq!(shop.value::<i64>("SELECT count(*) FROM flashsale.orders", &[]).await, 0);
+    assert_eq!(
+        shop.value::<i64>("SELECT count(*) FROM flashsale.orders", &[])
+            .await,
+        0
+    );
     assert!(ask(&one, BUY).await.success());
     assert_eq!(shop.inventory(1).await, 9);
     shop.assert_sound().await;
@@ -37,7 +41,11 @@ async fn a_purchase_commits_with_its_callers_writes() {
     run(&one, "BEGIN; INSERT INTO notes VALUES ('before')").await;
     assert!(ask(&one, BUY).await.success());
     run(&one, "INSERT INTO notes VALUES ('after')").await;
-    assert_eq!((notes(&other).await, shop.inventory(1).await), (0, 10), "nothing shows before the commit");
+    assert_eq!(
+        (notes(&other).await, shop.inventory(1).await),
+        (0, 10),
+        "nothing shows before the commit"
+    );
     run(&one, "COMMIT").await;
     assert_eq!((notes(&other).await, shop.inventory(1).await), (2, 9));
     shop.assert_sound().await;
@@ -52,7 +60,11 @@ async fn busy_leaves_the_transaction_usable() {
     run(&buyer, "BEGIN; INSERT INTO notes VALUES ('before')").await;
     for _ in 0..3 {
         let answer = within(ask(&buyer, BUY)).await;
-        assert_eq!((answer.reason(), answer.retryable()), ("busy", true), "{answer:?}");
+        assert_eq!(
+            (answer.reason(), answer.retryable()),
+            ("busy", true),
+            "{answer:?}"
+        );
         assert!(answer.retry_after_ms() > 0, "{answer:?}");
     }
     run(&buyer, "INSERT INTO notes VALUES ('after')").await;
@@ -85,7 +97,10 @@ async fn an_error_in_a_savepoint_takes_back_what_was_bought_there() {
     assert!(ask(&one, BUY).await.success());
     run(&one, "SAVEPOINT a").await;
     assert!(ask(&one, BUY).await.success());
-    assert_eq!(sqlstate(&one, "SELECT flashsale.purchase_item(1, 'alice', 0)").await, "22023");
+    assert_eq!(
+        sqlstate(&one, "SELECT flashsale.purchase_item(1, 'alice', 0)").await,
+        "22023"
+    );
     run(&one, "ROLLBACK TO a; COMMIT").await;
     assert_eq!(shop.inventory(1).await, 9);
     shop.assert_sound().await;
@@ -97,7 +112,11 @@ async fn an_open_purchase_holds_up_no_other_item() {
     run(&holder, "BEGIN").await;
     assert!(ask(&holder, BUY).await.success());
     for _ in 0..5 {
-        assert!(within(ask(&buyer, "SELECT flashsale.purchase_item(2, 'bob')")).await.success());
+        assert!(
+            within(ask(&buyer, "SELECT flashsale.purchase_item(2, 'bob')"))
+                .await
+                .success()
+        );
     }
     run(&holder, "COMMIT").await;
     assert_eq!((shop.inventory(1).await, shop.inventory(2).await), (9, 5));
@@ -111,11 +130,29 @@ async fn two_items_in_one_transaction() {
     run(&one, "BEGIN").await;
     run(&other, "BEGIN").await;
     assert!(ask(&one, BUY).await.success());
-    assert!(ask(&other, "SELECT flashsale.purchase_item(2, 'bob')").await.success());
-    assert_eq!(within(ask(&one, "SELECT flashsale.purchase_item(2, 'alice')")).await.reason(), "busy");
-    assert_eq!(within(ask(&other, "SELECT flashsale.purchase_item(1, 'bob')")).await.reason(), "busy");
+    assert!(
+        ask(&other, "SELECT flashsale.purchase_item(2, 'bob')")
+            .await
+            .success()
+    );
+    assert_eq!(
+        within(ask(&one, "SELECT flashsale.purchase_item(2, 'alice')"))
+            .await
+            .reason(),
+        "busy"
+    );
+    assert_eq!(
+        within(ask(&other, "SELECT flashsale.purchase_item(1, 'bob')"))
+            .await
+            .reason(),
+        "busy"
+    );
     run(&one, "COMMIT").await;
-    assert!(ask(&other, "SELECT flashsale.purchase_item(1, 'bob')").await.success());
+    assert!(
+        ask(&other, "SELECT flashsale.purchase_item(1, 'bob')")
+            .await
+            .success()
+    );
     run(&other, "COMMIT").await;
     assert_eq!((shop.inventory(1).await, shop.inventory(2).await), (8, 9));
     shop.assert_sound().await;

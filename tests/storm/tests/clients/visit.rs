@@ -29,7 +29,12 @@ pub struct Trace {
 }
 
 /// Sends visitors in until all have gone, with two reconcilers at work, then expires what is left.
-pub async fn visitors(shop: &Shop, pool: &Arc<Pool>, item_id: i64, numbers: impl Iterator<Item = usize>) -> Vec<Trace> {
+pub async fn visitors(
+    shop: &Shop,
+    pool: &Arc<Pool>,
+    item_id: i64,
+    numbers: impl Iterator<Item = usize>,
+) -> Vec<Trace> {
     let closing = Arc::new(AtomicBool::new(false));
     let mut reconcilers = Vec::new();
     for _ in 0..2 {
@@ -39,12 +44,28 @@ pub async fn visitors(shop: &Shop, pool: &Arc<Pool>, item_id: i64, numbers: impl
     let mut crowd = JoinSet::new();
     for n in numbers {
         let (pool, desk) = (Arc::clone(pool), Arc::clone(&desk));
-        crowd.spawn(async move { visit(&Visitor { pool, desk, item_id }, n).await });
+        crowd.spawn(async move {
+            visit(
+                &Visitor {
+                    pool,
+                    desk,
+                    item_id,
+                },
+                n,
+            )
+            .await
+        });
     }
-    let traces = within(crowd.join_all()).await.into_iter().flatten().collect();
+    let traces = within(crowd.join_all())
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
     closing.store(true, Relaxed);
     for reconciler in reconcilers {
-        within(reconciler).await.expect("the reconciler does not fail");
+        within(reconciler)
+            .await
+            .expect("the reconciler does not fail");
     }
     expire_the_rest(shop).await;
     traces
@@ -52,7 +73,8 @@ pub async fn visitors(shop: &Shop, pool: &Arc<Pool>, item_id: i64, numbers: impl
 
 fn reconciler(client: Client, closing: Arc<AtomicBool>) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let reconcile = format!("SELECT flashsale.reconcile_stale_reservations(older_than => '{OLDER_THAN}')");
+        let reconcile =
+            format!("SELECT flashsale.reconcile_stale_reservations(older_than => '{OLDER_THAN}')");
         while !closing.load(Relaxed) {
             let answer = ask(&client, &reconcile).await;
             assert!(answer.success() || answer.retryable(), "{answer:?}");
@@ -63,9 +85,13 @@ fn reconciler(client: Client, closing: Arc<AtomicBool>) -> JoinHandle<()> {
 
 /// Nobody holds a lock any more, so nothing is skipped.
 async fn expire_the_rest(shop: &Shop) {
-    let reconcile = "SELECT flashsale.reconcile_stale_reservations(older_than => '0 s', max_orders => 100000)";
+    let reconcile =
+        "SELECT flashsale.reconcile_stale_reservations(older_than => '0 s', max_orders => 100000)";
     let answer = ask(&shop.client, reconcile).await;
-    assert!(answer.success() && answer.number("skipped") == Some(0) && !answer.flag("more"), "{answer:?}");
+    assert!(
+        answer.success() && answer.number("skipped") == Some(0) && !answer.flag("more"),
+        "{answer:?}"
+    );
 }
 
 struct Visitor {
@@ -97,13 +123,24 @@ impl Visitor {
 
     /// False when the reservation expired before; then nothing may be charged.
     async fn begin_payment(&self, trace: &Trace) -> bool {
-        let answer = self.settle(Call::BeginPayment { order_id: trace.order_id }).await;
-        assert!(answer.success() || answer.reason() == "order_expired", "{answer:?}");
+        let answer = self
+            .settle(Call::BeginPayment {
+                order_id: trace.order_id,
+            })
+            .await;
+        assert!(
+            answer.success() || answer.reason() == "order_expired",
+            "{answer:?}"
+        );
         answer.success()
     }
 
     async fn report(&self, order_id: i64, payment_ref: Option<&str>) -> Answer {
-        self.settle(Call::Confirm { order_id, payment_ref: payment_ref.map(str::to_owned) }).await
+        self.settle(Call::Confirm {
+            order_id,
+            payment_ref: payment_ref.map(str::to_owned),
+        })
+        .await
     }
 
     /// Reports a charge and notes what became of it.
@@ -126,7 +163,10 @@ impl Trace {
             self.status = "confirmed";
             "paid"
         } else {
-            assert!(answer.flag("refund_required"), "{payment_ref} is neither paid nor due: {answer:?}");
+            assert!(
+                answer.flag("refund_required"),
+                "{payment_ref} is neither paid nor due: {answer:?}"
+            );
             "due"
         };
         self.charges.push((payment_ref.into(), fate));
@@ -138,7 +178,12 @@ async fn visit(visitor: &Visitor, n: usize) -> Option<Trace> {
     let user_id = format!("visitor {n}");
     let order_id = visitor.reserve(&user_id).await?;
     // What the reconciler makes of an order that nobody pays.
-    let mut trace = Trace { order_id, user_id, status: "expired", charges: Vec::new() };
+    let mut trace = Trace {
+        order_id,
+        user_id,
+        status: "expired",
+        charges: Vec::new(),
+    };
     let first = format!("charge {n}");
     let second = format!("second charge {n}");
     match n % KINDS {
@@ -162,7 +207,11 @@ async fn visit(visitor: &Visitor, n: usize) -> Option<Trace> {
 
 async fn decline(visitor: &Visitor, trace: &mut Trace) {
     if visitor.begin_payment(trace).await {
-        let answer = visitor.settle(Call::Cancel { order_id: trace.order_id }).await;
+        let answer = visitor
+            .settle(Call::Cancel {
+                order_id: trace.order_id,
+            })
+            .await;
         assert_eq!(answer.number("restored"), Some(1), "{answer:?}");
         trace.status = "cancelled";
     }
@@ -172,25 +221,43 @@ async fn decline(visitor: &Visitor, trace: &mut Trace) {
 async fn pay_late(visitor: &Visitor, trace: &mut Trace, payment_ref: &str) {
     visitor.until_expired(trace.order_id).await;
     let answer = visitor.report(trace.order_id, Some(payment_ref)).await;
-    assert!(answer.flag("reinstated") || answer.reason() == "order_expired", "{answer:?}");
+    assert!(
+        answer.flag("reinstated") || answer.reason() == "order_expired",
+        "{answer:?}"
+    );
     trace.note(payment_ref, &answer);
     // Its fate is final, even if units come back meanwhile.
     let again = visitor.report(trace.order_id, Some(payment_ref)).await;
-    assert_eq!((again.success(), again.reason()), (answer.success(), answer.reason()), "{again:?}");
+    assert_eq!(
+        (again.success(), again.reason()),
+        (answer.success(), answer.reason()),
+        "{again:?}"
+    );
 }
 
 async fn report_twice(visitor: &Visitor, trace: &mut Trace, payment_ref: &str) {
     let twice = || visitor.report(trace.order_id, Some(payment_ref));
     let (one, other) = tokio::join!(twice(), twice());
     assert!(one.success() && other.success(), "{one:?} {other:?}");
-    assert_ne!(one.flag("already_confirmed"), other.flag("already_confirmed"), "{one:?} {other:?}");
+    assert_ne!(
+        one.flag("already_confirmed"),
+        other.flag("already_confirmed"),
+        "{one:?} {other:?}"
+    );
     trace.note(payment_ref, &one);
 }
 
 async fn pay_twice_at_once(visitor: &Visitor, trace: &mut Trace, first: &str, second: &str) {
     let order_id = trace.order_id;
-    let (one, other) = tokio::join!(visitor.report(order_id, Some(first)), visitor.report(order_id, Some(second)));
-    assert_ne!(one.success(), other.success(), "one of two charges pays: {one:?} {other:?}");
+    let (one, other) = tokio::join!(
+        visitor.report(order_id, Some(first)),
+        visitor.report(order_id, Some(second))
+    );
+    assert_ne!(
+        one.success(),
+        other.success(),
+        "one of two charges pays: {one:?} {other:?}"
+    );
     trace.note(first, &one);
     trace.note(second, &other);
 }
@@ -198,24 +265,47 @@ async fn pay_twice_at_once(visitor: &Visitor, trace: &mut Trace, first: &str, se
 /// The same charge, once with its ref and once without: one payment.
 async fn webhook_and_browser(visitor: &Visitor, trace: &mut Trace, payment_ref: &str) {
     let order_id = trace.order_id;
-    let (webhook, browser) = tokio::join!(visitor.report(order_id, Some(payment_ref)), visitor.report(order_id, None));
-    assert!(webhook.success() && browser.success(), "{webhook:?} {browser:?}");
+    let (webhook, browser) = tokio::join!(
+        visitor.report(order_id, Some(payment_ref)),
+        visitor.report(order_id, None)
+    );
+    assert!(
+        webhook.success() && browser.success(),
+        "{webhook:?} {browser:?}"
+    );
     trace.note(payment_ref, &webhook);
 }
 
 /// Either the charge came first and stands, or the order is gone and the charge is due.
 async fn pay_while_cancelling(visitor: &Visitor, trace: &mut Trace, payment_ref: &str) {
-    let cancel = visitor.settle(Call::Cancel { order_id: trace.order_id });
+    let cancel = visitor.settle(Call::Cancel {
+        order_id: trace.order_id,
+    });
     let (charge, cancel) = tokio::join!(visitor.report(trace.order_id, Some(payment_ref)), cancel);
     assert_ne!(charge.success(), cancel.success(), "{charge:?} {cancel:?}");
-    let reason = if cancel.success() { charge.reason() } else { cancel.reason() };
-    assert_eq!(reason, if cancel.success() { "order_cancelled" } else { "already_confirmed" });
+    let reason = if cancel.success() {
+        charge.reason()
+    } else {
+        cancel.reason()
+    };
+    assert_eq!(
+        reason,
+        if cancel.success() {
+            "order_cancelled"
+        } else {
+            "already_confirmed"
+        }
+    );
     trace.status = "cancelled";
     trace.note(payment_ref, &charge);
 }
 
 async fn pay_after_cancelling(visitor: &Visitor, trace: &mut Trace, payment_ref: &str) {
-    let cancel = visitor.settle(Call::Cancel { order_id: trace.order_id }).await;
+    let cancel = visitor
+        .settle(Call::Cancel {
+            order_id: trace.order_id,
+        })
+        .await;
     assert!(cancel.success(), "{cancel:?}");
     trace.status = "cancelled";
     visitor.charge(trace, payment_ref).await;

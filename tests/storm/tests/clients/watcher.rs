@@ -26,7 +26,9 @@ async fn a_watcher_never_sees_a_broken_invariant() {
         visitors(&shop, &pool, item_id, wave).await;
     }
     watcher.abort();
-    let ended = watcher.await.expect_err("the watcher looks until it is stopped");
+    let ended = watcher
+        .await
+        .expect_err("the watcher looks until it is stopped");
     assert!(ended.is_cancelled(), "the watcher saw {ended}");
     shop.assert_sound().await;
 }
