@@ -62,7 +62,7 @@ LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'get_order_wrapper';
 COMMENT ON FUNCTION flashsale.get_order(bigint) IS
 'One order with its payments. Locks nothing.
-Success: order_id, item_id, user_id, quantity, status, unit_price, currency, total, times of its moves, close_reason, payments.
+Success: order_id, item_id, user_id, quantity, status, unit_price, currency, total, idempotency_key, times of its moves, close_reason, payments.
 Reasons: order_not_found. Errors: 22004 for NULL.';
 
 CREATE FUNCTION flashsale.user_orders(user_id text) RETURNS jsonb

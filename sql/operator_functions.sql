@@ -7,8 +7,8 @@ CREATE FUNCTION flashsale.create_item(
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'create_item_wrapper';
 COMMENT ON FUNCTION flashsale.create_item(bigint, text, bigint, text, integer, timestamptz, timestamptz, interval, bigint) IS
-'Puts a new item on sale with inventory units and returns its id; unit_price is in minor units of currency, reservation_ttl 1 second to 7 days. Writes the first stock movement. Locks nothing.
-Errors: 22004 for a NULL inventory; 22023 for a negative number, a reversed window, a malformed currency, an item_id that is taken; 22003 for numbers past 2^53 - 1.';
+'Puts a new item on sale with inventory units and returns its id; unit_price is in minor units of currency, reservation_ttl 1 second to 7 days. Writes the first stock movement. Locks nothing, but waits for a transaction that creates the same id.
+Errors: 22004 for a NULL inventory; 22023 for a negative number, a reversed window, a malformed currency, an item_id that is taken; 22003 for numbers past 2^53 - 1; 55P03 after a wait of flashsale.lock_wait.';
 
 CREATE FUNCTION flashsale.restock_item(item_id bigint, delta bigint, reason text DEFAULT NULL) RETURNS jsonb
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -39,7 +39,7 @@ LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'reconcile_stale_reservations_wrapper';
 COMMENT ON FUNCTION flashsale.reconcile_stale_reservations(interval, integer) IS
 'Expires up to max_orders (1 to 100000) reserved orders past expires_at, or with older_than those created longer ago than that, and restores their units. Never touches an order in paying. Takes orders and items SKIP LOCKED: it waits for nobody, and is safe from many places at once.
-Success: expired (orders), restored (units), skipped (orders that are stale but locked by somebody), payment_checks (orders in paying past their deadline), more (call again).
+Success: expired (orders), restored (units), skipped (stale orders it met and left, since somebody holds them or their item), payment_checks (orders in paying past their deadline), more (call again).
 Reasons: busy. Errors: 22004 for a NULL max_orders, 22023 for a negative older_than or a max_orders out of range.';
 
 CREATE FUNCTION flashsale.refund_order(order_id bigint, restock boolean DEFAULT true) RETURNS jsonb

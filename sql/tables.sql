@@ -1,5 +1,13 @@
 -- Tables: items, orders, payments and the movements of stock, with the rules a row must obey.
 
+DO $$
+BEGIN
+    IF pg_catalog.getdatabaseencoding() <> 'UTF8' THEN
+        RAISE EXCEPTION 'flashsale needs a database with encoding UTF8, not %', pg_catalog.getdatabaseencoding()
+            USING ERRCODE = 'feature_not_supported';
+    END IF;
+END $$;
+
 CREATE SCHEMA flashsale;
 COMMENT ON SCHEMA flashsale IS 'Flash-sale inventory: stock, orders and payments that cannot disagree. Begin with \df+ flashsale.*';
 

@@ -33,6 +33,22 @@ LEFT JOIN (
     FROM flashsale.orders GROUP BY item_id
 ) o USING (item_id);
 COMMENT ON VIEW flashsale.item_status IS 'Each item with its units by where they are: inventory + reserved + paying + confirmed = stock. Reads every order.';
+COMMENT ON COLUMN flashsale.item_status.item_id IS 'Id of the item.';
+COMMENT ON COLUMN flashsale.item_status.name IS 'For people.';
+COMMENT ON COLUMN flashsale.item_status.state IS 'on_sale, or why it cannot be bought: sold_out, not_started, ended, paused.';
+COMMENT ON COLUMN flashsale.item_status.stock IS 'Units supplied and not written off.';
+COMMENT ON COLUMN flashsale.item_status.inventory IS 'Units free to reserve.';
+COMMENT ON COLUMN flashsale.item_status.reserved IS 'Units reserved.';
+COMMENT ON COLUMN flashsale.item_status.paying IS 'Units being paid for.';
+COMMENT ON COLUMN flashsale.item_status.confirmed IS 'Units sold.';
+COMMENT ON COLUMN flashsale.item_status.cancelled IS 'Units of cancelled orders, back in inventory.';
+COMMENT ON COLUMN flashsale.item_status.expired IS 'Units of expired orders, back in inventory.';
+COMMENT ON COLUMN flashsale.item_status.refunded IS 'Units of refunded orders, back in inventory or written off.';
+COMMENT ON COLUMN flashsale.item_status.unit_price IS 'Price of one unit in minor units.';
+COMMENT ON COLUMN flashsale.item_status.currency IS 'ISO 4217 code in capitals.';
+COMMENT ON COLUMN flashsale.item_status.max_per_user IS 'Most units one user may hold or have bought.';
+COMMENT ON COLUMN flashsale.item_status.starts_at IS 'Start of the sale, inclusive.';
+COMMENT ON COLUMN flashsale.item_status.ends_at IS 'End of the sale, exclusive.';
 
 CREATE VIEW flashsale.payment_checks AS
 SELECT order_id, item_id, user_id, quantity, unit_price * quantity AS amount, currency,
@@ -40,6 +56,15 @@ SELECT order_id, item_id, user_id, quantity, unit_price * quantity AS amount, cu
 FROM flashsale.orders
 WHERE status = 'paying' AND payment_deadline <= clock_timestamp();
 COMMENT ON VIEW flashsale.payment_checks IS 'Orders in paying past their deadline: ask the gateway what became of the charge, then confirm_order or cancel_order.';
+COMMENT ON COLUMN flashsale.payment_checks.order_id IS 'The order to settle.';
+COMMENT ON COLUMN flashsale.payment_checks.item_id IS 'Its item.';
+COMMENT ON COLUMN flashsale.payment_checks.user_id IS 'Its buyer.';
+COMMENT ON COLUMN flashsale.payment_checks.quantity IS 'Units it holds.';
+COMMENT ON COLUMN flashsale.payment_checks.amount IS 'What should have been charged, in minor units.';
+COMMENT ON COLUMN flashsale.payment_checks.currency IS 'Currency of amount.';
+COMMENT ON COLUMN flashsale.payment_checks.paying_at IS 'When begin_payment was first called.';
+COMMENT ON COLUMN flashsale.payment_checks.payment_deadline IS 'Since when it is listed here.';
+COMMENT ON COLUMN flashsale.payment_checks.overdue IS 'How long ago that was.';
 
 CREATE VIEW flashsale.refunds_due AS
 SELECT p.payment_ref, p.order_id, o.user_id, p.amount, p.currency, p.due_since, p.why
@@ -47,6 +72,13 @@ FROM flashsale.payments p
 LEFT JOIN flashsale.orders o USING (order_id)
 WHERE p.status = 'due';
 COMMENT ON VIEW flashsale.refunds_due IS 'Charges to give back, one row a payment: refund each at the gateway, then refund_payment. One without a payment_ref gets it from confirm_order(order_id, payment_ref).';
+COMMENT ON COLUMN flashsale.refunds_due.payment_ref IS 'The gateway''s id of the charge to give back. NULL: not reported yet.';
+COMMENT ON COLUMN flashsale.refunds_due.order_id IS 'The order it was reported for, which may be unknown.';
+COMMENT ON COLUMN flashsale.refunds_due.user_id IS 'Its buyer, if the order is known.';
+COMMENT ON COLUMN flashsale.refunds_due.amount IS 'How much to give back, in minor units.';
+COMMENT ON COLUMN flashsale.refunds_due.currency IS 'Currency of amount.';
+COMMENT ON COLUMN flashsale.refunds_due.due_since IS 'Since when it is due.';
+COMMENT ON COLUMN flashsale.refunds_due.why IS 'Why it is due.';
 
 CREATE FUNCTION flashsale.audit(OUT invariant text, OUT item_id bigint, OUT order_id bigint, OUT payment_ref text, OUT detail text)
 RETURNS SETOF record

@@ -19,10 +19,17 @@ pub fn text<'a>(name: &'static str, value: &'a str) -> Result<&'a str, Fault> {
         0 => Err(Fault::invalid(name, "''", "it must not be empty")),
         1..=MAX_TEXT_BYTES => Ok(value),
         bytes => {
-            let start: String = value.chars().take(SHOWN_CHARS).collect();
             let rule = format!("it must be at most {MAX_TEXT_BYTES} bytes long, not {bytes}");
-            Err(Fault::invalid(name, format!("'{start}...'"), rule))
+            Err(Fault::invalid(name, shown(value), rule))
         }
+    }
+}
+
+/// A text as messages show it: in quotes, cut where it is long.
+fn shown(value: &str) -> String {
+    match value.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("'{}...'", &value[..end]),
+        None => format!("'{value}'"),
     }
 }
 
@@ -81,10 +88,9 @@ pub fn value_of_stock(
 /// An ISO 4217 code in capitals. Gateways report it in either case.
 pub fn currency(value: &str) -> Result<String, Fault> {
     if value.len() != 3 || !value.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-        let shown: String = value.chars().take(SHOWN_CHARS).collect();
         return Err(Fault::invalid(
             "currency",
-            format!("'{shown}'"),
+            shown(value),
             "it must be three letters, such as EUR",
         ));
     }

@@ -24,6 +24,10 @@ pub enum Fault {
         rule: String,
     },
 
+    /// Only where the result is no answer that could say `busy`.
+    #[error("another transaction holds what {0} needs")]
+    Locked(&'static str),
+
     #[error("strategy {0} is not available in this version")]
     StrategyUnavailable(&'static str),
 
@@ -61,6 +65,7 @@ impl Fault {
             Self::NullArgument { .. } => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::InvalidArgument { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::OutOfRange { .. } => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+            Self::Locked(_) => ERRCODE_LOCK_NOT_AVAILABLE,
             Self::StrategyUnavailable(_) => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::Serialization => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::Broken(_) | Self::Spi(_) => ERRCODE_INTERNAL_ERROR,

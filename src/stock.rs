@@ -6,24 +6,25 @@ use crate::attempt::{Verdict, attempt_or_busy};
 use crate::error::Fault;
 use crate::purchase::retry_after_ms;
 use crate::store::items::{self, NewItem};
-use pgrx::spi::Spi;
 use serde_json::{Value, json};
 
 /// Creates an item and returns its id; a generated id skips ids already taken.
 pub fn create(item: &NewItem<'_>) -> Result<i64, Fault> {
-    Spi::connect(|client| {
-        loop {
-            match (items::create(client, item)?, item.item_id) {
-                (Some(item_id), _) => return Ok(item_id),
-                (None, Some(taken)) => {
-                    return Err(Fault::invalid("item_id", taken, "this id is taken"));
-                }
-                (None, None) => {
-                    pgrx::check_for_interrupts!();
-                }
+    loop {
+        match (
+            attempt_or_busy(|client| Ok(Verdict::Keep(items::create(client, item)?)))?,
+            item.item_id,
+        ) {
+            (Some(Some(item_id)), _) => return Ok(item_id),
+            (Some(None), Some(taken)) => {
+                return Err(Fault::invalid("item_id", taken, "this id is taken"));
             }
+            (Some(None), None) => {
+                pgrx::check_for_interrupts!();
+            }
+            (None, _) => return Err(Fault::Locked("create_item")),
         }
-    })
+    }
 }
 
 /// Adds units, or takes free ones away. Locks the item.

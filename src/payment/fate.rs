@@ -51,6 +51,18 @@ pub enum Standing {
     Refunded(Why),
 }
 
+impl Standing {
+    /// Which of an order's payments a report without a ref is about: the one that pays
+    /// it, else one that still needs a refund.
+    pub fn weight(self) -> u8 {
+        match self {
+            Self::Paid => 2,
+            Self::Due(_) => 1,
+            Self::Refunded(_) => 0,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub payment_id: i64,
@@ -66,7 +78,7 @@ pub struct Ledger {
     pub ref_in_use: bool,
     /// The order's payment that was reported without a ref.
     pub unnamed: Option<Entry>,
-    /// The order's payment, with a ref, that paid it or met it closed.
+    /// The order's payment, with a ref, that paid it, met it closed or differed in price.
     pub settled: Option<Entry>,
 }
 

@@ -49,6 +49,9 @@ fn sees_old_snapshot() -> bool {
 
 fn settle(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<Verdict<Value>, Fault> {
     let order = orders::lock(client, charge.order_id)?;
+    if order.is_none() {
+        payments::lock_unknown_order(client, charge.order_id)?;
+    }
     let ledger = payments::ledger(client, charge)?;
     let matches = order
         .as_ref()

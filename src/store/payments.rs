@@ -7,9 +7,16 @@ use crate::payment::fate::{Entry, Ledger, Standing, Why};
 use pgrx::pg_sys::BuiltinOid::{INT8OID, TEXTOID};
 use pgrx::spi::{SpiClient, SpiHeapTupleData};
 
+/// Waits for a transaction that reports a charge for the same unknown order, which has
+/// no row to lock: one with a ref and one without would not see each other.
+static LOCK_UNKNOWN_ORDER: Statement = Statement::deciding(
+    "SELECT pg_advisory_xact_lock(hashtext('flashsale.payments'), ($1 & 2147483647)::integer)",
+    &[INT8OID],
+);
+
 /// Locks nothing: what a confirm decides on changes only under the order's lock, but
 /// for due becoming refunded, which no decision rests on. A row of another order is
-/// met by its ref alone; charges that never touched the order's fate are left out.
+/// met by its ref alone; a second charge of a paid order bears on nothing.
 static LEDGER: Statement = Statement::deciding(
     "SELECT payment_id, order_id = $1, true, false, status, why \
      FROM flashsale.payments WHERE payment_ref = $2 \
@@ -17,7 +24,7 @@ static LEDGER: Statement = Statement::deciding(
      SELECT payment_id, true, false, payment_ref IS NULL, status, why \
      FROM flashsale.payments \
      WHERE order_id = $1 AND ($2 IS NULL OR payment_ref IS DISTINCT FROM $2) \
-       AND (payment_ref IS NULL OR why IS NULL OR why NOT IN ('duplicate_payment', 'amount_mismatch')) \
+       AND (payment_ref IS NULL OR why IS DISTINCT FROM 'duplicate_payment') \
      ORDER BY 1",
     &[INT8OID, TEXTOID],
 );
@@ -66,6 +73,10 @@ static REFUND_STATE: Statement = Statement::deciding(
     "SELECT order_id, refund_ref, status = 'refunded' FROM flashsale.payments WHERE payment_ref = $1",
     &[TEXTOID],
 );
+
+pub fn lock_unknown_order(client: &SpiClient<'_>, order_id: i64) -> Result<(), Fault> {
+    LOCK_UNKNOWN_ORDER.run(client, &[order_id.into()]).map(drop)
+}
 
 /// What is known of the charges of an order and of the ref in question.
 pub fn ledger(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<Ledger, Fault> {

@@ -22,7 +22,7 @@ BEGIN { printf "" > want }
 # Writes down a row of the result that is stated.
 function state() {
     if (stated == "") return
-    sub(/, …}$/, ", \"…\": 0}", stated)
+    gsub(/, …}/, ", \"…\": 0}", stated)
     print stated >> want
     stated = ""
 }
@@ -38,7 +38,7 @@ function run() {
 
 function open_other() {
     if (connected++) return
-    print "SELECT dblink_connect('other', format('host=%s port=%s dbname=%s user=%s'," \
+    print "SELECT FROM dblink_connect('other', format('host=%s port=%s dbname=%s user=%s'," \
         " split_part(current_setting('unix_socket_directories'), ',', 1)," \
         " current_setting('port'), current_database(), session_user));"
 }

@@ -48,7 +48,8 @@ SELECT c.oid::regclass::text, privilege_type
 FROM pg_class c, aclexplode(coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)))
 WHERE relnamespace = 'flashsale'::regnamespace AND relkind IN ('r', 'v', 'S') AND grantee = 0
 UNION ALL
-SELECT attrelid::regclass::text, privilege_type FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid, aclexplode(attacl)
+SELECT attrelid::regclass::text, privilege_type FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid,
+       aclexplode(attacl)
 WHERE relnamespace = 'flashsale'::regnamespace AND grantee = 0;
 
 -- The guards.
@@ -120,7 +121,8 @@ SELECT change || ' -> ' || t.error('UPDATE flashsale.' || change) FROM (VALUES
     ('payments SET payment_ref = repeat(''x'', 256)'),
     ('payments SET amount = -1'),
     ('stock_movements SET delta = 0')) AS v (change);
--- Ids past what JavaScript can tell apart, two orders under one key, two payments with one ref, paying one order, or without a ref for one order.
+-- Ids that JavaScript cannot tell apart; two orders under one key; two payments with one ref, that pay one order,
+-- or without a ref for one order.
 SELECT t.error(statement) FROM (VALUES
     ('INSERT INTO flashsale.items (item_id, inventory, stock) VALUES (0, 1, 1)'),
     ('INSERT INTO flashsale.items (item_id, inventory, stock) VALUES (9007199254740992, 1, 1)'),

@@ -39,7 +39,8 @@ SELECT flashsale.create_item(1, reservation_ttl => '168 hours', item_id => 37);
 SELECT flashsale.create_item(1, name => repeat('é', 127) || 'x', item_id => 38);
 SELECT flashsale.create_item(1, name => 'x', starts_at => '2026-01-01', ends_at => '2026-01-01 00:00:00.000001', item_id => 39);
 -- A window may be open at one side.
-SELECT flashsale.create_item(1, starts_at => '2026-01-01', item_id => 40), flashsale.create_item(1, ends_at => '2026-01-01', item_id => 41);
+SELECT flashsale.create_item(1, starts_at => '2026-01-01', item_id => 40),
+       flashsale.create_item(1, ends_at => '2026-01-01', item_id => 41);
 
 -- restock_item adds and takes away, and leaves a movement each time.
 SELECT flashsale.create_item(10, item_id => 50);
@@ -65,7 +66,8 @@ SELECT t.error('SELECT flashsale.restock_item(33, 1)');
 SELECT t.answer(flashsale.restock_item(32, 1));
 SELECT t.error('SELECT flashsale.restock_item(32, 1)');
 -- Unknown items.
-SELECT t.answer(flashsale.restock_item(id, 1)) FROM unnest('{0,-1,12345,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
+SELECT t.answer(flashsale.restock_item(id, 1))
+FROM unnest('{0,-1,12345,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
 
 -- pause_item and resume_item are idempotent.
 SELECT t.answer(flashsale.pause_item(50));

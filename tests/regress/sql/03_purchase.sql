@@ -20,7 +20,8 @@ SELECT created_at > now() AND created_at <= clock_timestamp() FROM flashsale.ord
 COMMIT;
 -- The id is that of the row, below 2^53, and the times are those of the row.
 SELECT flashsale.purchase_item(1, 'dave') AS answer \gset
-SELECT (:'answer'::jsonb ->> 'order_id')::bigint = order_id, (:'answer'::jsonb ->> 'expires_at')::timestamptz = expires_at
+SELECT (:'answer'::jsonb ->> 'order_id')::bigint = order_id,
+       (:'answer'::jsonb ->> 'expires_at')::timestamptz = expires_at
 FROM flashsale.orders WHERE user_id = 'dave';
 
 -- An item without a price, and one whose reservations last as it says.
@@ -36,7 +37,8 @@ RESET flashsale.reservation_ttl;
 -- The price is the one of the moment of the purchase.
 UPDATE flashsale.items SET unit_price = 300, currency = 'USD' WHERE item_id = 1;
 SELECT t.answer(flashsale.purchase_item(1, 'erin'));
-SELECT unit_price, currency, count(*) FROM flashsale.orders WHERE item_id = 1 GROUP BY unit_price, currency ORDER BY unit_price;
+SELECT unit_price, currency, count(*) FROM flashsale.orders WHERE item_id = 1 GROUP BY unit_price,
+       currency ORDER BY unit_price;
 
 -- item_not_found
 SELECT id, t.answer(flashsale.purchase_item(id, 'alice'))
@@ -57,12 +59,14 @@ SELECT t.answer(flashsale.purchase_item(5, 'alice'));
 -- The window: from starts_at on, until before ends_at.
 SELECT flashsale.create_item(5, starts_at => 'now'::timestamptz + '1 hour', ends_at => 'now'::timestamptz + '2 hours', item_id => 6);
 SELECT t.answer(flashsale.purchase_item(6, 'alice'));
-SELECT (flashsale.purchase_item(6, 'alice') ->> 'starts_at')::timestamptz = starts_at FROM flashsale.items WHERE item_id = 6;
+SELECT (flashsale.purchase_item(6, 'alice') ->> 'starts_at')::timestamptz = starts_at
+FROM flashsale.items WHERE item_id = 6;
 UPDATE flashsale.items SET starts_at = now() WHERE item_id = 6;
 SELECT flashsale.purchase_item(6, 'alice') ->> 'success';
 UPDATE flashsale.items SET starts_at = now() - interval '1 hour', ends_at = now() WHERE item_id = 6;
 SELECT t.answer(flashsale.purchase_item(6, 'alice'));
-SELECT (flashsale.purchase_item(6, 'alice') ->> 'ends_at')::timestamptz = ends_at FROM flashsale.items WHERE item_id = 6;
+SELECT (flashsale.purchase_item(6, 'alice') ->> 'ends_at')::timestamptz = ends_at
+FROM flashsale.items WHERE item_id = 6;
 UPDATE flashsale.items SET starts_at = '-infinity', ends_at = 'infinity' WHERE item_id = 6;
 SELECT flashsale.purchase_item(6, 'alice') ->> 'success';
 UPDATE flashsale.items SET starts_at = 'infinity', ends_at = NULL WHERE item_id = 6;

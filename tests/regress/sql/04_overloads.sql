@@ -111,7 +111,8 @@ SELECT t.answer(flashsale.purchase_item(1, '0a8f3e9c-1c1d-4b2b-9c55-6f0e6a1c7d99
 SELECT item.name, answer ->> 'success' FROM (VALUES (1, 'one'), (2, 'two')) AS item (id, name),
     flashsale.purchase_item(item.id, 'dora') AS answer ORDER BY item.id;
 SELECT (flashsale.purchase_item(1, 'emil') ->> 'quantity')::int + 1;
-SELECT count(*) FROM generate_series(1, 50) AS u, flashsale.purchase_item(1, u) AS answer WHERE answer -> 'success' = 'true';
+SELECT count(*) FROM generate_series(1, 50) AS u,
+       flashsale.purchase_item(1, u) AS answer WHERE answer -> 'success' = 'true';
 WITH bought AS MATERIALIZED (SELECT flashsale.purchase_item(1, 'fay') AS answer)
 SELECT answer ->> 'quantity' FROM bought;
 CREATE FUNCTION pg_temp.buy(item bigint, who text) RETURNS text LANGUAGE sql BEGIN ATOMIC
@@ -148,11 +149,13 @@ SELECT flashsale.confirm_order(currency => 'EUR', amount => 5, payment_ref => 'p
 SELECT flashsale.cancel_order(reason => 'late', order_id => t.id('fay')::int) ->> 'status';
 SELECT flashsale.get_order(order_id => t.id('gil')::int) ->> 'status';
 SELECT flashsale.item_availability(item_id => 1::smallint) ->> 'state';
-SELECT flashsale.user_orders(user_id => 'gil') ->> 'success', flashsale.find_payment(payment_ref => 'pay-2') ->> 'success';
+SELECT flashsale.user_orders(user_id => 'gil') ->> 'success',
+       flashsale.find_payment(payment_ref => 'pay-2') ->> 'success';
 SELECT flashsale.refund_order(restock => false, order_id => t.id('gil')::int) ->> 'status';
 SELECT flashsale.refund_payment(refund_ref => 're-2', payment_ref => 'pay-2') ->> 'status';
 SELECT flashsale.reconcile_stale_reservations(max_orders => 5::smallint, older_than => '1 day') ->> 'success';
 SELECT flashsale.restock_item(delta => 5::smallint, item_id => 1::smallint, reason => 'lorry') ->> 'success';
-SELECT flashsale.pause_item(item_id => 1::smallint) ->> 'paused', flashsale.resume_item(item_id => 1::smallint) ->> 'paused';
+SELECT flashsale.pause_item(item_id => 1::smallint) ->> 'paused',
+       flashsale.resume_item(item_id => 1::smallint) ->> 'paused';
 SELECT * FROM flashsale.audit();
 DEALLOCATE ALL;

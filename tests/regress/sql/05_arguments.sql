@@ -51,7 +51,8 @@ SELECT t.error('SELECT flashsale.purchase_item(99, ''bob'', 1, NULL, ''atomic'')
 SELECT flashsale.purchase_item(1, repeat('x', 255), 1, repeat('y', 255)) ->> 'success';
 SELECT flashsale.purchase_item(1, repeat('é', 127), 1, repeat('é', 127)) ->> 'success';
 SELECT flashsale.purchase_item(1, ' ', 1, ' ') ->> 'success';
-SELECT octet_length(user_id), octet_length(idempotency_key) FROM flashsale.orders WHERE user_id <> 'alice' ORDER BY order_id;
+SELECT octet_length(user_id), octet_length(idempotency_key)
+FROM flashsale.orders WHERE user_id <> 'alice' ORDER BY order_id;
 DELETE FROM flashsale.orders WHERE user_id <> 'alice';
 UPDATE flashsale.items SET inventory = 9;
 

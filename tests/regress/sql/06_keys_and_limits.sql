@@ -68,7 +68,8 @@ SELECT flashsale.purchase_item(5, 'dave', 1, 'k') ->> 'replayed';
 ROLLBACK;
 SELECT flashsale.purchase_item(5, 'dave', 1, 'k') ->> 'replayed';
 -- Twice in one statement.
-SELECT flashsale.purchase_item(1, 'twin', 1, 'k') ->> 'replayed', flashsale.purchase_item(1, 'twin', 1, 'k') ->> 'replayed';
+SELECT flashsale.purchase_item(1, 'twin', 1, 'k') ->> 'replayed',
+       flashsale.purchase_item(1, 'twin', 1, 'k') ->> 'replayed';
 
 -- The limit counts what is reserved, being paid for and bought.
 SELECT flashsale.create_item(100, max_per_user => 3, item_id => 6);
@@ -76,7 +77,8 @@ SELECT flashsale.purchase_item(6, 'erin', 2) ->> 'success', flashsale.purchase_i
 SELECT t.answer(flashsale.purchase_item(6, 'erin'));
 SELECT flashsale.begin_payment(t.id('erin')) ->> 'status';
 SELECT t.answer(flashsale.purchase_item(6, 'erin'));
-SELECT flashsale.confirm_order(t.id('erin'), 'pay-erin') ->> 'status', flashsale.confirm_order(t.id('erin/2')) ->> 'status';
+SELECT flashsale.confirm_order(t.id('erin'), 'pay-erin') ->> 'status',
+       flashsale.confirm_order(t.id('erin/2')) ->> 'status';
 SELECT t.answer(flashsale.purchase_item(6, 'erin'));
 -- A refund frees it, and so does a refund that writes the units off, a cancel and an expiry.
 SELECT flashsale.refund_order(t.id('erin/2'), restock => false) ->> 'status';

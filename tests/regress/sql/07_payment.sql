@@ -23,12 +23,14 @@ SELECT flashsale.begin_payment(t.id('carol'), '7 days') ->> 'status';
 SET flashsale.payment_window = '90s';
 SELECT flashsale.begin_payment(t.id('dave')) ->> 'status';
 RESET flashsale.payment_window;
-SELECT t.name(order_id), payment_deadline - paying_at FROM flashsale.orders WHERE user_id IN ('bob', 'carol', 'dave') ORDER BY order_id;
+SELECT t.name(order_id), payment_deadline - paying_at
+FROM flashsale.orders WHERE user_id IN ('bob', 'carol', 'dave') ORDER BY order_id;
 -- An overdue reservation that nobody expired can still be paid; one in paying is not expired.
 CALL t.make_stale('erin');
 SELECT t.answer(flashsale.begin_payment(t.id('erin')));
 SELECT flashsale.reconcile_stale_reservations() ->> 'expired';
-SELECT t.answer(flashsale.begin_payment(id)) FROM unnest('{0,-1,12345,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
+SELECT t.answer(flashsale.begin_payment(id))
+FROM unnest('{0,-1,12345,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
 
 -- confirm_order: from paying, past its deadline, from reserved, from reserved and overdue.
 SELECT t.answer(flashsale.confirm_order(t.id('alice'), 'pay-alice'));
@@ -92,7 +94,8 @@ SELECT t.answer(flashsale.confirm_order(405));
 SELECT t.answer(flashsale.confirm_order(405, 'pay-405'));
 SELECT t.answer(flashsale.confirm_order(405, 'pay-405'));
 SELECT t.answer(flashsale.confirm_order(405, 'pay-405-2'));
-SELECT t.answer(flashsale.confirm_order(id, 'pay' || id)) FROM unnest('{0,-1,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
+SELECT t.answer(flashsale.confirm_order(id, 'pay' || id))
+FROM unnest('{0,-1,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
 SELECT * FROM t.payments() WHERE name ~ '^-?\d+$';
 
 -- amount_mismatch: the charge is due, the order stays as it was, and the right charge still confirms it.
@@ -160,7 +163,8 @@ UPDATE flashsale.items SET ends_at = now() WHERE item_id = 5;
 SELECT t.stock(5);
 SELECT t.answer(flashsale.confirm_order(t.id('tess'), 'pay-tess', 5, 'EUR'));
 SELECT t.stock(5);
-SELECT status, units_held, closed_at, closed_by, close_reason, confirmed_at IS NOT NULL FROM flashsale.orders WHERE order_id = t.id('tess');
+SELECT status, units_held, closed_at, closed_by, close_reason, confirmed_at IS NOT NULL
+FROM flashsale.orders WHERE order_id = t.id('tess');
 SELECT t.answer(flashsale.confirm_order(t.id('tess'), 'pay-tess', 5, 'EUR'));
 SELECT t.answer(flashsale.confirm_order(t.id('tess')));
 SELECT t.stock(5);
@@ -181,7 +185,8 @@ SELECT t.answer(flashsale.confirm_order(t.id('vera'), 'pay-vera', 5));
 SELECT t.stock(7);
 
 -- If the units are sold, the charge is due, and stays due when units are free again. Another charge is another matter.
-SELECT flashsale.create_item(1, unit_price => 5, currency => 'EUR', item_id => 8), flashsale.purchase_item(8, 'walt') ->> 'success';
+SELECT flashsale.create_item(1, unit_price => 5, currency => 'EUR', item_id => 8),
+       flashsale.purchase_item(8, 'walt') ->> 'success';
 CALL t.make_stale('walt');
 SELECT flashsale.reconcile_stale_reservations() ->> 'expired';
 SELECT flashsale.purchase_item(8, 'xena') ->> 'success';

@@ -13,7 +13,8 @@ SELECT t.answer(flashsale.cancel_order(t.id('alice'), 'changed her mind'));
 SELECT flashsale.begin_payment(t.id('bob')) ->> 'status';
 SELECT t.answer(flashsale.cancel_order(t.id('bob')));
 SELECT t.stock(1);
-SELECT t.name(order_id), status, units_held, closed_at >= created_at, closed_by = session_user, close_reason, paying_at IS NOT NULL
+SELECT t.name(order_id), status, units_held, closed_at >= created_at, closed_by = session_user, close_reason,
+       paying_at IS NOT NULL
 FROM flashsale.orders WHERE user_id IN ('alice', 'bob') ORDER BY order_id;
 -- Again: nothing comes back a second time, and the first reason stays.
 SELECT t.answer(flashsale.cancel_order(t.id('alice'), 'something else'));
@@ -26,7 +27,8 @@ SELECT flashsale.reconcile_stale_reservations() ->> 'expired';
 SELECT t.answer(flashsale.cancel_order(t.id('carol')));
 SELECT flashsale.confirm_order(t.id('dave'), 'pay-dave', 500, 'EUR') ->> 'status';
 SELECT t.answer(flashsale.cancel_order(t.id('dave')));
-SELECT t.answer(flashsale.cancel_order(id)) FROM unnest('{0,-1,12345,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
+SELECT t.answer(flashsale.cancel_order(id))
+FROM unnest('{0,-1,12345,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
 SELECT t.stock(1);
 -- An overdue one that nobody expired is cancelled, and then not expired.
 CALL t.make_stale('erin');
@@ -41,7 +43,8 @@ SELECT t.stock(1);
 -- refund_order of a confirmed order: its units come back, its payment is due.
 SELECT t.answer(flashsale.refund_order(t.id('dave')));
 SELECT t.stock(1);
-SELECT status, units_held, closed_at >= confirmed_at, closed_by = session_user FROM flashsale.orders WHERE order_id = t.id('dave');
+SELECT status, units_held, closed_at >= confirmed_at, closed_by = session_user
+FROM flashsale.orders WHERE order_id = t.id('dave');
 SELECT * FROM t.payments() WHERE name = 'dave';
 SELECT t.answer(flashsale.refund_order(t.id('dave')));
 SELECT t.answer(flashsale.refund_order(t.id('dave'), restock => false));
@@ -51,7 +54,8 @@ SELECT count(*) FROM flashsale.stock_movements WHERE item_id = 1;
 -- Without restock the units leave the stock, and a movement says so.
 SELECT t.answer(flashsale.refund_order(t.id('carol'), restock => false));
 SELECT t.stock(1);
-SELECT delta, t.name(order_id), moved_by = session_user FROM flashsale.stock_movements WHERE item_id = 1 ORDER BY movement_id;
+SELECT delta, t.name(order_id), moved_by = session_user
+FROM flashsale.stock_movements WHERE item_id = 1 ORDER BY movement_id;
 SELECT t.answer(flashsale.refund_order(t.id('carol'), restock => false));
 SELECT t.answer(flashsale.refund_order(t.id('carol'), restock => true));
 SELECT t.answer(flashsale.cancel_order(t.id('carol')));
@@ -65,16 +69,20 @@ SELECT t.answer(flashsale.refund_order(t.id('alice')));
 CALL t.make_stale('gina');
 SELECT flashsale.reconcile_stale_reservations() ->> 'expired';
 SELECT t.answer(flashsale.refund_order(t.id('gina')));
-SELECT t.answer(flashsale.refund_order(id)) FROM unnest('{0,-1,12345,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
+SELECT t.answer(flashsale.refund_order(id))
+FROM unnest('{0,-1,12345,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
 SELECT t.stock(1);
 -- One without a price, paid without a ref, and one written off whole with its item.
-SELECT flashsale.create_item(1, item_id => 2), flashsale.purchase_item(2, 'hal') ->> 'success', flashsale.confirm_order(t.id('hal')) ->> 'status';
+SELECT flashsale.create_item(1, item_id => 2), flashsale.purchase_item(2, 'hal') ->> 'success',
+       flashsale.confirm_order(t.id('hal')) ->> 'status';
 SELECT t.answer(flashsale.refund_order(t.id('hal'), restock => false));
 SELECT t.stock(2);
 SELECT * FROM t.payments() WHERE name = 'hal';
 -- The units of a refunded order are sold again.
-SELECT flashsale.create_item(1, item_id => 3), flashsale.purchase_item(3, 'ivy') ->> 'success', flashsale.confirm_order(t.id('ivy')) ->> 'status';
-SELECT flashsale.purchase_item(3, 'jack') ->> 'reason', flashsale.refund_order(t.id('ivy')) ->> 'restored', flashsale.purchase_item(3, 'jack') ->> 'success';
+SELECT flashsale.create_item(1, item_id => 3), flashsale.purchase_item(3, 'ivy') ->> 'success',
+       flashsale.confirm_order(t.id('ivy')) ->> 'status';
+SELECT flashsale.purchase_item(3, 'jack') ->> 'reason', flashsale.refund_order(t.id('ivy')) ->> 'restored',
+       flashsale.purchase_item(3, 'jack') ->> 'success';
 
 -- refunds_due: one row a payment, until refund_payment.
 SELECT payment_ref, t.name(order_id), user_id, amount, currency, due_since <= clock_timestamp(), why
@@ -98,10 +106,12 @@ SELECT t.answer(flashsale.refund_payment('pay-frank', 're-frank'));
 SELECT t.answer(flashsale.refund_payment('pay-nobody'));
 SELECT t.answer(flashsale.refund_payment(repeat('x', 255), repeat('y', 255)));
 -- A second charge for a confirmed order is refunded without touching the order.
-SELECT flashsale.confirm_order(t.id('frank'), 'pay-frank-2') ->> 'reason', flashsale.refund_payment('pay-frank-2') ->> 'status';
+SELECT flashsale.confirm_order(t.id('frank'), 'pay-frank-2') ->> 'reason',
+       flashsale.refund_payment('pay-frank-2') ->> 'status';
 SELECT * FROM t.orders() WHERE name = 'frank';
 SELECT t.stock(1);
 -- The same ref of a refund may serve several payments: a gateway may batch them.
 SELECT flashsale.confirm_order(404, 'pay-a') ->> 'reason', flashsale.confirm_order(404, 'pay-b') ->> 'reason';
-SELECT flashsale.refund_payment('pay-a', 're-all') ->> 'refund_ref', flashsale.refund_payment('pay-b', 're-all') ->> 'refund_ref';
+SELECT flashsale.refund_payment('pay-a', 're-all') ->> 'refund_ref',
+       flashsale.refund_payment('pay-b', 're-all') ->> 'refund_ref';
 SELECT * FROM flashsale.audit();

@@ -9,7 +9,8 @@ SELECT t.answer(flashsale.reconcile_stale_reservations());
 SELECT t.answer(flashsale.reconcile_stale_reservations('0'));
 
 -- Orders past expires_at, of several items; fresh ones stay.
-SELECT flashsale.create_item(10, item_id => 1), flashsale.create_item(10, item_id => 2), flashsale.create_item(10, item_id => 3);
+SELECT flashsale.create_item(10, item_id => 1), flashsale.create_item(10, item_id => 2),
+       flashsale.create_item(10, item_id => 3);
 SELECT count(*) FROM (VALUES (1, 'alice', 1), (1, 'bob', 2), (2, 'carol', 3), (2, 'dave', 4), (3, 'erin', 5)) AS v (item, who, units),
     flashsale.purchase_item(item, who, units) AS answer WHERE answer -> 'success' = 'true';
 SELECT t.answer(flashsale.reconcile_stale_reservations());
@@ -19,14 +20,16 @@ CALL t.make_stale('dave');
 SELECT t.answer(flashsale.reconcile_stale_reservations());
 SELECT * FROM t.orders();
 SELECT t.stock(1), t.stock(2), t.stock(3);
-SELECT closed_at >= expires_at, closed_by = session_user, close_reason IS NOT NULL FROM flashsale.orders WHERE status = 'expired';
+SELECT closed_at >= expires_at, closed_by = session_user, close_reason IS NOT NULL
+FROM flashsale.orders WHERE status = 'expired';
 -- Once only.
 SELECT t.answer(flashsale.reconcile_stale_reservations());
 SELECT t.stock(1), t.stock(2), t.stock(3);
 
 -- Only reserved ones: not in paying, however long past its deadline, not confirmed, not closed.
 SELECT count(*) FROM unnest('{frank,gina,hal,ivy}'::text[]) AS who, flashsale.purchase_item(1, who) AS answer;
-SELECT flashsale.begin_payment(t.id('frank'), '1 microsecond') ->> 'status', flashsale.begin_payment(t.id('gina')) ->> 'status';
+SELECT flashsale.begin_payment(t.id('frank'), '1 microsecond') ->> 'status',
+       flashsale.begin_payment(t.id('gina')) ->> 'status';
 SELECT flashsale.confirm_order(t.id('hal'), 'pay-hal') ->> 'status', flashsale.cancel_order(t.id('ivy')) ->> 'status';
 UPDATE flashsale.orders SET expires_at = '2000-01-01', created_at = '2000-01-01' WHERE user_id IN ('frank', 'gina', 'hal', 'ivy');
 SELECT t.answer(flashsale.reconcile_stale_reservations());
@@ -36,7 +39,8 @@ SELECT * FROM t.orders() WHERE name IN ('frank', 'gina', 'hal', 'ivy');
 -- max_orders at a time, the oldest first; more says whether to call again.
 CALL t.reset();
 SELECT flashsale.create_item(100, item_id => 1);
-SELECT count(*) FROM generate_series(1, 7) AS u, flashsale.purchase_item(1, u) AS answer WHERE answer -> 'success' = 'true';
+SELECT count(*) FROM generate_series(1, 7) AS u,
+       flashsale.purchase_item(1, u) AS answer WHERE answer -> 'success' = 'true';
 UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' + user_id::int * interval '1 second';
 SELECT t.answer(flashsale.reconcile_stale_reservations(max_orders => 3));
 SELECT user_id, status FROM flashsale.orders ORDER BY order_id;
@@ -80,7 +84,8 @@ SELECT t.answer(flashsale.reconcile_stale_reservations('0'));
 SELECT t.stock(1);
 
 -- A paused item and one whose sale is over are reconciled all the same.
-SELECT flashsale.create_item(5, item_id => 2), flashsale.purchase_item(2, 'erin') ->> 'success', flashsale.pause_item(2) ->> 'paused';
+SELECT flashsale.create_item(5, item_id => 2), flashsale.purchase_item(2, 'erin') ->> 'success',
+       flashsale.pause_item(2) ->> 'paused';
 UPDATE flashsale.items SET ends_at = now() WHERE item_id = 2;
 CALL t.make_stale('erin');
 SELECT t.answer(flashsale.reconcile_stale_reservations());

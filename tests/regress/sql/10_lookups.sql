@@ -7,19 +7,23 @@ SELECT flashsale.create_item(20, 'Console', 250, 'EUR', 9, item_id => 1);
 SELECT count(*) FROM unnest('{alice,bob,carol,dave,erin,frank}'::text[]) AS who,
     flashsale.purchase_item(1, who, 2, 'key of ' || who) AS answer WHERE answer -> 'success' = 'true';
 SELECT flashsale.begin_payment(t.id('bob')) ->> 'status';
-SELECT flashsale.begin_payment(t.id('carol')) ->> 'status', flashsale.confirm_order(t.id('carol'), 'pay-carol', 500, 'EUR') ->> 'status';
+SELECT flashsale.begin_payment(t.id('carol')) ->> 'status',
+       flashsale.confirm_order(t.id('carol'), 'pay-carol', 500, 'EUR') ->> 'status';
 SELECT flashsale.cancel_order(t.id('dave'), 'changed his mind') ->> 'status';
-SELECT flashsale.confirm_order(t.id('dave'), 'pay-dave-1') ->> 'reason', flashsale.confirm_order(t.id('dave'), 'pay-dave-2', 500, 'EUR') ->> 'reason';
+SELECT flashsale.confirm_order(t.id('dave'), 'pay-dave-1') ->> 'reason',
+       flashsale.confirm_order(t.id('dave'), 'pay-dave-2', 500, 'EUR') ->> 'reason';
 CALL t.make_stale('erin');
 SELECT flashsale.reconcile_stale_reservations() ->> 'expired';
 SELECT flashsale.confirm_order(t.id('frank')) ->> 'status', flashsale.refund_order(t.id('frank'), false) ->> 'status';
 
 -- get_order in each status.
 SELECT t.answer(flashsale.get_order(t.id(who))) FROM unnest('{alice,bob,carol,dave,erin,frank}'::text[]) AS who;
-SELECT t.answer(flashsale.get_order(id)) FROM unnest('{0,-1,12345,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
+SELECT t.answer(flashsale.get_order(id))
+FROM unnest('{0,-1,12345,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
 -- Without price and currency; with a total past 32 bits; with text that JSON must escape.
 SELECT flashsale.create_item(9007199254740991, unit_price => 1, item_id => 2), flashsale.create_item(5, item_id => 3);
-SELECT flashsale.purchase_item(2, 'gina', 9007199254740991) ->> 'success', flashsale.purchase_item(3, E'"h\\al"\n\u00e9') ->> 'success';
+SELECT flashsale.purchase_item(2, 'gina', 9007199254740991) ->> 'success',
+       flashsale.purchase_item(3, E'"h\\al"\n\u00e9') ->> 'success';
 SELECT t.answer(flashsale.get_order(t.id('gina')));
 SELECT t.answer(flashsale.get_order(t.id(E'"h\\al"\n\u00e9')));
 -- The times are those of the row, in ISO form whatever the session's DateStyle.
@@ -28,17 +32,22 @@ SELECT (answer ->> 'created_at')::timestamptz = created_at, (answer ->> 'expires
        (answer ->> 'paying_at')::timestamptz = paying_at, (answer ->> 'payment_deadline')::timestamptz = payment_deadline,
        (answer ->> 'confirmed_at')::timestamptz = confirmed_at
 FROM flashsale.orders o, flashsale.get_order(o.order_id) AS answer WHERE user_id = 'carol';
-SELECT (answer ->> 'closed_at')::timestamptz = closed_at FROM flashsale.orders o, flashsale.get_order(o.order_id) AS answer WHERE user_id = 'dave';
+SELECT (answer ->> 'closed_at')::timestamptz = closed_at FROM flashsale.orders o,
+       flashsale.get_order(o.order_id) AS answer WHERE user_id = 'dave';
 
 -- user_orders: newest first, 100 at most.
 SELECT t.answer(flashsale.user_orders('carol'));
-SELECT flashsale.purchase_item(1, 'ivy') ->> 'success', flashsale.purchase_item(3, 'ivy', 2) ->> 'success', flashsale.purchase_item(1, 'ivy', 3) ->> 'success';
+SELECT flashsale.purchase_item(1, 'ivy') ->> 'success', flashsale.purchase_item(3, 'ivy', 2) ->> 'success',
+       flashsale.purchase_item(1, 'ivy', 3) ->> 'success';
 SELECT flashsale.cancel_order(t.id('ivy/2')) ->> 'status';
-SELECT n, t.value('order_id', o -> 'order_id'), o ->> 'status' FROM jsonb_array_elements(flashsale.user_orders('ivy') -> 'orders') WITH ORDINALITY AS orders (o, n);
-SELECT o = flashsale.get_order((o ->> 'order_id')::bigint) - 'success' FROM jsonb_array_elements(flashsale.user_orders('ivy') -> 'orders') AS o;
+SELECT n, t.value('order_id', o -> 'order_id'), o ->> 'status'
+FROM jsonb_array_elements(flashsale.user_orders('ivy') -> 'orders') WITH ORDINALITY AS orders (o, n);
+SELECT o = flashsale.get_order((o ->> 'order_id')::bigint) - 'success'
+FROM jsonb_array_elements(flashsale.user_orders('ivy') -> 'orders') AS o;
 SELECT flashsale.create_item(200, item_id => 4);
 SELECT count(*) FROM generate_series(1, 101) WHERE flashsale.purchase_item(4, 'jack') -> 'success' = 'true';
-SELECT count(*), t.value('order_ids', jsonb_agg(o -> 'order_id') -> 0), t.value('order_ids', jsonb_agg(o -> 'order_id') -> -1)
+SELECT count(*), t.value('order_ids', jsonb_agg(o -> 'order_id') -> 0),
+       t.value('order_ids', jsonb_agg(o -> 'order_id') -> -1)
 FROM jsonb_array_elements(flashsale.user_orders('jack') -> 'orders') AS o;
 SELECT t.answer(flashsale.user_orders('nobody'));
 SELECT t.answer(flashsale.user_orders('Carol'));
@@ -67,24 +76,28 @@ SELECT t.answer(flashsale.item_availability(3));
 UPDATE flashsale.items SET ends_at = NULL WHERE item_id = 3;
 SELECT flashsale.pause_item(3) ->> 'paused';
 SELECT t.answer(flashsale.item_availability(3));
-SELECT t.answer(flashsale.item_availability(id)) FROM unnest('{0,-1,12345,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
+SELECT t.answer(flashsale.item_availability(id))
+FROM unnest('{0,-1,12345,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
 
 -- item_status: units by where they are; they add up to the stock.
 SELECT * FROM flashsale.item_status ORDER BY item_id;
 SELECT item_id FROM flashsale.item_status WHERE inventory + reserved + paying + confirmed <> stock;
-SELECT s.item_id, s.state, flashsale.item_availability(s.item_id) ->> 'state' FROM flashsale.item_status s ORDER BY item_id;
+SELECT s.item_id, s.state, flashsale.item_availability(s.item_id) ->> 'state'
+FROM flashsale.item_status s ORDER BY item_id;
 
 -- payment_checks: in paying and past the deadline, and nothing else.
 SELECT t.name(order_id) FROM flashsale.payment_checks;
 UPDATE flashsale.orders SET payment_deadline = payment_deadline - interval '1 hour' WHERE paying_at IS NOT NULL;
-SELECT t.name(order_id), item_id, user_id, quantity, amount, currency, paying_at IS NOT NULL, payment_deadline <= clock_timestamp(),
+SELECT t.name(order_id), item_id, user_id, quantity, amount, currency, paying_at IS NOT NULL,
+       payment_deadline <= clock_timestamp(),
        overdue BETWEEN '29 min' AND '31 min' FROM flashsale.payment_checks;
 SELECT t.answer(flashsale.reconcile_stale_reservations());
 SELECT flashsale.confirm_order(t.id('bob'), 'pay-bob', 500, 'EUR') ->> 'status';
 SELECT t.name(order_id) FROM flashsale.payment_checks;
 
 -- refunds_due: one row a payment, of unknown orders too.
-SELECT payment_ref, t.name(order_id), user_id, amount, currency, due_since <= clock_timestamp(), why FROM flashsale.refunds_due ORDER BY due_since;
+SELECT payment_ref, t.name(order_id), user_id, amount, currency, due_since <= clock_timestamp(), why
+FROM flashsale.refunds_due ORDER BY due_since;
 
 -- Nothing that is read takes a transaction id or changes anything: it works in a read-only transaction.
 BEGIN READ ONLY;

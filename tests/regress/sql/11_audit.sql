@@ -5,16 +5,20 @@
 SET DateStyle = ISO;
 CALL t.reset();
 SELECT * FROM flashsale.audit();
-SELECT flashsale.create_item(10, unit_price => 5, currency => 'EUR', item_id => 1), flashsale.create_item(10, item_id => 2);
+SELECT flashsale.create_item(10, unit_price => 5, currency => 'EUR', item_id => 1),
+       flashsale.create_item(10, item_id => 2);
 SELECT count(*) FROM unnest('{alice,bob,carol,dave,erin,frank,gina}'::text[]) AS who,
     flashsale.purchase_item(1, who) AS answer WHERE answer -> 'success' = 'true';
 SELECT flashsale.purchase_item(2, 'hal') ->> 'success', flashsale.confirm_order(t.id('hal')) ->> 'status';
 SELECT flashsale.begin_payment(t.id('bob')) ->> 'status';
-SELECT flashsale.confirm_order(t.id('carol'), 'pay-carol') ->> 'status', flashsale.confirm_order(t.id('carol'), 'pay-carol-2') ->> 'reason';
-SELECT flashsale.cancel_order(t.id('dave')) ->> 'status', flashsale.confirm_order(t.id('dave'), 'pay-dave') ->> 'reason';
+SELECT flashsale.confirm_order(t.id('carol'), 'pay-carol') ->> 'status',
+       flashsale.confirm_order(t.id('carol'), 'pay-carol-2') ->> 'reason';
+SELECT flashsale.cancel_order(t.id('dave')) ->> 'status',
+       flashsale.confirm_order(t.id('dave'), 'pay-dave') ->> 'reason';
 CALL t.make_stale('erin');
 SELECT flashsale.reconcile_stale_reservations() ->> 'expired';
-SELECT flashsale.confirm_order(t.id('frank'), 'pay-frank') ->> 'status', flashsale.refund_order(t.id('frank'), false) ->> 'status';
+SELECT flashsale.confirm_order(t.id('frank'), 'pay-frank') ->> 'status',
+       flashsale.refund_order(t.id('frank'), false) ->> 'status';
 SELECT flashsale.refund_payment('pay-frank') ->> 'status';
 SELECT flashsale.restock_item(2, -3) ->> 'success';
 -- All is well after every kind of move.

@@ -66,8 +66,10 @@ RESET ROLE;
 -- The app: all a buyer does, and nothing else.
 SET ROLE regress_app;
 SELECT t.answer(flashsale.purchase_item(1, 'dave', 2, 'key'));
-SELECT flashsale.purchase_item(1, 42) ->> 'success', flashsale.purchase_item(1, uuid '0a8f3e9c-1c1d-4b2b-9c55-6f0e6a1c7d21') ->> 'success';
-SELECT flashsale.begin_payment(:alice) ->> 'status', flashsale.confirm_order(:alice, 'pay-alice', 250, 'EUR') ->> 'status';
+SELECT flashsale.purchase_item(1, 42) ->> 'success',
+       flashsale.purchase_item(1, uuid '0a8f3e9c-1c1d-4b2b-9c55-6f0e6a1c7d21') ->> 'success';
+SELECT flashsale.begin_payment(:alice) ->> 'status',
+       flashsale.confirm_order(:alice, 'pay-alice', 250, 'EUR') ->> 'status';
 SELECT flashsale.cancel_order(:bob) ->> 'status';
 SELECT flashsale.get_order(:alice) ->> 'status', jsonb_array_length(flashsale.user_orders('alice') -> 'orders');
 SELECT flashsale.find_payment('pay-alice') ->> 'status', flashsale.item_availability(1) ->> 'state';
@@ -101,10 +103,13 @@ RESET ROLE;
 -- The operator: looks at everything, settles, changes prices and windows, moves stock through functions alone.
 SET ROLE regress_operator;
 SELECT flashsale.create_item(5, item_id => 2), flashsale.create_item(5);
-SELECT flashsale.restock_item(2, 1) ->> 'success', flashsale.pause_item(2) ->> 'paused', flashsale.resume_item(2) ->> 'paused';
-SELECT flashsale.confirm_order(:carol, 'pay-carol') ->> 'status', flashsale.refund_order(:carol) ->> 'status', flashsale.refund_payment('pay-carol') ->> 'status';
+SELECT flashsale.restock_item(2, 1) ->> 'success', flashsale.pause_item(2) ->> 'paused',
+       flashsale.resume_item(2) ->> 'paused';
+SELECT flashsale.confirm_order(:carol, 'pay-carol') ->> 'status', flashsale.refund_order(:carol) ->> 'status',
+       flashsale.refund_payment('pay-carol') ->> 'status';
 SELECT flashsale.cancel_order(t.id('dave')) ->> 'status', flashsale.reconcile_stale_reservations() ->> 'expired';
-SELECT flashsale.get_order(:alice) ->> 'status', flashsale.user_orders('alice') ->> 'success', flashsale.find_payment('pay-alice') ->> 'status', flashsale.item_availability(1) ->> 'state';
+SELECT flashsale.get_order(:alice) ->> 'status', flashsale.user_orders('alice') ->> 'success',
+       flashsale.find_payment('pay-alice') ->> 'status', flashsale.item_availability(1) ->> 'state';
 SELECT count(*) FROM flashsale.items;
 SELECT count(*) FROM flashsale.orders;
 SELECT count(*) FROM flashsale.payments;
@@ -170,7 +175,8 @@ SELECT t.answer(flashsale.confirm_order(t.id('frank'), 'pay-frank'));
 SELECT t.answer(flashsale.cancel_order(t.id('frank')));
 SELECT flashsale.item_availability(1) ->> 'state', flashsale.find_payment('pay-frank') ->> 'status';
 RESET SESSION AUTHORIZATION;
-SELECT flashsale.restock_item(1, 5) ->> 'success', flashsale.refund_order(t.id('frank')) ->> 'status', flashsale.reconcile_stale_reservations() ->> 'expired';
+SELECT flashsale.restock_item(1, 5) ->> 'success', flashsale.refund_order(t.id('frank')) ->> 'status',
+       flashsale.reconcile_stale_reservations() ->> 'expired';
 SELECT count(*) FROM flashsale.audit();
 SELECT flashsale.grant_app('regress_app');
 RESET search_path;

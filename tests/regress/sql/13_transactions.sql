@@ -62,7 +62,8 @@ SELECT * FROM t.orders() WHERE name ^@ 'dave';
 BEGIN;
 INSERT INTO diary VALUES ('after refusals');
 SELECT flashsale.purchase_item(99, 'erin') ->> 'reason', flashsale.purchase_item(1, 'erin', 99) ->> 'reason';
-SELECT flashsale.begin_payment(99) ->> 'reason', flashsale.cancel_order(99) ->> 'reason', flashsale.refund_order(99) ->> 'reason';
+SELECT flashsale.begin_payment(99) ->> 'reason', flashsale.cancel_order(99) ->> 'reason',
+       flashsale.refund_order(99) ->> 'reason';
 INSERT INTO diary VALUES ('still here');
 COMMIT;
 SELECT note FROM diary;
@@ -78,12 +79,14 @@ SELECT count(*) FROM flashsale.orders WHERE user_id = 'erin';
 
 -- Several purchases in one statement see each other.
 SELECT flashsale.create_item(3, max_per_user => 2, item_id => 2);
-SELECT flashsale.purchase_item(2, 'frank') ->> 'remaining_inventory', flashsale.purchase_item(2, 'frank') ->> 'remaining_inventory',
+SELECT flashsale.purchase_item(2, 'frank') ->> 'remaining_inventory',
+       flashsale.purchase_item(2, 'frank') ->> 'remaining_inventory',
        flashsale.purchase_item(2, 'frank') ->> 'reason', flashsale.purchase_item(2, 'gina') ->> 'remaining_inventory',
        flashsale.purchase_item(2, 'hal') ->> 'reason';
 
 -- A refusal that needs no lock takes no transaction id. A sale does.
-SELECT flashsale.create_item(5, item_id => 3), flashsale.pause_item(3) ->> 'paused', flashsale.create_item(5, starts_at => 'infinity', item_id => 4);
+SELECT flashsale.create_item(5, item_id => 3), flashsale.pause_item(3) ->> 'paused',
+       flashsale.create_item(5, starts_at => 'infinity', item_id => 4);
 SELECT flashsale.create_item(5, ends_at => '-infinity', item_id => 5);
 BEGIN;
 SELECT item, flashsale.purchase_item(item, 'ivy') ->> 'reason' FROM generate_series(2, 6) AS item;

@@ -6,10 +6,13 @@ SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS dblink;
 RESET client_min_messages;
 CALL t.reset();
-SELECT flashsale.create_item(10, unit_price => 250, currency => 'EUR', item_id => 1), flashsale.create_item(10, item_id => 2), flashsale.create_item(1, item_id => 3);
-SELECT count(*) FROM unnest('{alice,bob,carol,dave,erin,frank}'::text[]) AS who, flashsale.purchase_item(1, who, 1, 'key') AS answer;
+SELECT flashsale.create_item(10, unit_price => 250, currency => 'EUR', item_id => 1),
+       flashsale.create_item(10, item_id => 2), flashsale.create_item(1, item_id => 3);
+SELECT count(*) FROM unnest('{alice,bob,carol,dave,erin,frank}'::text[]) AS who,
+       flashsale.purchase_item(1, who, 1, 'key') AS answer;
 SELECT flashsale.purchase_item(3, 'gina') ->> 'success';
-SELECT flashsale.confirm_order(t.id('bob'), 'pay-bob') ->> 'status', flashsale.confirm_order(t.id('bob'), 'pay-bob-2') ->> 'reason';
+SELECT flashsale.confirm_order(t.id('bob'), 'pay-bob') ->> 'status',
+       flashsale.confirm_order(t.id('bob'), 'pay-bob-2') ->> 'reason';
 CALL t.make_stale('carol');
 SELECT flashsale.reconcile_stale_reservations() ->> 'expired';
 SELECT dblink_connect('other', format('host=%s port=%s dbname=%s user=%s',
@@ -42,11 +45,15 @@ SELECT * FROM t.orders();
 SELECT * FROM t.payments();
 SELECT t.stock(1);
 -- What does not need the row is not held up: replays, the sold out, other items, paying, looking.
-SELECT flashsale.purchase_item(1, 'alice', 1, 'key') ->> 'replayed', flashsale.purchase_item(1, 'alice', 2, 'key') ->> 'reason';
-SELECT flashsale.purchase_item(3, 'hal') ->> 'reason', flashsale.purchase_item(99, 'hal') ->> 'reason', flashsale.purchase_item(2, 'hal') ->> 'success';
-SELECT flashsale.begin_payment(t.id('erin')) ->> 'status', flashsale.confirm_order(t.id('erin'), 'pay-erin') ->> 'status';
+SELECT flashsale.purchase_item(1, 'alice', 1, 'key') ->> 'replayed',
+       flashsale.purchase_item(1, 'alice', 2, 'key') ->> 'reason';
+SELECT flashsale.purchase_item(3, 'hal') ->> 'reason', flashsale.purchase_item(99, 'hal') ->> 'reason',
+       flashsale.purchase_item(2, 'hal') ->> 'success';
+SELECT flashsale.begin_payment(t.id('erin')) ->> 'status',
+       flashsale.confirm_order(t.id('erin'), 'pay-erin') ->> 'status';
 SELECT flashsale.refund_payment('pay-bob-2') ->> 'status', flashsale.create_item(1, item_id => 4);
-SELECT flashsale.get_order(t.id('alice')) ->> 'status', flashsale.item_availability(1) ->> 'state', (SELECT count(*) FROM flashsale.audit());
+SELECT flashsale.get_order(t.id('alice')) ->> 'status', flashsale.item_availability(1) ->> 'state',
+       (SELECT count(*) FROM flashsale.audit());
 -- A busy answer leaves the caller's transaction and its timeouts as they were.
 SET lock_timeout = '7s';
 BEGIN;
@@ -65,8 +72,11 @@ SET flashsale.retry_delay = '1ms';
 SELECT t.answer(flashsale.purchase_item(1, 'hal'));
 RESET flashsale.nowait_retries;
 RESET flashsale.retry_delay;
+-- nowait does not wait, however long it might.
+SET flashsale.lock_wait = '60s';
+SET statement_timeout = '5s';
+SELECT flashsale.purchase_item(1, 'hal') ->> 'reason';
 -- A time limit of the caller's own is no busy answer.
-SET flashsale.lock_wait = '10s';
 SET statement_timeout = '50ms';
 \set VERBOSITY sqlstate
 SELECT flashsale.pause_item(1);

@@ -30,7 +30,8 @@ SELECT assignment || ' -> ' || t.error('SET flashsale.' || assignment) FROM (VAL
 
 -- The strategy of the session, and the argument before it.
 SET flashsale.strategy = 'nowait';
-SELECT flashsale.purchase_item(1, 'alice') ->> 'success', flashsale.purchase_item(1, 'alice', strategy => 'nowait') ->> 'success';
+SELECT flashsale.purchase_item(1, 'alice') ->> 'success',
+       flashsale.purchase_item(1, 'alice', strategy => 'nowait') ->> 'success';
 SET flashsale.strategy = 'atomic';
 SELECT t.error('SELECT flashsale.purchase_item(1, ''alice'')');
 SELECT flashsale.purchase_item(1, 'alice', strategy => 'nowait') ->> 'success';
@@ -44,7 +45,8 @@ SELECT flashsale.purchase_item(1, 'bob') ->> 'success', flashsale.begin_payment(
 SET flashsale.reservation_ttl = '7d';
 SET flashsale.payment_window = '7d';
 SELECT flashsale.purchase_item(1, 'carol') ->> 'success', flashsale.begin_payment(t.id('carol')) ->> 'status';
-SELECT user_id, expires_at - created_at, payment_deadline - paying_at FROM flashsale.orders WHERE user_id <> 'alice' ORDER BY order_id;
+SELECT user_id, expires_at - created_at, payment_deadline - paying_at
+FROM flashsale.orders WHERE user_id <> 'alice' ORDER BY order_id;
 RESET ALL;
 -- Local to a transaction.
 BEGIN;

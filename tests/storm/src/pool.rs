@@ -47,6 +47,15 @@ impl Pool {
         self
     }
 
+    /// Makes this call once on every connection. The first call of a session loads the library
+    /// and makes the plans: better before the crowd than in it.
+    pub async fn warm_up(&mut self, call: &Call) -> Result<(), Error> {
+        for lane in self.idle.get_mut().expect("no panic while held") {
+            lane.call(call, self.prepare).await?;
+        }
+        Ok(())
+    }
+
     /// Calls until there is a final answer: again after `busy`, and over a new connection
     /// when the old one was lost and a second call does no harm.
     pub async fn settle(&self, call: &Call) -> Result<Answer, Error> {

@@ -43,6 +43,17 @@ impl Tally {
             .saturating_record(done.took.as_micros() as u64);
     }
 
+    pub fn merge(&mut self, other: Self) {
+        self.sold += other.sold;
+        for (reason, times) in other.refused {
+            *self.refused.entry(reason).or_default() += times;
+        }
+        for (error, times) in other.unanswered {
+            *self.unanswered.entry(error).or_default() += times;
+        }
+        self.times_us.add(other.times_us).expect("the same bounds");
+    }
+
     pub fn refused(&self) -> u64 {
         self.refused.values().sum()
     }

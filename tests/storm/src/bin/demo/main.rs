@@ -1,7 +1,9 @@
 //! A flash sale to watch: BUYERS people want one of UNITS units over CONNECTIONS connections,
 //! while others shop elsewhere. Ends with a table, and with status 1 if a number is wrong.
 
+mod elsewhere;
 mod progress;
+mod report;
 mod sale;
 mod settings;
 
