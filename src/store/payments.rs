@@ -92,13 +92,7 @@ pub fn ledger(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<Ledger, Fau
             (_, true) => &mut ledger.unnamed,
             (_, false) => &mut ledger.settled,
         };
-        if !matches!(
-            slot,
-            Some(Entry {
-                standing: Standing::Paid,
-                ..
-            })
-        ) {
+        if slot.is_none_or(|known| known.standing.weight() <= found.standing.weight()) {
             *slot = Some(found);
         }
     }

@@ -15,7 +15,8 @@ pub struct Report {
     pub answered_after: Duration,
     pub others: Tally,
     pub orders: i64,
-    pub audit_rows: i64,
+    /// The rows of audit(), as text.
+    pub audit: Vec<String>,
 }
 
 impl Report {
@@ -73,7 +74,7 @@ impl fmt::Display for Report {
         )?;
         line(
             "broken invariants (rows of audit())",
-            self.audit_rows.to_string(),
+            self.audit.len().to_string(),
         )
     }
 }
