@@ -58,10 +58,15 @@ async fn sell(settings: &Settings, config: &Config, shop: &Client) -> Result<Rep
         answered_after,
         others,
         orders: shop.query_one_scalar(orders, &[&item_id]).await?,
-        audit_rows: shop
-            .query_one_scalar("SELECT count(*) FROM flashsale.audit()", &[])
-            .await?,
+        audit: audit(shop).await?,
     })
+}
+
+async fn audit(shop: &Client) -> Result<Vec<String>, Error> {
+    let rows = shop
+        .query("SELECT a::text FROM flashsale.audit() a", &[])
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 async fn create_item(shop: &Client, name: &str, units: u64) -> Result<i64, Error> {
