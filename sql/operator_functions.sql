@@ -39,7 +39,7 @@ LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'reconcile_stale_reservations_wrapper';
 COMMENT ON FUNCTION flashsale.reconcile_stale_reservations(interval, integer) IS
 'Expires up to max_orders (1 to 100000) reserved orders past expires_at, or with older_than those created longer ago than that, and restores their units. Never touches an order in paying. Takes orders and items SKIP LOCKED: it waits for nobody, and is safe from many places at once.
-Success: expired (orders), restored (units), skipped (stale orders it met and left, since somebody holds them or their item), payment_checks (orders in paying past their deadline), more (call again).
+Success: expired (orders), restored (units), skipped (orders it met and left: held by somebody, as their item may be, or moved on meanwhile), payment_checks (orders in paying past their deadline), more (call again).
 Reasons: busy. Errors: 22004 for a NULL max_orders, 22023 for a negative older_than or a max_orders out of range.';
 
 CREATE FUNCTION flashsale.refund_order(order_id bigint, restock boolean DEFAULT true) RETURNS jsonb

@@ -57,6 +57,12 @@ async fn busy_leaves_the_transaction_usable() {
     run(&holder, "BEGIN").await;
     assert!(ask(&holder, BUY).await.success());
 
+    // A purchase that waits for the row after all would run into the timeout.
+    run(
+        &buyer,
+        "SET flashsale.lock_wait = '10min'; SET statement_timeout = '20s'",
+    )
+    .await;
     run(&buyer, "BEGIN; INSERT INTO notes VALUES ('before')").await;
     for _ in 0..3 {
         let answer = within(ask(&buyer, BUY)).await;
