@@ -150,8 +150,8 @@ COMMENT ON TABLE flashsale.payments IS 'One row a charge that was reported. Each
 COMMENT ON COLUMN flashsale.payments.payment_id IS 'Id of the row.';
 COMMENT ON COLUMN flashsale.payments.order_id IS 'The order the charge was reported for, which may be unknown here.';
 COMMENT ON COLUMN flashsale.payments.payment_ref IS 'The gateway''s id of the charge. NULL: reported without one so far.';
-COMMENT ON COLUMN flashsale.payments.amount IS 'Amount charged in minor units, as reported, else the order''s price.';
-COMMENT ON COLUMN flashsale.payments.currency IS 'Currency charged, as reported, else the order''s.';
+COMMENT ON COLUMN flashsale.payments.amount IS 'Amount charged in minor units, as reported. NULL: not said, so the order''s price.';
+COMMENT ON COLUMN flashsale.payments.currency IS 'Currency charged, as reported. NULL: not said, so the order''s.';
 COMMENT ON COLUMN flashsale.payments.status IS 'paid, due (for refund) or refunded.';
 COMMENT ON COLUMN flashsale.payments.why IS 'Why it is due or was refunded.';
 COMMENT ON COLUMN flashsale.payments.created_at IS 'When it was first reported.';
@@ -216,7 +216,7 @@ CREATE TRIGGER guard_items_truncate BEFORE TRUNCATE ON flashsale.items
     FOR EACH STATEMENT EXECUTE FUNCTION flashsale.guard_items();
 
 CREATE FUNCTION flashsale.raise_version() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     NEW.version := OLD.version + 1;
     RETURN NEW;

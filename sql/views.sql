@@ -67,7 +67,9 @@ COMMENT ON COLUMN flashsale.payment_checks.payment_deadline IS 'Since when it is
 COMMENT ON COLUMN flashsale.payment_checks.overdue IS 'How long ago that was.';
 
 CREATE VIEW flashsale.refunds_due AS
-SELECT p.payment_ref, p.order_id, o.user_id, p.amount, p.currency, p.due_since, p.why
+SELECT p.payment_ref, p.order_id, o.user_id,
+       coalesce(p.amount, o.unit_price * o.quantity) AS amount, coalesce(p.currency, o.currency) AS currency,
+       p.due_since, p.why
 FROM flashsale.payments p
 LEFT JOIN flashsale.orders o USING (order_id)
 WHERE p.status = 'due';
@@ -75,7 +77,7 @@ COMMENT ON VIEW flashsale.refunds_due IS 'Charges to give back, one row a paymen
 COMMENT ON COLUMN flashsale.refunds_due.payment_ref IS 'The gateway''s id of the charge to give back. NULL: not reported yet.';
 COMMENT ON COLUMN flashsale.refunds_due.order_id IS 'The order it was reported for, which may be unknown.';
 COMMENT ON COLUMN flashsale.refunds_due.user_id IS 'Its buyer, if the order is known.';
-COMMENT ON COLUMN flashsale.refunds_due.amount IS 'How much to give back, in minor units.';
+COMMENT ON COLUMN flashsale.refunds_due.amount IS 'How much to give back, in minor units: as reported, else the order''s price.';
 COMMENT ON COLUMN flashsale.refunds_due.currency IS 'Currency of amount.';
 COMMENT ON COLUMN flashsale.refunds_due.due_since IS 'Since when it is due.';
 COMMENT ON COLUMN flashsale.refunds_due.why IS 'Why it is due.';

@@ -1,6 +1,6 @@
 //! Answers: the jsonb every function returns, and the stable reasons of its failures.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Why a call did not do what it was asked. Stable: applications match on `code`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,10 +30,12 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The stable name applications match on.
     pub fn code(self) -> &'static str {
         self.wording().0
     }
 
+    /// A sentence for people.
     pub fn message(self) -> &'static str {
         self.wording().1
     }
@@ -112,9 +114,8 @@ pub fn busy(retry_after_ms: i64) -> Value {
 }
 
 fn finish(success: bool, fields: Value) -> Value {
-    let mut answer = match fields {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
+    let Value::Object(mut answer) = fields else {
+        unreachable!("the fields of an answer are an object")
     };
     answer.insert("success".into(), Value::Bool(success));
     Value::Object(answer)

@@ -10,10 +10,12 @@ const SHOWN_CHARS: usize = 40;
 const SECOND: Micros = 1_000_000;
 pub const MAX_SPAN_SECONDS: i64 = 7 * 24 * 3600;
 
+/// A value that must be there.
 pub fn required<T>(name: &'static str, value: Option<T>) -> Result<T, Fault> {
     value.ok_or(Fault::NullArgument { name })
 }
 
+/// A text of 1 to 255 bytes.
 pub fn text<'a>(name: &'static str, value: &'a str) -> Result<&'a str, Fault> {
     match value.len() {
         0 => Err(Fault::invalid(name, "''", "it must not be empty")),
@@ -33,10 +35,12 @@ fn shown(value: &str) -> String {
     }
 }
 
+/// A text that must be there.
 pub fn required_text<'a>(name: &'static str, value: Option<&'a str>) -> Result<&'a str, Fault> {
     text(name, required(name, value)?)
 }
 
+/// A text that may be left out.
 pub fn optional_text<'a>(
     name: &'static str,
     value: Option<&'a str>,
@@ -44,6 +48,7 @@ pub fn optional_text<'a>(
     value.map(|value| text(name, value)).transpose()
 }
 
+/// A number with a lower bound.
 pub fn at_least(name: &'static str, value: i64, least: i64) -> Result<i64, Fault> {
     if value < least {
         return Err(Fault::invalid(

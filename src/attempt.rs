@@ -1,12 +1,15 @@
 //! One bounded try at a move: a subtransaction whose lock waits end in `busy`, not in an error.
 
+use crate::answer;
 use crate::error::Fault;
+use crate::purchase::retry_after_ms;
 use crate::settings;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::pg_sys::{self, PgTryBuilder};
 use pgrx::prelude::PgSqlErrorCode;
 use pgrx::spi::{Spi, SpiClient};
-use std::ffi::CString;
+use serde_json::Value;
+use std::ffi::{CStr, CString};
 use std::panic::AssertUnwindSafe;
 
 /// What a try leaves behind once its answer is known.
@@ -37,14 +40,13 @@ pub fn attempt<T>(
 ) -> Result<Result<T, Setback>, Fault> {
     let nest = Subtransaction::begin();
     let caught = PgTryBuilder::new(AssertUnwindSafe(|| {
-        let gucs = limit_lock_waits();
+        let gucs = settings_for_a_try();
         let verdict = Spi::connect(body);
-        // SAFETY: ends the nest level that limit_lock_waits opened in this call.
+        // SAFETY: ends the nest level that settings_for_a_try opened in this call.
         unsafe { pg_sys::AtEOXact_GUC(true, gucs) };
         Ok(verdict)
     }))
     .catch_others(|error| Err(Box::new(error)))
-    .catch_rust_panic(|error| Err(Box::new(error)))
     .execute();
     match caught {
         Ok(Ok(Verdict::Keep(value))) => {
@@ -79,6 +81,13 @@ pub fn attempt_or_busy<T>(
         Err(Setback::Busy) => Ok(None),
         Err(Setback::Clash(error)) => error.rethrow(),
     }
+}
+
+/// As [`attempt_or_busy`], for functions that answer jsonb.
+pub fn attempt_answer(
+    body: impl FnOnce(&SpiClient<'_>) -> Result<Verdict<Value>, Fault>,
+) -> Result<Value, Fault> {
+    Ok(attempt_or_busy(body)?.unwrap_or_else(|| answer::busy(retry_after_ms())))
 }
 
 fn sqlstate(error: &CaughtError) -> Option<PgSqlErrorCode> {
@@ -134,26 +143,41 @@ impl Subtransaction {
     }
 }
 
-/// Sets `lock_timeout` to `flashsale.lock_wait` unless a shorter one holds, and
-/// returns the nest level that undoes it; an error undoes it with the subtransaction.
-fn limit_lock_waits() -> i32 {
-    let limit = settings::lock_wait_ms();
-    // SAFETY: single-threaded backend; the value is a number, the setting exists.
+/// Sets what a try needs to run bounded, and returns the nest level that undoes it; an
+/// error undoes it with the subtransaction.
+///
+/// `lock_timeout` is `flashsale.lock_wait` unless a shorter one holds. Sequential scans
+/// are off since plans are kept: one made while a table was small would scan it whole
+/// when it has grown, under the item's lock, until the next analyze.
+fn settings_for_a_try() -> i32 {
+    let lock_wait_ms = settings::lock_wait_ms();
+    // SAFETY: a nest level and two settings of a single-threaded backend.
     unsafe {
         let nest = pg_sys::NewGUCNestLevel();
-        if pg_sys::LockTimeout == 0 || pg_sys::LockTimeout > limit {
-            let value = CString::new(limit.to_string()).expect("digits hold no NUL");
-            pg_sys::set_config_option(
-                c"lock_timeout".as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
+        if pg_sys::LockTimeout == 0 || pg_sys::LockTimeout > lock_wait_ms {
+            let value = CString::new(lock_wait_ms.to_string()).expect("digits hold no NUL");
+            set(c"lock_timeout", &value);
+        }
+        if pg_sys::enable_seqscan {
+            set(c"enable_seqscan", c"off");
         }
         nest
+    }
+}
+
+/// Sets a setting within the innermost nest level.
+fn set(name: &CStr, value: &CStr) {
+    // SAFETY: both are NUL-terminated; a value that is refused is an error.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
     }
 }

@@ -43,6 +43,7 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// A value that makes no sense (22023).
     pub fn invalid(name: &'static str, value: impl ToString, rule: impl Into<String>) -> Self {
         Self::InvalidArgument {
             name,
@@ -51,6 +52,7 @@ impl Fault {
         }
     }
 
+    /// A number too large to be counted with (22003).
     pub fn out_of_range(name: &'static str, value: impl ToString, rule: impl Into<String>) -> Self {
         Self::OutOfRange {
             name,

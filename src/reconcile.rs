@@ -1,11 +1,10 @@
 //! Expiry: reservations nobody came back for give their units back.
 
 use crate::answer;
-use crate::attempt::{Verdict, attempt_or_busy};
+use crate::attempt::{Verdict, attempt_answer};
 use crate::clock::{self, Micros};
 use crate::error::Fault;
 use crate::order::machine::{Move, Status, Step, step};
-use crate::purchase::retry_after_ms;
 use crate::store::orders::{StaleOrder, Staleness};
 use crate::store::{items, orders};
 use pgrx::spi::SpiClient;
@@ -22,15 +21,16 @@ struct Progress {
     skipped: i64,
 }
 
-/// Expires up to `max_orders` stale reservations. Items and orders are taken SKIP
-/// LOCKED, so it waits for nobody, whatever order they are locked in.
+/// Expires up to `max_orders` stale reservations. Orders, then their items, are taken
+/// SKIP LOCKED, so it waits for nobody; an item none of whose orders it could take is
+/// not touched, so that it holds up no sale.
 pub fn run(older_than: Option<Micros>, max_orders: i32) -> Result<Value, Fault> {
     let now = clock::now();
     let staleness = match older_than {
         None => Staleness::ExpiredAt(now),
         Some(age) => Staleness::CreatedBefore(now.saturating_sub(age)),
     };
-    let answer = attempt_or_busy(|client| {
+    attempt_answer(|client| {
         let mut progress = Progress::default();
         while progress.expired < i64::from(max_orders)
             && round(client, staleness, max_orders, &mut progress)?
@@ -48,8 +48,7 @@ pub fn run(older_than: Option<Micros>, max_orders: i32) -> Result<Value, Fault> 
         } else {
             Verdict::Undo(answer)
         })
-    })?;
-    Ok(answer.unwrap_or_else(|| answer::busy(retry_after_ms())))
+    })
 }
 
 /// Expires what can be had of the oldest stale orders, and remembers what was held by
@@ -65,24 +64,23 @@ fn round(
     if found.is_empty() {
         return Ok(false);
     }
-    let wanted: HashSet<i64> = found.iter().map(|&(_, item_id)| item_id).collect();
-    let held: HashSet<i64> = items::lock_unheld(client, wanted.iter().copied().collect())?
-        .into_iter()
+    let taken = orders::lock_stale(client, found.clone())?;
+    let wanted: HashSet<i64> = taken.iter().map(|order| order.item_id).collect();
+    let held = items::lock_unheld(client, wanted.iter().copied().collect())?;
+    let held: HashSet<i64> = held.into_iter().collect();
+    let stale: Vec<&StaleOrder> = taken
+        .iter()
+        .filter(|order| held.contains(&order.item_id))
+        .filter(|order| step(order.status, Move::Expire) == Step::To(Status::Expired))
         .collect();
-    progress.held_items.extend(wanted.difference(&held));
+    expire(client, &stale, progress)?;
 
-    let (takeable, out_of_reach): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|(_, item)| held.contains(item));
-    let takeable: Vec<i64> = takeable.into_iter().map(|(order_id, _)| order_id).collect();
-    let taken = orders::lock_stale(client, takeable.clone())?;
     let had: HashSet<i64> = taken.iter().map(|order| order.order_id).collect();
-    let missed: Vec<i64> = takeable
-        .into_iter()
-        .filter(|order_id| !had.contains(order_id))
-        .collect();
-    progress.skipped += (out_of_reach.len() + missed.len()) as i64;
-    progress.held_orders.extend(missed);
-    expire(client, &taken, progress)?;
+    progress.skipped += (found.len() - stale.len()) as i64;
+    progress.held_items.extend(wanted.difference(&held));
+    progress
+        .held_orders
+        .extend(found.into_iter().filter(|order_id| !had.contains(order_id)));
     Ok(true)
 }
 
@@ -91,7 +89,7 @@ fn left(
     staleness: Staleness,
     limit: i32,
     progress: &Progress,
-) -> Result<Vec<(i64, i64)>, Fault> {
+) -> Result<Vec<i64>, Fault> {
     orders::stale(
         client,
         staleness,
@@ -103,18 +101,14 @@ fn left(
 
 fn expire(
     client: &SpiClient<'_>,
-    taken: &[StaleOrder],
+    stale: &[&StaleOrder],
     progress: &mut Progress,
 ) -> Result<(), Fault> {
-    let stale: Vec<&StaleOrder> = taken
-        .iter()
-        .filter(|order| step(order.status, Move::Expire) == Step::To(Status::Expired))
-        .collect();
     if stale.is_empty() {
         return Ok(());
     }
     let mut units = BTreeMap::<i64, i64>::new();
-    for order in &stale {
+    for order in stale {
         *units.entry(order.item_id).or_default() += order.quantity;
     }
     progress.expired += stale.len() as i64;

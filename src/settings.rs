@@ -36,11 +36,17 @@ impl Strategy {
     }
 }
 
+/// What a purchase does when its call names no strategy.
 static STRATEGY: GucSetting<Strategy> = GucSetting::<Strategy>::new(Strategy::Nowait);
+/// 0 to 100, default 0: the caller is told at once and paces itself.
 static NOWAIT_RETRIES: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// 1 ms to 1 s, default 10 ms: a few purchases' worth of waiting.
 static RETRY_DELAY_MS: GucSetting<i32> = GucSetting::<i32>::new(10);
+/// 1 ms to 10 min, default 2 s: past that a person has given up.
 static LOCK_WAIT_MS: GucSetting<i32> = GucSetting::<i32>::new(2_000);
+/// 1 s to 7 days, default 15 min: time to type a card number.
 static RESERVATION_TTL_S: GucSetting<i32> = GucSetting::<i32>::new(15 * 60);
+/// 1 s to 7 days, default 30 min: gateways keep a checkout open that long.
 static PAYMENT_WINDOW_S: GucSetting<i32> = GucSetting::<i32>::new(30 * 60);
 
 pub fn init() {

@@ -2,9 +2,8 @@
 
 use crate::answer::{self, Reason};
 use crate::argument;
-use crate::attempt::{Verdict, attempt_or_busy};
+use crate::attempt::{Verdict, attempt_answer, attempt_or_busy};
 use crate::error::Fault;
-use crate::purchase::retry_after_ms;
 use crate::store::items::{self, NewItem};
 use serde_json::{Value, json};
 
@@ -29,7 +28,7 @@ pub fn create(item: &NewItem<'_>) -> Result<i64, Fault> {
 
 /// Adds units, or takes free ones away. Locks the item.
 pub fn restock(item_id: i64, delta: i64, reason: Option<&str>) -> Result<Value, Fault> {
-    or_busy(attempt_or_busy(|client| {
+    attempt_answer(|client| {
         let Some(before) = items::lock_stock(client, item_id)? else {
             return Ok(not_found(item_id));
         };
@@ -54,19 +53,19 @@ pub fn restock(item_id: i64, delta: i64, reason: Option<&str>) -> Result<Value, 
             "stock": stock,
             "remaining_inventory": before.inventory + delta,
         }))))
-    })?)
+    })
 }
 
 /// Stops or restarts sales of an item. Locks the item.
 pub fn set_paused(item_id: i64, paused: bool) -> Result<Value, Fault> {
-    or_busy(attempt_or_busy(|client| {
+    attempt_answer(|client| {
         Ok(match items::set_paused(client, item_id, paused)? {
             true => Verdict::Keep(answer::success(
                 json!({ "item_id": item_id, "paused": paused }),
             )),
             false => not_found(item_id),
         })
-    })?)
+    })
 }
 
 fn not_found(item_id: i64) -> Verdict<Value> {
@@ -74,8 +73,4 @@ fn not_found(item_id: i64) -> Verdict<Value> {
         Reason::ItemNotFound,
         json!({ "item_id": item_id }),
     ))
-}
-
-fn or_busy(answer: Option<Value>) -> Result<Value, Fault> {
-    Ok(answer.unwrap_or_else(|| answer::busy(retry_after_ms())))
 }

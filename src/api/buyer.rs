@@ -1,7 +1,7 @@
 //! Buyer functions: arguments checked, the work done elsewhere.
 
 use crate::answer::{self, Reason};
-use crate::argument::{at_least, currency, optional_text, required, required_text, span};
+use crate::argument::{at_least, currency, number, optional_text, required, required_text, span};
 use crate::error::Fault;
 use crate::payment::Charge;
 use crate::purchase::fit::Request;
@@ -122,7 +122,7 @@ fn confirm_order(
         order_id: required("order_id", order_id)?,
         payment_ref: optional_text("payment_ref", payment_ref)?,
         amount: amount
-            .map(|amount| at_least("amount", amount, 0))
+            .map(|amount| number("amount", amount, 0))
             .transpose()?,
         currency: currency_code.map(currency).transpose()?,
     };

@@ -2,6 +2,7 @@
 
 use crate::answer::Reason;
 
+/// Where an order stands, as `flashsale.orders.status` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
     Reserved,
@@ -48,6 +49,7 @@ impl Status {
     }
 }
 
+/// What somebody wants of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Move {
     BeginPayment,
@@ -70,6 +72,7 @@ pub enum Step {
     Refuse(Reason),
 }
 
+/// What a move does in a status: the whole machine.
 pub fn step(status: Status, movement: Move) -> Step {
     use Status::*;
     match (movement, status) {

@@ -51,22 +51,26 @@ pub enum Standing {
     Refunded(Why),
 }
 
-impl Standing {
-    /// Which of an order's payments a report without a ref is about: the one that pays
-    /// it, else one that still needs a refund.
-    pub fn weight(self) -> u8 {
-        match self {
-            Self::Paid => 2,
-            Self::Due(_) => 1,
-            Self::Refunded(_) => 0,
-        }
-    }
-}
-
+/// A recorded payment, as it bears on a charge that is reported now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub payment_id: i64,
     pub standing: Standing,
+    /// Whether it can be the same charge: no amount or currency that both name differs.
+    pub agrees: bool,
+}
+
+impl Entry {
+    /// Which of an order's payments a report without a ref is about: one that agrees,
+    /// the one that pays the order, one that still needs a refund.
+    pub fn bearing(&self) -> (bool, u8) {
+        let standing = match self.standing {
+            Standing::Paid => 2,
+            Standing::Due(_) => 1,
+            Standing::Refunded(_) => 0,
+        };
+        (self.agrees, standing)
+    }
 }
 
 /// What is recorded that bears on a charge.
@@ -109,25 +113,21 @@ pub fn fate(order: Option<Status>, named: bool, matches: bool, ledger: &Ledger) 
         return Fate::Repeat(entry.standing);
     }
     match (named, ledger.unnamed) {
+        // One payment without a ref is all there can be, whatever amount the next one names.
         (false, Some(entry)) => return Fate::Repeat(entry.standing),
-        (true, Some(entry)) if same_charge(entry.standing, matches) => return Fate::Fill(entry),
+        (true, Some(entry)) if same_charge(&entry, matches) => return Fate::Fill(entry),
         _ => {}
     }
-    if let (false, Some(entry)) = (named, ledger.settled) {
-        return Fate::Repeat(entry.standing);
+    match (named, ledger.settled) {
+        (false, Some(entry)) if entry.agrees => Fate::Repeat(entry.standing),
+        _ => new_charge(order, matches),
     }
-    new_charge(order, matches)
 }
 
-/// Whether a first ref can belong to the charge that was reported without one.
-fn same_charge(unnamed: Standing, matches: bool) -> bool {
-    match unnamed {
-        Standing::Paid => matches,
-        Standing::Due(Why::AmountMismatch) => !matches,
-        Standing::Due(_) => true,
-        // Refunds are reported by ref, so this one never had a chance to be.
-        Standing::Refunded(_) => false,
-    }
+/// Whether a first ref can belong to the charge that was reported without one. One that
+/// is off the price does not take the place of a payment that was accepted at it.
+fn same_charge(unnamed: &Entry, matches: bool) -> bool {
+    unnamed.agrees && (matches || unnamed.standing != Standing::Paid)
 }
 
 fn new_charge(order: Option<Status>, matches: bool) -> Fate {
@@ -153,6 +153,14 @@ mod tests {
         Some(Entry {
             payment_id: 7,
             standing,
+            agrees: true,
+        })
+    }
+
+    fn differing(standing: Standing) -> Option<Entry> {
+        entry(standing).map(|entry| Entry {
+            agrees: false,
+            ..entry
         })
     }
 
@@ -234,69 +242,91 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_first_ref_fills_the_payment_without_one() {
-        let paid = Ledger {
-            unnamed: entry(Standing::Paid),
-            ..Ledger::default()
-        };
-        assert_eq!(
-            fate(Some(Confirmed), true, true, &paid),
-            Fate::Fill(paid.unnamed.unwrap())
-        );
-        assert_eq!(
-            fate(Some(Confirmed), true, false, &paid),
-            Fate::Due(Why::DuplicatePayment)
-        );
-        let due = Ledger {
-            unnamed: entry(Standing::Due(Why::OrderExpired)),
-            ..Ledger::default()
-        };
-        for matches in [true, false] {
-            assert_eq!(
-                fate(Some(Expired), true, matches, &due),
-                Fate::Fill(due.unnamed.unwrap())
-            );
-        }
-    }
+    const STANDINGS: [Standing; 4] = [
+        Standing::Paid,
+        Standing::Due(Why::OrderExpired),
+        Standing::Due(Why::AmountMismatch),
+        Standing::Due(Why::OrderNotFound),
+    ];
 
     #[test]
-    fn a_mismatch_without_a_ref_is_filled_by_a_mismatch_and_not_by_the_right_amount() {
-        let ledger = Ledger {
-            unnamed: entry(Standing::Due(Why::AmountMismatch)),
-            ..Ledger::default()
-        };
-        assert_eq!(
-            fate(Some(Reserved), true, false, &ledger),
-            Fate::Fill(ledger.unnamed.unwrap())
-        );
-        assert_eq!(fate(Some(Reserved), true, true, &ledger), Fate::Pay);
+    fn the_first_ref_fills_the_payment_without_one_unless_the_amount_is_another() {
+        for order in Status::ALL.map(Some).into_iter().chain([None]) {
+            for (standing, matches) in STANDINGS
+                .into_iter()
+                .flat_map(|known| [(known, true), (known, false)])
+            {
+                let ledger = Ledger {
+                    unnamed: entry(standing),
+                    ..Ledger::default()
+                };
+                assert_eq!(
+                    fate(order, true, matches, &ledger),
+                    if standing == Standing::Paid && !matches {
+                        new_charge(order, matches)
+                    } else {
+                        Fate::Fill(ledger.unnamed.unwrap())
+                    }
+                );
+                let ledger = Ledger {
+                    unnamed: differing(standing),
+                    ..Ledger::default()
+                };
+                assert_eq!(
+                    fate(order, true, matches, &ledger),
+                    new_charge(order, matches)
+                );
+            }
+        }
     }
 
     #[test]
     fn without_a_ref_at_most_one_payment_is_recorded() {
-        for standing in [
-            Standing::Paid,
-            Standing::Due(Why::OrderExpired),
-            Standing::Due(Why::AmountMismatch),
-        ] {
-            let unnamed = Ledger {
-                unnamed: entry(standing),
+        for standing in STANDINGS {
+            for unnamed in [entry(standing), differing(standing)] {
+                let ledger = Ledger {
+                    unnamed,
+                    ..Ledger::default()
+                };
+                assert_eq!(
+                    fate(Some(Expired), false, true, &ledger),
+                    Fate::Repeat(standing)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_ref_it_is_the_charge_known_by_its_ref_unless_the_amount_is_another() {
+        for standing in STANDINGS {
+            let ledger = Ledger {
+                settled: entry(standing),
                 ..Ledger::default()
             };
             assert_eq!(
-                fate(Some(Expired), false, true, &unnamed),
+                fate(Some(Reserved), false, true, &ledger),
                 Fate::Repeat(standing)
             );
+            assert_eq!(fate(Some(Reserved), true, true, &ledger), Fate::Pay);
+            let ledger = Ledger {
+                settled: differing(standing),
+                ..Ledger::default()
+            };
+            assert_eq!(fate(Some(Reserved), false, true, &ledger), Fate::Pay);
+            assert_eq!(
+                fate(Some(Confirmed), false, false, &ledger),
+                Fate::Due(Why::DuplicatePayment)
+            );
         }
-        let settled = Ledger {
-            settled: entry(Standing::Paid),
-            ..Ledger::default()
-        };
-        assert_eq!(
-            fate(Some(Confirmed), false, true, &settled),
-            Fate::Repeat(Standing::Paid)
-        );
+    }
+
+    #[test]
+    fn a_report_without_a_ref_is_about_the_payment_that_matters_most() {
+        let [paid, due] =
+            [Standing::Paid, Standing::Due(Why::OrderExpired)].map(|known| entry(known).unwrap());
+        let refunded = entry(Standing::Refunded(Why::OrderExpired)).unwrap();
+        assert!(paid.bearing() > due.bearing() && due.bearing() > refunded.bearing());
+        assert!(refunded.bearing() > differing(Standing::Paid).unwrap().bearing());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 pub mod fate;
 
 use crate::answer::{self, Reason};
-use crate::attempt::{Setback, Verdict, attempt, attempt_or_busy};
+use crate::attempt::{Setback, Verdict, attempt, attempt_answer};
 use crate::clock;
 use crate::error::Fault;
 use crate::order::machine::Status;
@@ -30,15 +30,16 @@ pub struct Charge<'a> {
 /// Settles a reported charge. Locks the order, then writes the payment, then, only
 /// to reinstate an expired order, locks the item.
 pub fn confirm(charge: &Charge<'_>) -> Result<Value, Fault> {
-    for _ in 0..CLASH_RETRIES {
+    let mut clashes = 0;
+    loop {
         match attempt(|client| settle(client, charge))? {
             Ok(answer) => return Ok(answer),
             Err(Setback::Busy) => return Ok(answer::busy(retry_after_ms())),
             Err(Setback::Clash(_)) if sees_old_snapshot() => return Err(Fault::Serialization),
-            Err(Setback::Clash(_)) => {}
+            Err(Setback::Clash(_)) if clashes < CLASH_RETRIES => clashes += 1,
+            Err(Setback::Clash(error)) => error.rethrow(),
         }
     }
-    Ok(answer::busy(retry_after_ms()))
 }
 
 /// Under REPEATABLE READ and above the row that clashed cannot be looked at.
@@ -56,41 +57,33 @@ fn settle(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<Verdict<Value>,
     let matches = order
         .as_ref()
         .is_none_or(|order| matches_price(charge, order));
-    let decided = fate(
-        order.as_ref().map(|order| order.status),
-        charge.payment_ref.is_some(),
-        matches,
-        &ledger,
-    );
-    let charge = &at_price(charge, order.as_ref());
-    let answer = match (decided, order) {
-        (Fate::RefInUse, _) => {
-            return Ok(Verdict::Undo(refused(
-                charge,
-                Reason::PaymentRefInUse,
-                false,
-            )));
-        }
-        (Fate::Repeat(standing), _) => return Ok(Verdict::Undo(repeated(charge, standing))),
-        (Fate::Fill(entry), _) => {
-            payments::fill_ref(client, entry.payment_id, charge)?;
-            repeated(charge, entry.standing)
-        }
-        (Fate::Due(why), _) => {
-            payments::insert(client, charge, Some(why))?;
-            refused(charge, why.reason(), true)
-        }
-        (Fate::Pay, Some(order)) => {
-            payments::insert(client, charge, None)?;
-            orders::confirm(client, &order, clock::now())?;
-            confirmed(charge, false, false)
-        }
-        (Fate::Reinstate, Some(order)) => reinstate(client, charge, &order)?,
-        (Fate::Pay | Fate::Reinstate, None) => {
-            return Err(Fault::Broken("an unknown order was to be paid"));
-        }
-    };
-    Ok(Verdict::Keep(answer))
+    let status = order.as_ref().map(|order| order.status);
+    Ok(
+        match (
+            fate(status, charge.payment_ref.is_some(), matches, &ledger),
+            order,
+        ) {
+            (Fate::RefInUse, _) => Verdict::Undo(refused(charge, Reason::PaymentRefInUse, false)),
+            (Fate::Repeat(standing), _) => Verdict::Undo(repeated(charge, standing)),
+            (Fate::Fill(entry), _) => {
+                payments::fill_ref(client, entry.payment_id, charge)?;
+                Verdict::Keep(repeated(charge, entry.standing))
+            }
+            (Fate::Due(why), _) => {
+                payments::insert(client, charge, Some(why))?;
+                Verdict::Keep(refused(charge, why.reason(), true))
+            }
+            (Fate::Pay, Some(order)) => {
+                payments::insert(client, charge, None)?;
+                orders::confirm(client, &order, clock::now())?;
+                Verdict::Keep(confirmed(charge, false, false))
+            }
+            (Fate::Reinstate, Some(order)) => Verdict::Keep(reinstate(client, charge, &order)?),
+            (Fate::Pay | Fate::Reinstate, None) => {
+                return Err(Fault::Broken("an unknown order was to be paid"));
+            }
+        },
+    )
 }
 
 /// The payment is recorded before the item is waited for, as due until the units are
@@ -111,21 +104,13 @@ fn total(order: &Order) -> Option<i64> {
         .map(|price| price.saturating_mul(order.quantity))
 }
 
-fn matches_price(charge: &Charge<'_>, order: &Order) -> bool {
-    fn agree<T: PartialEq>(reported: &Option<T>, expected: &Option<T>) -> bool {
-        reported.is_none() || expected.is_none() || reported == expected
-    }
-    agree(&charge.amount, &total(order)) && agree(&charge.currency, &order.currency)
+/// Whether two reports name no different value.
+pub fn agree<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> bool {
+    one.is_none() || other.is_none() || one == other
 }
 
-/// The charge with what it left unsaid taken from the order.
-fn at_price<'a>(charge: &Charge<'a>, order: Option<&Order>) -> Charge<'a> {
-    let mut charge = charge.clone();
-    if let Some(order) = order {
-        charge.amount = charge.amount.or(total(order));
-        charge.currency = charge.currency.or_else(|| order.currency.clone());
-    }
-    charge
+fn matches_price(charge: &Charge<'_>, order: &Order) -> bool {
+    agree(&charge.amount, &total(order)) && agree(&charge.currency, &order.currency)
 }
 
 fn confirmed(charge: &Charge<'_>, already_confirmed: bool, reinstated: bool) -> Value {
@@ -155,30 +140,44 @@ fn repeated(charge: &Charge<'_>, standing: Standing) -> Value {
 
 /// Notes that a payment due was given back at the gateway. Locks the payment alone.
 pub fn refund(payment_ref: &str, refund_ref: Option<&str>) -> Result<Value, Fault> {
-    let answer = attempt_or_busy(|client| {
-        let refunded = payments::mark_refunded(client, payment_ref, refund_ref)?;
-        let already = refunded.is_none();
-        let state = match refunded {
-            Some(refund) => Some(refund),
-            None => payments::refund_state(client, payment_ref)?,
-        };
-        Ok(Verdict::Keep(match state {
-            None => answer::failure(
+    attempt_answer(|client| {
+        let Some(payment) = payments::lock(client, payment_ref)? else {
+            let about = json!({ "payment_ref": payment_ref });
+            return Ok(Verdict::Undo(answer::failure(
                 Reason::PaymentNotFound,
-                json!({ "payment_ref": payment_ref }),
-            ),
-            Some(refund) if !refund.refunded => answer::failure(
-                Reason::PaymentNotDue,
-                json!({ "payment_ref": payment_ref, "order_id": refund.order_id }),
-            ),
-            Some(refund) => answer::success(json!({
-                "payment_ref": payment_ref,
-                "order_id": refund.order_id,
-                "status": "refunded",
-                "refund_ref": refund.refund_ref,
-                "already_refunded": already,
-            })),
-        }))
-    })?;
-    Ok(answer.unwrap_or_else(|| answer::busy(retry_after_ms())))
+                about,
+            )));
+        };
+        Ok(match payment.standing {
+            Standing::Paid => {
+                let about = json!({ "payment_ref": payment_ref, "order_id": payment.order_id });
+                Verdict::Undo(answer::failure(Reason::PaymentNotDue, about))
+            }
+            Standing::Refunded(_) => Verdict::Undo(refunded(
+                payment_ref,
+                payment.order_id,
+                payment.refund_ref.as_deref(),
+                true,
+            )),
+            Standing::Due(_) => {
+                payments::mark_refunded(client, payment.payment_id, refund_ref)?;
+                Verdict::Keep(refunded(payment_ref, payment.order_id, refund_ref, false))
+            }
+        })
+    })
+}
+
+fn refunded(
+    payment_ref: &str,
+    order_id: i64,
+    refund_ref: Option<&str>,
+    already_refunded: bool,
+) -> Value {
+    answer::success(json!({
+        "payment_ref": payment_ref,
+        "order_id": order_id,
+        "status": "refunded",
+        "refund_ref": refund_ref,
+        "already_refunded": already_refunded,
+    }))
 }

@@ -20,6 +20,7 @@ pub struct Item {
     pub reservation_ttl: Option<Micros>,
 }
 
+/// One purchase as a caller asks for it, its arguments checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     pub item_id: i64,

@@ -38,6 +38,7 @@ pub enum Outcome {
     Conflict,
 }
 
+/// Purchases by the strategy and words the answer.
 pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Value, Fault> {
     let outcome = match strategy {
         Strategy::Nowait => nowait::purchase(request)?,

@@ -33,7 +33,7 @@ fn once(client: &SpiClient<'_>, request: &Request<'_>) -> Result<Verdict<Outcome
 /// Sleeps for a jittered `flashsale.retry_delay`; a cancel or shutdown ends it.
 fn pause() {
     let micros = jittered_delay();
-    // SAFETY: the latch is this backend's own; both calls may raise a cancel.
+    // SAFETY: the latch is this backend's own.
     unsafe {
         let wake = (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
         pg_sys::WaitLatch(

@@ -83,7 +83,7 @@ static LOCK_STOCK: Statement = Statement::deciding(
     &[INT8OID],
 );
 
-/// Rewrites a row the caller holds, and notes the movement.
+/// Waits for the row's lock, then notes the movement.
 static MOVE_STOCK: Statement = Statement::deciding(
     "WITH moved AS ( \
          UPDATE flashsale.items \
@@ -139,6 +139,7 @@ fn read_item(row: &SpiTupleTable<'_>) -> Result<Item, Fault> {
     })
 }
 
+/// Holds the item if it is on sale; errs at once if somebody else does (55P03).
 pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
     LOCK_SELLABLE
         .first(client, &[item_id.into()])?
@@ -146,6 +147,7 @@ pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item
         .transpose()
 }
 
+/// The item as it was last committed.
 pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
     READ.first(client, &[item_id.into()])?
         .map(|row| read_item(&row))
@@ -170,30 +172,27 @@ pub fn take_free(client: &SpiClient<'_>, item_id: i64, units: i64) -> Result<boo
     Ok(TAKE_FREE.count(client, &[item_id.into(), units.into()])? == 1)
 }
 
+/// Gives units back to an item.
 pub fn restore(client: &SpiClient<'_>, item_id: i64, units: i64) -> Result<(), Fault> {
-    match RESTORE.count(client, &[item_id.into(), units.into()])? {
-        1 => Ok(()),
-        _ => Err(Fault::Broken("an order has no item")),
-    }
+    RESTORE.write(client, &[item_id.into(), units.into()], 1)
 }
 
+/// Holds those of the items that nobody else does, and says which.
 pub fn lock_unheld(client: &SpiClient<'_>, item_ids: Vec<i64>) -> Result<Vec<i64>, Fault> {
     LOCK_UNHELD
         .run(client, &[item_ids.into()])?
-        .map(|row| super::entry(&row, 1))
+        .map(|row| super::cell(&row, 1))
         .collect()
 }
 
+/// Gives units back to items that are held.
 pub fn restore_many(
     client: &SpiClient<'_>,
     item_ids: Vec<i64>,
     units: Vec<i64>,
 ) -> Result<(), Fault> {
     let expected = item_ids.len();
-    match RESTORE_MANY.count(client, &[item_ids.into(), units.into()])? {
-        restored if restored == expected => Ok(()),
-        _ => Err(Fault::Broken("an order has no item")),
-    }
+    RESTORE_MANY.write(client, &[item_ids.into(), units.into()], expected)
 }
 
 /// An item's figures, read under its lock.
@@ -203,6 +202,7 @@ pub struct Stock {
     pub unit_price: Option<i64>,
 }
 
+/// Holds the item, on sale or not.
 pub fn lock_stock(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Stock>, Fault> {
     let row = LOCK_STOCK.first(client, &[item_id.into()])?;
     row.map(|row| {
@@ -222,16 +222,14 @@ pub fn move_stock(
     delta: i64,
     reason: Option<&str>,
 ) -> Result<(), Fault> {
-    moved(MOVE_STOCK.count(
-        client,
-        &[
-            item_id.into(),
-            delta.into(),
-            delta.into(),
-            None::<i64>.into(),
-            reason.into(),
-        ],
-    )?)
+    let arguments = [
+        item_id.into(),
+        delta.into(),
+        delta.into(),
+        None::<i64>.into(),
+        reason.into(),
+    ];
+    MOVE_STOCK.write(client, &arguments, 1)
 }
 
 /// Takes the units of a refunded order out of the stock; they were not free.
@@ -241,24 +239,15 @@ pub fn write_off(
     units: i64,
     order_id: i64,
 ) -> Result<(), Fault> {
-    moved(MOVE_STOCK.count(
-        client,
-        &[
-            item_id.into(),
-            (-units).into(),
-            0i64.into(),
-            order_id.into(),
-            "refunded, not restocked".into(),
-        ],
-    )?)
-}
-
-fn moved(rows: usize) -> Result<(), Fault> {
-    if rows == 1 {
-        Ok(())
-    } else {
-        Err(Fault::Broken("an order has no item"))
-    }
+    let why = "refunded, not restocked";
+    let arguments = [
+        item_id.into(),
+        (-units).into(),
+        0i64.into(),
+        order_id.into(),
+        why.into(),
+    ];
+    MOVE_STOCK.write(client, &arguments, 1)
 }
 
 /// A new item as the operator described it.

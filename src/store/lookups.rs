@@ -1,8 +1,9 @@
 //! Statements that only look: they lock nothing and see what their caller sees.
+//!
+//! They answer text: pgrx would leave a copy of each jsonb in the transaction's memory.
 
 use super::Statement;
 use crate::error::Fault;
-use pgrx::JsonB;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::BuiltinOid::{INT8OID, TEXTOID};
 use pgrx::spi::SpiClient;
@@ -21,7 +22,8 @@ macro_rules! order_json {
              'payments', coalesce(( \
                  SELECT jsonb_agg(jsonb_build_object( \
                             'payment_ref', p.payment_ref, 'status', p.status, 'why', p.why, \
-                            'amount', p.amount, 'currency', p.currency) ORDER BY p.payment_id) \
+                            'amount', coalesce(p.amount, o.unit_price * o.quantity), \
+                            'currency', coalesce(p.currency, o.currency)) ORDER BY p.payment_id) \
                  FROM flashsale.payments p WHERE p.order_id = o.order_id), '[]'::jsonb))"
     };
 }
@@ -30,14 +32,14 @@ static ORDER: Statement = Statement::looking(
     concat!(
         "SELECT ",
         order_json!(),
-        " FROM flashsale.orders o WHERE o.order_id = $1"
+        "::text FROM flashsale.orders o WHERE o.order_id = $1"
     ),
     &[INT8OID],
 );
 
 static USER_ORDERS: Statement = Statement::looking(
     concat!(
-        "SELECT jsonb_build_object('user_id', $1, 'orders', jsonb_agg(found.body ORDER BY found.order_id DESC)) \
+        "SELECT jsonb_build_object('user_id', $1, 'orders', jsonb_agg(found.body ORDER BY found.order_id DESC))::text \
          FROM (SELECT o.order_id, ",
         order_json!(),
         " AS body FROM flashsale.orders o \
@@ -49,10 +51,11 @@ static USER_ORDERS: Statement = Statement::looking(
 
 static PAYMENT: Statement = Statement::looking(
     "SELECT jsonb_build_object( \
-         'payment_ref', payment_ref, 'order_id', order_id, 'status', status, 'why', why, \
-         'amount', amount, 'currency', currency, 'created_at', created_at, \
-         'due_since', due_since, 'refunded_at', refunded_at, 'refund_ref', refund_ref) \
-     FROM flashsale.payments WHERE payment_ref = $1",
+         'payment_ref', p.payment_ref, 'order_id', p.order_id, 'status', p.status, 'why', p.why, \
+         'amount', coalesce(p.amount, o.unit_price * o.quantity), \
+         'currency', coalesce(p.currency, o.currency), 'created_at', p.created_at, \
+         'due_since', p.due_since, 'refunded_at', p.refunded_at, 'refund_ref', p.refund_ref)::text \
+     FROM flashsale.payments p LEFT JOIN flashsale.orders o USING (order_id) WHERE p.payment_ref = $1",
     &[TEXTOID],
 );
 
@@ -61,24 +64,28 @@ static AVAILABILITY: Statement = Statement::looking(
          'item_id', item_id, 'name', name, 'remaining_inventory', inventory, \
          'available', state = 'on_sale', 'state', state, \
          'unit_price', unit_price, 'currency', currency, 'max_per_user', max_per_user, \
-         'starts_at', starts_at, 'ends_at', ends_at) \
+         'starts_at', starts_at, 'ends_at', ends_at)::text \
      FROM (SELECT i.*, flashsale.item_state(i.inventory, i.starts_at, i.ends_at, i.paused) AS state \
            FROM flashsale.items i WHERE i.item_id = $1) found",
     &[INT8OID],
 );
 
+/// An order with its payments.
 pub fn order(client: &SpiClient<'_>, order_id: i64) -> Result<Option<Value>, Fault> {
     one(client, &ORDER, order_id.into())
 }
 
+/// A user's newest orders; `None` if there is none.
 pub fn user_orders(client: &SpiClient<'_>, user_id: &str) -> Result<Option<Value>, Fault> {
     one(client, &USER_ORDERS, user_id.into())
 }
 
+/// A charge by its ref.
 pub fn payment(client: &SpiClient<'_>, payment_ref: &str) -> Result<Option<Value>, Fault> {
     one(client, &PAYMENT, payment_ref.into())
 }
 
+/// An item as a shop page shows it.
 pub fn availability(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Value>, Fault> {
     one(client, &AVAILABILITY, item_id.into())
 }
@@ -88,7 +95,11 @@ fn one(
     statement: &Statement,
     argument: DatumWithOid<'_>,
 ) -> Result<Option<Value>, Fault> {
-    let row = statement.first(client, &[argument])?;
-    row.map(|row| super::some::<JsonB>(&row, 1).map(|JsonB(body)| body))
-        .transpose()
+    let Some(row) = statement.first(client, &[argument])? else {
+        return Ok(None);
+    };
+    let body = super::some::<String>(&row, 1)?;
+    Ok(Some(
+        serde_json::from_str(&body).map_err(|_| Fault::Broken("an answer is not JSON"))?,
+    ))
 }

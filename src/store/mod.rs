@@ -20,7 +20,7 @@ use std::mem::ManuallyDrop;
 enum Snapshot {
     /// A new snapshot for each run (under READ COMMITTED): decisions rest on it.
     Fresh,
-    /// The caller's: for look-ups alone.
+    /// The caller's, until the transaction has written something: for look-ups alone.
     Callers,
 }
 
@@ -96,6 +96,19 @@ impl Statement {
         })
     }
 
+    /// Runs it and insists on how many rows it wrote.
+    fn write(
+        &self,
+        client: &SpiClient<'_>,
+        arguments: &[DatumWithOid<'_>],
+        expected: usize,
+    ) -> Result<(), Fault> {
+        match self.count(client, arguments)? {
+            written if written == expected => Ok(()),
+            _ => Err(Fault::Broken("a row that must be there is not")),
+        }
+    }
+
     /// Runs it and says how many rows it wrote.
     fn count(
         &self,
@@ -113,7 +126,7 @@ fn some<T: FromDatum + IntoDatum>(row: &SpiTupleTable<'_>, column: usize) -> Res
 }
 
 /// As [`some`], for a row met while walking over several.
-fn entry<T: FromDatum + IntoDatum>(row: &SpiHeapTupleData<'_>, column: usize) -> Result<T, Fault> {
+fn cell<T: FromDatum + IntoDatum>(row: &SpiHeapTupleData<'_>, column: usize) -> Result<T, Fault> {
     row.get(column)?
         .ok_or(Fault::Broken("a column that is NOT NULL was NULL"))
 }

@@ -1,6 +1,6 @@
 //! Statements on orders.
 
-use super::{Stamp, Statement, entry, some, stamp};
+use super::{Stamp, Statement, cell, some, stamp};
 use crate::clock::Micros;
 use crate::error::Fault;
 use crate::order::machine::Status;
@@ -83,7 +83,7 @@ static CLOSE: Statement = Statement::deciding(
 macro_rules! stale_where {
     ($stale:literal) => {
         concat!(
-            "SELECT order_id, item_id FROM flashsale.orders WHERE status = 'reserved' AND ",
+            "SELECT order_id FROM flashsale.orders WHERE status = 'reserved' AND ",
             $stale,
             " AND item_id <> ALL ($2) AND order_id <> ALL ($3) ORDER BY expires_at LIMIT $4"
         )
@@ -144,6 +144,7 @@ pub fn by_key(client: &SpiClient<'_>, request: &Request<'_>) -> Result<Option<Pr
     .transpose()
 }
 
+/// Units of the item the user holds or has bought.
 pub fn held_units(client: &SpiClient<'_>, request: &Request<'_>) -> Result<i64, Fault> {
     let row = HELD_UNITS
         .run(client, &[request.user_id.into(), request.item_id.into()])?
@@ -154,9 +155,10 @@ pub fn held_units(client: &SpiClient<'_>, request: &Request<'_>) -> Result<i64, 
 /// The orders by which a user holds or has bought units of an item, newest first, 20 at most.
 pub fn held_orders(client: &SpiClient<'_>, request: &Request<'_>) -> Result<Vec<i64>, Fault> {
     let rows = HELD_ORDERS.run(client, &[request.user_id.into(), request.item_id.into()])?;
-    rows.map(|row| entry(&row, 1)).collect()
+    rows.map(|row| cell(&row, 1)).collect()
 }
 
+/// Writes a reserved order and returns its id.
 pub fn insert(
     client: &SpiClient<'_>,
     item: &Item,
@@ -191,6 +193,7 @@ pub struct Order {
     pub payment_deadline: Option<Micros>,
 }
 
+/// Holds the order, if there is one.
 pub fn lock(client: &SpiClient<'_>, order_id: i64) -> Result<Option<Order>, Fault> {
     let row = LOCK.first(client, &[order_id.into()])?;
     row.map(|row| {
@@ -207,24 +210,24 @@ pub fn lock(client: &SpiClient<'_>, order_id: i64) -> Result<Option<Order>, Faul
     .transpose()
 }
 
+/// Moves an order that is held to paying.
 pub fn begin_payment(
     client: &SpiClient<'_>,
     order: &Order,
     now: Micros,
     deadline: Micros,
 ) -> Result<(), Fault> {
-    written(BEGIN_PAYMENT.count(
-        client,
-        &[
-            order.order_id.into(),
-            Stamp(now).into(),
-            Stamp(deadline).into(),
-        ],
-    )?)
+    let arguments = [
+        order.order_id.into(),
+        Stamp(now).into(),
+        Stamp(deadline).into(),
+    ];
+    BEGIN_PAYMENT.write(client, &arguments, 1)
 }
 
+/// Moves an order that is held to confirmed.
 pub fn confirm(client: &SpiClient<'_>, order: &Order, now: Micros) -> Result<(), Fault> {
-    written(CONFIRM.count(client, &[order.order_id.into(), Stamp(now).into()])?)
+    CONFIRM.write(client, &[order.order_id.into(), Stamp(now).into()], 1)
 }
 
 /// Cancels or refunds an order: it holds no units from here on.
@@ -241,15 +244,7 @@ pub fn close(
         Stamp(now).into(),
         reason.into(),
     ];
-    written(CLOSE.count(client, &arguments)?)
-}
-
-fn written(rows: usize) -> Result<(), Fault> {
-    if rows == 1 {
-        Ok(())
-    } else {
-        Err(Fault::Broken("an order that was held is gone"))
-    }
+    CLOSE.write(client, &arguments, 1)
 }
 
 /// Which reserved orders count as stale.
@@ -259,14 +254,14 @@ pub enum Staleness {
     CreatedBefore(Micros),
 }
 
-/// Ids of stale orders and their items, oldest first, but for those to leave out.
+/// Ids of stale orders, oldest first, but for those to leave out.
 pub fn stale(
     client: &SpiClient<'_>,
     staleness: Staleness,
     but_items: &[i64],
     but_orders: &[i64],
     limit: i32,
-) -> Result<Vec<(i64, i64)>, Fault> {
+) -> Result<Vec<i64>, Fault> {
     let (statement, at) = match staleness {
         Staleness::ExpiredAt(at) => (&STALE_EXPIRED, at),
         Staleness::CreatedBefore(at) => (&STALE_CREATED, at),
@@ -278,8 +273,7 @@ pub fn stale(
         limit.into(),
     ];
     let rows = statement.run(client, &arguments)?;
-    rows.map(|row| Ok((entry(&row, 1)?, entry(&row, 2)?)))
-        .collect()
+    rows.map(|row| cell(&row, 1)).collect()
 }
 
 /// A stale order whose row is held.
@@ -290,25 +284,24 @@ pub struct StaleOrder {
     pub status: Status,
 }
 
+/// Holds those of the orders that nobody else does and that are still reserved.
 pub fn lock_stale(client: &SpiClient<'_>, order_ids: Vec<i64>) -> Result<Vec<StaleOrder>, Fault> {
     let rows = LOCK_STALE.run(client, &[order_ids.into()])?;
     rows.map(|row| {
         Ok(StaleOrder {
-            order_id: entry(&row, 1)?,
-            item_id: entry(&row, 2)?,
-            quantity: entry(&row, 3)?,
-            status: parse(&entry::<String>(&row, 4)?)?,
+            order_id: cell(&row, 1)?,
+            item_id: cell(&row, 2)?,
+            quantity: cell(&row, 3)?,
+            status: parse(&cell::<String>(&row, 4)?)?,
         })
     })
     .collect()
 }
 
+/// Expires orders that are held.
 pub fn expire(client: &SpiClient<'_>, order_ids: Vec<i64>, now: Micros) -> Result<(), Fault> {
     let expected = order_ids.len();
-    match EXPIRE.count(client, &[order_ids.into(), Stamp(now).into()])? {
-        expired if expired == expected => Ok(()),
-        _ => Err(Fault::Broken("an order that was held is gone")),
-    }
+    EXPIRE.write(client, &[order_ids.into(), Stamp(now).into()], expected)
 }
 
 /// How many orders in paying are past their deadline.

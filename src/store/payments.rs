@@ -1,9 +1,9 @@
 //! Statements on payments.
 
-use super::{Statement, entry, some};
+use super::{Statement, cell, some};
 use crate::error::Fault;
-use crate::payment::Charge;
 use crate::payment::fate::{Entry, Ledger, Standing, Why};
+use crate::payment::{Charge, agree};
 use pgrx::pg_sys::BuiltinOid::{INT8OID, TEXTOID};
 use pgrx::spi::{SpiClient, SpiHeapTupleData};
 
@@ -15,13 +15,14 @@ static LOCK_UNKNOWN_ORDER: Statement = Statement::deciding(
 );
 
 /// Locks nothing: what a confirm decides on changes only under the order's lock, but
-/// for due becoming refunded, which no decision rests on. A row of another order is
-/// met by its ref alone; a second charge of a paid order bears on nothing.
+/// for due becoming refunded, which changes what is answered and not what is done. A
+/// row of another order is met by its ref alone; a second charge of a paid order bears
+/// on nothing.
 static LEDGER: Statement = Statement::deciding(
-    "SELECT payment_id, order_id = $1, true, false, status, why \
+    "SELECT payment_id, order_id = $1, true, false, status, why, amount, currency \
      FROM flashsale.payments WHERE payment_ref = $2 \
      UNION ALL \
-     SELECT payment_id, true, false, payment_ref IS NULL, status, why \
+     SELECT payment_id, true, false, payment_ref IS NULL, status, why, amount, currency \
      FROM flashsale.payments \
      WHERE order_id = $1 AND ($2 IS NULL OR payment_ref IS DISTINCT FROM $2) \
        AND (payment_ref IS NULL OR why IS DISTINCT FROM 'duplicate_payment') \
@@ -41,7 +42,7 @@ static INSERT: Statement = Statement::deciding(
 /// Locks the payment; a ref that stands elsewhere is 23505.
 static FILL_REF: Statement = Statement::deciding(
     "UPDATE flashsale.payments \
-     SET payment_ref = $2, amount = coalesce($3, amount), currency = coalesce($4, currency) \
+     SET payment_ref = $2, amount = coalesce(amount, $3), currency = coalesce(currency, $4) \
      WHERE payment_id = $1 AND payment_ref IS NULL RETURNING payment_id",
     &[INT8OID, TEXTOID, INT8OID, TEXTOID],
 );
@@ -60,20 +61,22 @@ static MARK_DUE: Statement = Statement::deciding(
     &[INT8OID],
 );
 
-/// Waits for the payment's lock; a payment not due is left as it is.
-static MARK_REFUNDED: Statement = Statement::deciding(
-    "UPDATE flashsale.payments \
-     SET status = 'refunded', refunded_at = clock_timestamp(), refund_ref = $2 \
-     WHERE payment_ref = $1 AND status = 'due' RETURNING order_id, refund_ref",
-    &[TEXTOID, TEXTOID],
-);
-
-/// Locks nothing.
-static REFUND_STATE: Statement = Statement::deciding(
-    "SELECT order_id, refund_ref, status = 'refunded' FROM flashsale.payments WHERE payment_ref = $1",
+/// Waits for the payment's lock.
+static LOCK: Statement = Statement::deciding(
+    "SELECT payment_id, order_id, status, why, refund_ref FROM flashsale.payments \
+     WHERE payment_ref = $1 FOR UPDATE",
     &[TEXTOID],
 );
 
+/// Rewrites a row the caller holds.
+static MARK_REFUNDED: Statement = Statement::deciding(
+    "UPDATE flashsale.payments \
+     SET status = 'refunded', refunded_at = clock_timestamp(), refund_ref = $2 \
+     WHERE payment_id = $1 RETURNING payment_id",
+    &[INT8OID, TEXTOID],
+);
+
+/// Waits for whoever reports a charge for the same unknown order.
 pub fn lock_unknown_order(client: &SpiClient<'_>, order_id: i64) -> Result<(), Fault> {
     LOCK_UNKNOWN_ORDER.run(client, &[order_id.into()]).map(drop)
 }
@@ -82,41 +85,44 @@ pub fn lock_unknown_order(client: &SpiClient<'_>, order_id: i64) -> Result<(), F
 pub fn ledger(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<Ledger, Fault> {
     let mut ledger = Ledger::default();
     for row in LEDGER.run(client, &[charge.order_id.into(), charge.payment_ref.into()])? {
-        let found = read_entry(&row)?;
-        let slot = match (entry::<bool>(&row, 3)?, entry::<bool>(&row, 4)?) {
-            (true, _) if entry::<bool>(&row, 2)? => &mut ledger.same_ref,
-            (true, _) => {
-                ledger.ref_in_use = true;
-                continue;
-            }
+        let (same_order, same_ref, unnamed): (bool, bool, bool) =
+            (cell(&row, 2)?, cell(&row, 3)?, cell(&row, 4)?);
+        if same_ref && !same_order {
+            ledger.ref_in_use = true;
+            continue;
+        }
+        let slot = match (same_ref, unnamed) {
+            (true, _) => &mut ledger.same_ref,
             (_, true) => &mut ledger.unnamed,
             (_, false) => &mut ledger.settled,
         };
-        if slot.is_none_or(|known| known.standing.weight() <= found.standing.weight()) {
+        let found = read_entry(&row, charge)?;
+        if slot.is_none_or(|known: Entry| known.bearing() <= found.bearing()) {
             *slot = Some(found);
         }
     }
     Ok(ledger)
 }
 
-fn read_entry(row: &SpiHeapTupleData<'_>) -> Result<Entry, Fault> {
-    let why = row
-        .get::<String>(6)?
-        .map(|code| Why::parse(&code).ok_or(Fault::Broken("an unknown why")))
-        .transpose()?;
-    let standing = match (entry::<String>(row, 5)?.as_str(), why) {
-        ("paid", None) => Standing::Paid,
-        ("due", Some(why)) => Standing::Due(why),
-        ("refunded", Some(why)) => Standing::Refunded(why),
-        _ => return Err(Fault::Broken("a payment has no fate")),
-    };
+fn read_entry(row: &SpiHeapTupleData<'_>, charge: &Charge<'_>) -> Result<Entry, Fault> {
     Ok(Entry {
-        payment_id: entry(row, 1)?,
-        standing,
+        payment_id: cell(row, 1)?,
+        standing: standing(&cell::<String>(row, 5)?, row.get(6)?)?,
+        agrees: agree(&charge.amount, &row.get(7)?) && agree(&charge.currency, &row.get(8)?),
     })
 }
 
-/// Records a charge, as paid or, with a reason, as due.
+fn standing(status: &str, why: Option<String>) -> Result<Standing, Fault> {
+    let why = why.as_deref().and_then(Why::parse);
+    match (status, why) {
+        ("paid", None) => Ok(Standing::Paid),
+        ("due", Some(why)) => Ok(Standing::Due(why)),
+        ("refunded", Some(why)) => Ok(Standing::Refunded(why)),
+        _ => Err(Fault::Broken("a payment has no fate")),
+    }
+}
+
+/// Records a charge, as paid or, with a reason, as due; returns the payment's id.
 pub fn insert(client: &SpiClient<'_>, charge: &Charge<'_>, why: Option<Why>) -> Result<i64, Fault> {
     let arguments = [
         charge.order_id.into(),
@@ -131,6 +137,7 @@ pub fn insert(client: &SpiClient<'_>, charge: &Charge<'_>, why: Option<Why>) -> 
     some(&row, 1)
 }
 
+/// Gives the payment reported without a ref its ref, and what it left unsaid.
 pub fn fill_ref(client: &SpiClient<'_>, payment_id: i64, charge: &Charge<'_>) -> Result<(), Fault> {
     let arguments = [
         payment_id.into(),
@@ -138,19 +145,12 @@ pub fn fill_ref(client: &SpiClient<'_>, payment_id: i64, charge: &Charge<'_>) ->
         charge.amount.into(),
         charge.currency.as_deref().into(),
     ];
-    written(FILL_REF.count(client, &arguments)?)
+    FILL_REF.write(client, &arguments, 1)
 }
 
+/// Makes a payment this transaction recorded as due the one that pays its order.
 pub fn mark_paid(client: &SpiClient<'_>, payment_id: i64) -> Result<(), Fault> {
-    written(MARK_PAID.count(client, &[payment_id.into()])?)
-}
-
-fn written(rows: usize) -> Result<(), Fault> {
-    if rows == 1 {
-        Ok(())
-    } else {
-        Err(Fault::Broken("a payment is gone"))
-    }
+    MARK_PAID.write(client, &[payment_id.into()], 1)
 }
 
 /// Makes the payment of an order due, if it has one.
@@ -158,38 +158,33 @@ pub fn mark_due(client: &SpiClient<'_>, order_id: i64) -> Result<(), Fault> {
     MARK_DUE.run(client, &[order_id.into()]).map(drop)
 }
 
-/// A payment as far as a refund goes.
-pub struct Refund {
+/// A payment whose row is held.
+pub struct Payment {
+    pub payment_id: i64,
     pub order_id: i64,
+    pub standing: Standing,
     pub refund_ref: Option<String>,
-    pub refunded: bool,
 }
 
-/// Makes a payment due refunded; `None` if it is not due.
+/// Holds the payment with a ref, if there is one.
+pub fn lock(client: &SpiClient<'_>, payment_ref: &str) -> Result<Option<Payment>, Fault> {
+    let row = LOCK.first(client, &[payment_ref.into()])?;
+    row.map(|row| {
+        Ok(Payment {
+            payment_id: some(&row, 1)?,
+            order_id: some(&row, 2)?,
+            standing: standing(&some::<String>(&row, 3)?, row.get(4)?)?,
+            refund_ref: row.get(5)?,
+        })
+    })
+    .transpose()
+}
+
+/// Makes a payment that is held refunded.
 pub fn mark_refunded(
     client: &SpiClient<'_>,
-    payment_ref: &str,
+    payment_id: i64,
     refund_ref: Option<&str>,
-) -> Result<Option<Refund>, Fault> {
-    let row = MARK_REFUNDED.first(client, &[payment_ref.into(), refund_ref.into()])?;
-    row.map(|row| {
-        Ok(Refund {
-            order_id: some(&row, 1)?,
-            refund_ref: row.get(2)?,
-            refunded: true,
-        })
-    })
-    .transpose()
-}
-
-pub fn refund_state(client: &SpiClient<'_>, payment_ref: &str) -> Result<Option<Refund>, Fault> {
-    let row = REFUND_STATE.first(client, &[payment_ref.into()])?;
-    row.map(|row| {
-        Ok(Refund {
-            order_id: some(&row, 1)?,
-            refund_ref: row.get(2)?,
-            refunded: some(&row, 3)?,
-        })
-    })
-    .transpose()
+) -> Result<(), Fault> {
+    MARK_REFUNDED.write(client, &[payment_id.into(), refund_ref.into()], 1)
 }

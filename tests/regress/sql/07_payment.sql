@@ -265,3 +265,34 @@ SELECT * FROM t.payments() WHERE name IN ('kim', 'lea', 'max', 'nina');
 SELECT * FROM t.payments();
 SELECT t.stock(item_id) FROM flashsale.items ORDER BY item_id;
 SELECT * FROM flashsale.audit();
+-- A report without a ref and one with it are the same charge unless both name an amount and it differs.
+CALL t.reset();
+SELECT flashsale.create_item(20, unit_price => 500, currency => 'EUR', item_id => 1), flashsale.create_item(5, item_id => 2);
+SELECT t.answer(flashsale.purchase_item(1, name)) FROM unnest(ARRAY['ann', 'ben', 'cal', 'dot', 'eve', 'fay']) AS name;
+SELECT t.answer(flashsale.purchase_item(2, 'gus'));
+-- The refund due is what was charged, not the order's price.
+SELECT t.answer(flashsale.cancel_order(t.id('ann')));
+SELECT t.answer(flashsale.confirm_order(t.id('ann'), NULL, 300));
+SELECT t.answer(flashsale.confirm_order(t.id('ann'), 'ref-a'));
+-- The ref of a charge off the price does not pay the order.
+SELECT t.answer(flashsale.confirm_order(t.id('ben'), NULL, 400));
+SELECT t.answer(flashsale.confirm_order(t.id('ben'), 'ref-b'));
+-- Two charges of two amounts are two charges, both off the price, or the second at it.
+SELECT t.answer(flashsale.confirm_order(t.id('cal'), NULL, 400));
+SELECT t.answer(flashsale.confirm_order(t.id('cal'), 'ref-c', 300));
+SELECT t.answer(flashsale.confirm_order(t.id('dot'), 'ref-d', 400));
+SELECT t.answer(flashsale.confirm_order(t.id('dot'), NULL, 500));
+-- A second charge of a paid order, without a ref and of another amount, is due.
+SELECT t.answer(flashsale.confirm_order(t.id('eve'), 'ref-e', 500));
+SELECT t.answer(flashsale.confirm_order(t.id('eve'), NULL, 300));
+SELECT t.answer(flashsale.confirm_order(t.id('eve'), NULL, 300));
+-- The browser, without a ref or an amount, after a webhook off the price: the same charge.
+SELECT t.answer(flashsale.confirm_order(t.id('fay'), 'ref-f', 499));
+SELECT t.answer(flashsale.confirm_order(t.id('fay')));
+-- An order without a price is paid by the first charge, and a second of another amount is due.
+SELECT t.answer(flashsale.confirm_order(t.id('gus'), NULL, 500));
+SELECT t.answer(flashsale.confirm_order(t.id('gus'), 'ref-g', 700));
+SELECT payment_ref, o.user_id, p.amount, p.status, p.why
+FROM flashsale.payments p JOIN flashsale.orders o USING (order_id) ORDER BY payment_id;
+SELECT payment_ref, user_id, amount, currency FROM flashsale.refunds_due ORDER BY due_since;
+SELECT * FROM flashsale.audit();

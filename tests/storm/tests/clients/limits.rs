@@ -31,6 +31,25 @@ async fn limited_item(shop: &Shop, units: usize) -> i64 {
         .await
 }
 
+/// Each user has an item of their own, so that only their own clicks get into each other's
+/// way: one that counts holdings before it has the row counts too few.
+#[tokio::test(flavor = "multi_thread")]
+async fn clicks_of_one_user_meet() {
+    const ITEMS: usize = 300;
+    let shop = Shop::open(CROWD).await;
+    let mut items = Vec::new();
+    for _ in 0..ITEMS {
+        items.push(limited_item(&shop, 100).await);
+    }
+    let done = shop.rush(CROWD, items.iter().flat_map(|&item_id| clicks(item_id, 1))).await;
+    assert_eq!(sold(&done), ITEMS * LIMIT);
+    assert_eq!(refused(&done, "user_limit_reached"), ITEMS * (CLICKS - LIMIT));
+    let most = "SELECT max(units) FROM (SELECT sum(quantity)::int8 AS units FROM flashsale.orders GROUP BY item_id) o";
+    assert_eq!(shop.value::<i64>(most, &[]).await, LIMIT as i64);
+    shop.assert_acknowledged(&done).await;
+    shop.assert_sound().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everybody_reaches_the_limit_and_no_further() {
     const USERS: usize = 150;
