@@ -42,7 +42,7 @@ pub fn confirm(charge: &Charge<'_>) -> Result<Value, Fault> {
     }
 }
 
-/// Under REPEATABLE READ and above the row that clashed cannot be looked at.
+/// Under REPEATABLE READ and above, what was committed meanwhile cannot be looked at.
 fn sees_old_snapshot() -> bool {
     // SAFETY: reads this backend's isolation level.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
@@ -51,6 +51,9 @@ fn sees_old_snapshot() -> bool {
 fn settle(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<Verdict<Value>, Fault> {
     let order = orders::lock(client, charge.order_id)?;
     if order.is_none() {
+        if sees_old_snapshot() && orders::exists_by_now(client, charge.order_id)? {
+            return Err(Fault::Serialization);
+        }
         payments::lock_unknown_order(client, charge.order_id)?;
     }
     let ledger = payments::ledger(client, charge)?;

@@ -6,6 +6,7 @@ use crate::error::Fault;
 use crate::order::machine::Status;
 use crate::purchase::fit::{Item, PriorOrder, Request};
 use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
 use pgrx::pg_sys::BuiltinOid::{INT4OID, INT8ARRAYOID, INT8OID, TEXTOID, TIMESTAMPTZOID};
 use pgrx::spi::{SpiClient, SpiTupleTable};
 
@@ -53,6 +54,12 @@ static INSERT: Statement = Statement::deciding(
 static LOCK: Statement = Statement::deciding(
     "SELECT order_id, item_id, quantity, status, unit_price, currency, payment_deadline \
      FROM flashsale.orders WHERE order_id = $1 FOR UPDATE",
+    &[INT8OID],
+);
+
+/// Locks nothing.
+static EXISTS: Statement = Statement::looking(
+    "SELECT order_id FROM flashsale.orders WHERE order_id = $1",
     &[INT8OID],
 );
 
@@ -208,6 +215,16 @@ pub fn lock(client: &SpiClient<'_>, order_id: i64) -> Result<Option<Order>, Faul
         })
     })
     .transpose()
+}
+
+/// Whether an order exists that the caller's own snapshot is too old to see.
+pub fn exists_by_now(client: &SpiClient<'_>, order_id: i64) -> Result<bool, Fault> {
+    // SAFETY: pushed and popped here; if the statement fails, the try's rollback pops it.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    let found = EXISTS.count(client, &[order_id.into()])?;
+    // SAFETY: the snapshot pushed above is the active one.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    Ok(found > 0)
 }
 
 /// Moves an order that is held to paying.

@@ -100,7 +100,9 @@ async fn twins_share_an_order_at_the_user_limit() {
     for _ in 0..ITEMS {
         items.push(shop.value(create, &[]).await);
     }
-    let done = shop.rush(CROWD, items.iter().flat_map(|&item_id| twins(item_id, 1))).await;
+    let done = shop
+        .rush(CROWD, items.iter().flat_map(|&item_id| twins(item_id, 1)))
+        .await;
     assert_eq!(assert_twins_agree(&done), ITEMS);
     shop.assert_acknowledged(&done).await;
     shop.assert_sound().await;

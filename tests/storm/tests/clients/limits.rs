@@ -41,9 +41,14 @@ async fn clicks_of_one_user_meet() {
     for _ in 0..ITEMS {
         items.push(limited_item(&shop, 100).await);
     }
-    let done = shop.rush(CROWD, items.iter().flat_map(|&item_id| clicks(item_id, 1))).await;
+    let done = shop
+        .rush(CROWD, items.iter().flat_map(|&item_id| clicks(item_id, 1)))
+        .await;
     assert_eq!(sold(&done), ITEMS * LIMIT);
-    assert_eq!(refused(&done, "user_limit_reached"), ITEMS * (CLICKS - LIMIT));
+    assert_eq!(
+        refused(&done, "user_limit_reached"),
+        ITEMS * (CLICKS - LIMIT)
+    );
     let most = "SELECT max(units) FROM (SELECT sum(quantity)::int8 AS units FROM flashsale.orders GROUP BY item_id) o";
     assert_eq!(shop.value::<i64>(most, &[]).await, LIMIT as i64);
     shop.assert_acknowledged(&done).await;

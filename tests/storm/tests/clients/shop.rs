@@ -16,7 +16,7 @@ use tokio_postgres::{Client, Config, Error};
 /// What a crowd of the size the server is built for needs.
 pub const CROWD: usize = 200;
 /// Not a measure of speed: only a bound on a test that would otherwise hang for ever.
-const HANGS_AFTER: Duration = Duration::from_secs(600);
+const HANGS_AFTER: Duration = Duration::from_secs(300);
 /// Each shop talks over one connection of its own, and connects once more to drop itself.
 const OWN_CONNECTIONS: usize = 2;
 
