@@ -1,8 +1,8 @@
 //! One bounded try at a move: a subtransaction whose lock waits end in `busy`, not in an error.
 
 use crate::answer;
+use crate::backoff::retry_after_ms;
 use crate::error::Fault;
-use crate::purchase::retry_after_ms;
 use crate::settings;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::pg_sys::{self, PgTryBuilder};

@@ -4,6 +4,7 @@ mod answer;
 mod api;
 mod argument;
 mod attempt;
+mod backoff;
 mod clock;
 mod error;
 mod order;

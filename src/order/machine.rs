@@ -116,70 +116,17 @@ mod tests {
 
     #[test]
     fn every_status_and_move() {
-        use Step::{Reinstate, Repeat};
+        use Step::{Reinstate, Repeat, To};
         let no = Step::Refuse;
+        #[rustfmt::skip]
         let rows: [(Status, [Step; 5]); 6] = [
-            // begin_payment, confirm, cancel, expire, refund
-            (
-                Reserved,
-                [
-                    Step::To(Paying),
-                    Step::To(Confirmed),
-                    Step::To(Cancelled),
-                    Step::To(Expired),
-                    no(Reason::OrderNotConfirmed),
-                ],
-            ),
-            (
-                Paying,
-                [
-                    Repeat,
-                    Step::To(Confirmed),
-                    Step::To(Cancelled),
-                    Repeat,
-                    no(Reason::OrderNotConfirmed),
-                ],
-            ),
-            (
-                Confirmed,
-                [
-                    no(Reason::AlreadyConfirmed),
-                    Repeat,
-                    no(Reason::AlreadyConfirmed),
-                    Repeat,
-                    Step::To(Refunded),
-                ],
-            ),
-            (
-                Cancelled,
-                [
-                    no(Reason::OrderCancelled),
-                    no(Reason::OrderCancelled),
-                    Repeat,
-                    Repeat,
-                    no(Reason::OrderNotConfirmed),
-                ],
-            ),
-            (
-                Expired,
-                [
-                    no(Reason::OrderExpired),
-                    Reinstate,
-                    Repeat,
-                    Repeat,
-                    no(Reason::OrderNotConfirmed),
-                ],
-            ),
-            (
-                Refunded,
-                [
-                    no(Reason::OrderRefunded),
-                    no(Reason::OrderRefunded),
-                    Repeat,
-                    Repeat,
-                    Repeat,
-                ],
-            ),
+            //          begin_payment                 confirm                      cancel                        expire       refund
+            (Reserved,  [To(Paying),                  To(Confirmed),               To(Cancelled),                To(Expired), no(Reason::OrderNotConfirmed)]),
+            (Paying,    [Repeat,                      To(Confirmed),               To(Cancelled),                Repeat,      no(Reason::OrderNotConfirmed)]),
+            (Confirmed, [no(Reason::AlreadyConfirmed), Repeat,                     no(Reason::AlreadyConfirmed), Repeat,      To(Refunded)]),
+            (Cancelled, [no(Reason::OrderCancelled),  no(Reason::OrderCancelled),  Repeat,                       Repeat,      no(Reason::OrderNotConfirmed)]),
+            (Expired,   [no(Reason::OrderExpired),    Reinstate,                   Repeat,                       Repeat,      no(Reason::OrderNotConfirmed)]),
+            (Refunded,  [no(Reason::OrderRefunded),   no(Reason::OrderRefunded),   Repeat,                       Repeat,      Repeat]),
         ];
         let moves = [
             Move::BeginPayment,

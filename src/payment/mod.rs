@@ -4,10 +4,10 @@ pub mod fate;
 
 use crate::answer::{self, Reason};
 use crate::attempt::{Setback, Verdict, attempt, attempt_answer};
+use crate::backoff::retry_after_ms;
 use crate::clock;
 use crate::error::Fault;
 use crate::order::machine::Status;
-use crate::purchase::retry_after_ms;
 use crate::store::orders::Order;
 use crate::store::{items, orders, payments};
 use fate::{Fate, Standing, Why, fate};

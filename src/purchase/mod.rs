@@ -5,12 +5,12 @@ mod nowait;
 mod serve;
 
 use crate::answer::{self, Reason};
-use crate::clock::{self, Micros};
+use crate::backoff::retry_after_ms;
+use crate::clock;
 use crate::error::Fault;
 use crate::order::machine::Status;
-use crate::settings::{self, Strategy};
+use crate::settings::Strategy;
 use fit::{Item, PriorOrder, Request};
-use pgrx::pg_sys;
 use serde_json::{Value, json};
 
 /// What a purchase comes to.
@@ -93,17 +93,4 @@ fn closed(reason: Reason, item: &Item) -> Value {
         _ => {}
     }
     answer::failure(reason, about)
-}
-
-/// `flashsale.retry_delay` give or take half of it, so that buyers do not return in step.
-fn jittered_delay() -> Micros {
-    let mean = Micros::from(settings::retry_delay_ms()) * 1_000;
-    // SAFETY: the backend's own random state; it exists from process start.
-    let part = unsafe { pg_sys::pg_prng_double(&raw mut pg_sys::pg_global_prng_state) };
-    mean / 2 + (mean as f64 * part) as Micros
-}
-
-/// What a `busy` answer advises.
-pub fn retry_after_ms() -> i64 {
-    (jittered_delay() / 1_000).max(1)
 }

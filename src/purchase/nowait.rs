@@ -1,8 +1,9 @@
 //! Strategy `nowait`: takes the item's row if nobody holds it, else answers busy at once.
 
 use super::fit::Request;
-use super::{Outcome, jittered_delay, serve};
+use super::{Outcome, serve};
 use crate::attempt::{Verdict, attempt_or_busy};
+use crate::backoff::jittered_delay;
 use crate::error::Fault;
 use crate::settings;
 use crate::store::items;

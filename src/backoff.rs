@@ -1,0 +1,18 @@
+//! How long to stay away from a lock that somebody else holds.
+
+use crate::clock::Micros;
+use crate::settings;
+use pgrx::pg_sys;
+
+/// `flashsale.retry_delay` give or take half of it, so that buyers do not return in step.
+pub fn jittered_delay() -> Micros {
+    let mean = Micros::from(settings::retry_delay_ms()) * 1_000;
+    // SAFETY: the backend's own random state; it exists from process start.
+    let part = unsafe { pg_sys::pg_prng_double(&raw mut pg_sys::pg_global_prng_state) };
+    mean / 2 + (mean as f64 * part) as Micros
+}
+
+/// What a `busy` answer advises.
+pub fn retry_after_ms() -> i64 {
+    (jittered_delay() / 1_000).max(1)
+}
