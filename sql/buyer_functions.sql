@@ -46,7 +46,7 @@ COMMENT ON FUNCTION flashsale.confirm_order(bigint, text, bigint, text) IS
 'Reports a charge that succeeded. It becomes the one payment of the order, or is recorded as due for refund; never lost. An expired order takes its units again if they are free. Locks the order; reinstating locks the item too.
 Success: order_id, status (confirmed), already_confirmed, reinstated.
 Reasons, each but busy with refund_required: order_not_found, order_expired, order_cancelled, order_refunded, duplicate_payment, payment_ref_in_use, amount_mismatch, busy.
-Errors: 22004 for a NULL order_id; 22023 for a payment_ref not of 1 to 255 bytes, a negative amount, a currency that is not three letters; 22003 for an amount past 2^53 - 1.';
+Errors: 22004 for a NULL order_id; 22023 for a payment_ref not of 1 to 255 bytes or a NULL one where a different charge was reported without one, a negative amount, a currency that is not three letters; 22003 for an amount past 2^53 - 1.';
 
 CREATE FUNCTION flashsale.cancel_order(order_id bigint, reason text DEFAULT NULL) RETURNS jsonb
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp

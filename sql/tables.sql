@@ -38,7 +38,7 @@ CREATE TABLE flashsale.items (
     CONSTRAINT items_stock_range        CHECK (stock <= 9007199254740991),
     CONSTRAINT items_max_per_user_range CHECK (max_per_user > 0),
     CONSTRAINT items_window_order       CHECK (starts_at < ends_at),
-    CONSTRAINT items_ttl_range          CHECK (reservation_ttl BETWEEN interval '1 second' AND interval '7 days'),
+    CONSTRAINT items_ttl_range          CHECK (extract(epoch FROM reservation_ttl) BETWEEN 1 AND 604800),
     -- The price of the whole stock still fits a JavaScript number.
     CONSTRAINT items_unit_price_range   CHECK (unit_price BETWEEN 0 AND 9007199254740991 / greatest(stock, 1)),
     CONSTRAINT items_currency_form      CHECK (currency ~ '^[A-Z]{3}$'),

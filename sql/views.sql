@@ -17,9 +17,9 @@ SELECT i.item_id, i.name,
        coalesce(o.reserved, 0)::bigint  AS reserved,
        coalesce(o.paying, 0)::bigint    AS paying,
        coalesce(o.confirmed, 0)::bigint AS confirmed,
-       coalesce(o.cancelled, 0)::bigint AS cancelled,
-       coalesce(o.expired, 0)::bigint   AS expired,
-       coalesce(o.refunded, 0)::bigint  AS refunded,
+       coalesce(o.cancelled, 0)         AS cancelled,
+       coalesce(o.expired, 0)           AS expired,
+       coalesce(o.refunded, 0)          AS refunded,
        i.unit_price, i.currency, i.max_per_user, i.starts_at, i.ends_at
 FROM flashsale.items i
 LEFT JOIN (

@@ -79,6 +79,7 @@ impl From<Fault> for ErrorReport {
     fn from(fault: Fault) -> Self {
         let report = ErrorReport::new(fault.sqlstate(), fault.to_string(), "flashsale");
         match fault {
+            Fault::Broken(_) => report.set_hint("See flashsale.audit()."),
             Fault::StrategyUnavailable(_) => report.set_hint("Use strategy nowait."),
             _ => report,
         }

@@ -112,7 +112,9 @@ fn expire(
         *units.entry(order.item_id).or_default() += order.quantity;
     }
     progress.expired += stale.len() as i64;
-    progress.restored += units.values().sum::<i64>();
+    progress.restored = units
+        .values()
+        .fold(progress.restored, |sum, &units| sum.saturating_add(units));
     orders::expire(
         client,
         stale.iter().map(|order| order.order_id).collect(),

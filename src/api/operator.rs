@@ -41,10 +41,20 @@ fn create_item(
         max_per_user,
         starts_at: starts_at.map(pg_sys::TimestampTz::from),
         ends_at: ends_at.map(pg_sys::TimestampTz::from),
-        reservation_ttl,
+        reservation_ttl: reservation_ttl.map(whole_span).transpose()?,
     };
     check(&item)?;
     Ok(stock::create(&item)?)
+}
+
+/// The span as seconds alone: PostgreSQL counts a year as 360 days to compare it and as
+/// 365.25 to measure it.
+fn whole_span(ttl: Interval) -> Result<Interval, Fault> {
+    Ok(Interval::from_micros(span(
+        "reservation_ttl",
+        ttl.as_micros(),
+        SECOND,
+    )?))
 }
 
 fn check(item: &NewItem<'_>) -> Result<(), Fault> {
@@ -60,9 +70,6 @@ fn check(item: &NewItem<'_>) -> Result<(), Fault> {
             to,
             format!("it must be after starts_at, {from}"),
         ));
-    }
-    if let Some(ttl) = item.reservation_ttl {
-        span("reservation_ttl", ttl.as_micros(), SECOND)?;
     }
     if let Some(price) = item.unit_price {
         value_of_stock("unit_price", price, item.unit_price, item.inventory.max(1))?;

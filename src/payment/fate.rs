@@ -51,6 +51,15 @@ pub enum Standing {
     Refunded(Why),
 }
 
+impl Standing {
+    fn is_stray(self) -> bool {
+        matches!(
+            self,
+            Self::Due(Why::OrderNotFound) | Self::Refunded(Why::OrderNotFound)
+        )
+    }
+}
+
 /// A recorded payment, as it bears on a charge that is reported now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -101,6 +110,9 @@ pub enum Fate {
     Reinstate,
     /// Recorded as due.
     Due(Why),
+    /// Another charge than the one without a ref that is known, of which an order has
+    /// one at most: it can be recorded only by its ref.
+    NeedsRef,
 }
 
 /// Decides on a charge for an order in `order` (`None`: unknown), reported with a ref
@@ -112,22 +124,25 @@ pub fn fate(order: Option<Status>, named: bool, matches: bool, ledger: &Ledger) 
     if let Some(entry) = ledger.same_ref {
         return Fate::Repeat(entry.standing);
     }
+    // Reported before there was such an order: not about this one.
+    let about = |entry: &Entry| order.is_none() || !entry.standing.is_stray();
+    let same = |entry: &Entry| about(entry) && same_charge(entry, matches);
     match (named, ledger.unnamed) {
-        // One payment without a ref is all there can be, whatever amount the next one names.
-        (false, Some(entry)) => return Fate::Repeat(entry.standing),
-        (true, Some(entry)) if same_charge(&entry, matches) => return Fate::Fill(entry),
+        (false, Some(entry)) if same(&entry) => return Fate::Repeat(entry.standing),
+        (false, Some(_)) => return Fate::NeedsRef,
+        (true, Some(entry)) if same(&entry) => return Fate::Fill(entry),
         _ => {}
     }
     match (named, ledger.settled) {
-        (false, Some(entry)) if entry.agrees => Fate::Repeat(entry.standing),
+        (false, Some(entry)) if same(&entry) => Fate::Repeat(entry.standing),
         _ => new_charge(order, matches),
     }
 }
 
-/// Whether a first ref can belong to the charge that was reported without one. One that
-/// is off the price does not take the place of a payment that was accepted at it.
-fn same_charge(unnamed: &Entry, matches: bool) -> bool {
-    unnamed.agrees && (matches || unnamed.standing != Standing::Paid)
+/// Whether a report with a ref and one without, or two without, can be of one charge. One
+/// off the price is not the payment that was accepted at it.
+fn same_charge(known: &Entry, matches: bool) -> bool {
+    known.agrees && (matches || known.standing != Standing::Paid)
 }
 
 fn new_charge(order: Option<Status>, matches: bool) -> Fate {
@@ -242,12 +257,36 @@ mod tests {
         }
     }
 
-    const STANDINGS: [Standing; 4] = [
+    const STANDINGS: [Standing; 3] = [
         Standing::Paid,
         Standing::Due(Why::OrderExpired),
         Standing::Due(Why::AmountMismatch),
-        Standing::Due(Why::OrderNotFound),
     ];
+
+    #[test]
+    fn a_charge_reported_before_there_was_such_an_order_is_not_about_the_order() {
+        let stray = entry(Standing::Due(Why::OrderNotFound));
+        let unnamed = Ledger {
+            unnamed: stray,
+            ..Ledger::default()
+        };
+        assert_eq!(fate(None, true, true, &unnamed), Fate::Fill(stray.unwrap()));
+        assert_eq!(
+            fate(None, false, true, &unnamed),
+            Fate::Repeat(stray.unwrap().standing)
+        );
+        assert_eq!(fate(Some(Reserved), true, true, &unnamed), Fate::Pay);
+        assert_eq!(fate(Some(Reserved), false, true, &unnamed), Fate::NeedsRef);
+        let settled = Ledger {
+            settled: stray,
+            ..Ledger::default()
+        };
+        assert_eq!(
+            fate(None, false, true, &settled),
+            Fate::Repeat(stray.unwrap().standing)
+        );
+        assert_eq!(fate(Some(Reserved), false, true, &settled), Fate::Pay);
+    }
 
     #[test]
     fn the_first_ref_fills_the_payment_without_one_unless_the_amount_is_another() {
@@ -283,16 +322,19 @@ mod tests {
     #[test]
     fn without_a_ref_at_most_one_payment_is_recorded() {
         for standing in STANDINGS {
-            for unnamed in [entry(standing), differing(standing)] {
-                let ledger = Ledger {
-                    unnamed,
-                    ..Ledger::default()
-                };
-                assert_eq!(
-                    fate(Some(Expired), false, true, &ledger),
-                    Fate::Repeat(standing)
-                );
-            }
+            let ledger = Ledger {
+                unnamed: entry(standing),
+                ..Ledger::default()
+            };
+            assert_eq!(
+                fate(Some(Expired), false, true, &ledger),
+                Fate::Repeat(standing)
+            );
+            let ledger = Ledger {
+                unnamed: differing(standing),
+                ..Ledger::default()
+            };
+            assert_eq!(fate(Some(Expired), false, true, &ledger), Fate::NeedsRef);
         }
     }
 

@@ -72,6 +72,11 @@ fn settle(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<Verdict<Value>,
                 payments::fill_ref(client, entry.payment_id, charge)?;
                 Verdict::Keep(repeated(charge, entry.standing))
             }
+            (Fate::NeedsRef, _) => {
+                let rule =
+                    "a different charge was already reported without one, so this one needs it";
+                return Err(Fault::invalid("payment_ref", "NULL", rule));
+            }
             (Fate::Due(why), _) => {
                 payments::insert(client, charge, Some(why))?;
                 Verdict::Keep(refused(charge, why.reason(), true))

@@ -126,3 +126,8 @@ TRUNCATE flashsale.orders;
 TRUNCATE flashsale.items;
 ROLLBACK;
 SELECT * FROM flashsale.audit();
+-- Months and days of either sign: the span that is checked is the span that is kept.
+CALL t.reset();
+SELECT flashsale.create_item(5, reservation_ttl => '-1 year 361 days', item_id => 1);
+SELECT flashsale.create_item(5, reservation_ttl => '1 year -354 days', item_id => 2);
+SELECT item_id, reservation_ttl FROM flashsale.items ORDER BY item_id;

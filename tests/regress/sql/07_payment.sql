@@ -296,3 +296,22 @@ SELECT payment_ref, o.user_id, p.amount, p.status, p.why
 FROM flashsale.payments p JOIN flashsale.orders o USING (order_id) ORDER BY payment_id;
 SELECT payment_ref, user_id, amount, currency FROM flashsale.refunds_due ORDER BY due_since;
 SELECT * FROM flashsale.audit();
+-- A second charge without a ref cannot be told from the first unless it differs, and then needs its ref.
+CALL t.reset();
+SELECT flashsale.create_item(20, unit_price => 500, currency => 'EUR', item_id => 1);
+SELECT t.answer(flashsale.purchase_item(1, 'ann'));
+SELECT t.answer(flashsale.confirm_order(t.id('ann'), NULL, 500));
+SELECT t.answer(flashsale.confirm_order(t.id('ann'), NULL, 500, 'EUR'));
+SELECT t.answer(flashsale.confirm_order(t.id('ann'), NULL, 70));
+SELECT t.answer(flashsale.confirm_order(t.id('ann'), NULL, 500, 'USD'));
+SELECT t.answer(flashsale.confirm_order(t.id('ann'), 'ref-70', 70));
+-- A charge reported before there was such an order is not about the order.
+SELECT t.answer(flashsale.confirm_order(1000002)), t.answer(flashsale.confirm_order(1000003, 'stray'));
+SELECT setval('flashsale.orders_order_id_seq', 1000001);
+SELECT t.answer(flashsale.purchase_item(1, 'ben'));
+SELECT t.answer(flashsale.confirm_order(t.id('ben'), 'ref-b', 500));
+SELECT t.answer(flashsale.purchase_item(1, 'cal'));
+SELECT t.answer(flashsale.confirm_order(t.id('cal'), NULL, 500));
+SELECT t.answer(flashsale.confirm_order(t.id('cal'), 'stray'));
+SELECT payment_ref, order_id > 1000000, amount, status, why FROM flashsale.payments ORDER BY payment_id;
+SELECT * FROM flashsale.audit();
