@@ -1,4 +1,4 @@
-//! What the functions answer: `jsonb` with `success`, and on failure `reason`, `message`, `retryable`.
+//! What the functions answer: `jsonb` with `success`, and on failure a `reason`.
 
 use serde_json::Value;
 

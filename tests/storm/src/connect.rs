@@ -5,7 +5,8 @@ use std::error::Error as _;
 
 use tokio_postgres::{Client, Config, Error, NoTls};
 
-/// PGHOST (a socket folder or a name), PGPORT, PGUSER, PGDATABASE and PGPASSWORD, with libpq's defaults.
+/// PGHOST (a socket's folder or a name), PGPORT, PGUSER, PGDATABASE and PGPASSWORD, with the
+/// defaults of libpq.
 pub fn config_from_env() -> Result<Config, String> {
     let port = variable("PGPORT").unwrap_or_else(|| "5432".into());
     let port: u16 = port

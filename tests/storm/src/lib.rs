@@ -1,6 +1,7 @@
 //! Crowds of real clients: how an application talks to `flashsale`, short enough to copy.
 //!
-//! [`Pool::settle`] is the heart of it: call, and while the answer says `retryable`, wait and call again.
+//! [`Pool::settle`] is the heart of it: call, and while the answer is retryable, wait and call
+//! again.
 
 mod answer;
 mod backoff;

@@ -1,4 +1,4 @@
-//! Servers crash and connections break in mid-storm; who comes back with the same key misses nothing.
+//! Servers crash and connections break in mid-storm; who comes back with the key misses nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use tokio::time::sleep;
 use tokio_postgres::{Client, Config};
 
 use crate::cluster::Cluster;
-use crate::shop::{CROWD, Shop, answer, audit, run, sold, value, within};
+use crate::shop::{CROWD, Shop, answer, sold, within};
+use crate::sql::{audit, run, value};
 
 const UNITS: usize = 400;
 const BUYERS: usize = 1_200;

@@ -2,7 +2,8 @@
 
 use tokio_postgres::Client;
 
-use crate::shop::{Shop, ask, audit, run, value};
+use crate::shop::Shop;
+use crate::sql::{ask, audit, run, value};
 
 const CALLS: &[&str] = &[
     "SELECT flashsale.purchase_item(1, 'alice', 1, 'a key')",

@@ -5,7 +5,8 @@ use storm::Answer;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::shop::{Shop, ask, sqlstate, value};
+use crate::shop::Shop;
+use crate::sql::{ask, sqlstate, value};
 
 const UUID: &str = "6b29fc40-ca47-1067-b31d-00dd010662da";
 
@@ -139,7 +140,8 @@ async fn the_simple_protocol() {
     let shop = Shop::open(0).await;
     shop.item(100).await;
     // Both statements are one implicit transaction.
-    let sql = "SELECT flashsale.purchase_item(1, 'alice') ->> 'success'; SELECT flashsale.purchase_item(1, 42) ->> 'success'";
+    let sql = "SELECT flashsale.purchase_item(1, 'alice') ->> 'success';
+               SELECT flashsale.purchase_item(1, 42) ->> 'success'";
     let messages = shop.client.simple_query(sql).await.expect(sql);
     let successes: Vec<_> = messages
         .iter()

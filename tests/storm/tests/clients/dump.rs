@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use storm::Call;
 
 use crate::cluster::tool;
-use crate::shop::{Shop, ask, sold};
+use crate::shop::{Shop, sold};
+use crate::sql::ask;
 use crate::visit::visitors;
 
 const CONNECTIONS: usize = 40;
@@ -29,11 +30,13 @@ async fn shop_with_a_past() -> (Shop, String, i64) {
     visitors(&shop, &pool, item_id, 0..200).await;
     shop.run(
         "SELECT flashsale.refund_order(order_id, restock => order_id % 2 = 0)
-             FROM (SELECT order_id FROM flashsale.orders WHERE status = 'confirmed' ORDER BY 1 LIMIT 10) o;
+             FROM (SELECT order_id FROM flashsale.orders
+                   WHERE status = 'confirmed' ORDER BY 1 LIMIT 10) o;
          SELECT flashsale.refund_payment(payment_ref, 'done')
              FROM (SELECT payment_ref FROM flashsale.refunds_due ORDER BY 1 LIMIT 5) d;
          SELECT flashsale.purchase_item(70, 'still reserved', 2, 'a key');
-         SELECT flashsale.begin_payment((flashsale.purchase_item(70, 'still paying') ->> 'order_id')::bigint)",
+         SELECT flashsale.begin_payment((order_answer ->> 'order_id')::bigint)
+             FROM flashsale.purchase_item(70, 'still paying') order_answer",
     )
     .await;
     shop.assert_sound().await;
@@ -100,7 +103,11 @@ async fn assert_carries_on(old: &Shop, new: &Shop, app: &str, item_id: i64) {
         all_orders.len()
     );
 
-    new.run(&format!("SELECT flashsale.confirm_order({newest}, 'a new charge'); SELECT flashsale.restock_item(70, 1)")).await;
+    new.run(&format!(
+        "SELECT flashsale.confirm_order({newest}, 'a new charge')"
+    ))
+    .await;
+    new.run("SELECT flashsale.restock_item(70, 1)").await;
     let another: i64 = new.value("SELECT flashsale.create_item(1)", &[]).await;
     assert_ne!(another, item_id);
     let buyer = new.connect_as(app).await;

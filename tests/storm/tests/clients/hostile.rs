@@ -1,22 +1,30 @@
-//! A role with its own functions, operators, tables and types in front of the real ones changes nothing.
+//! Functions, operators, tables and types in front of the real ones change nothing.
 
 use tokio_postgres::Client;
 
-use crate::shop::{Shop, ask, run, sqlstate};
+use crate::shop::Shop;
+use crate::sql::{ask, audit, run, sqlstate};
 
-/// Every impostor raises, so one that is ever used turns the call into an error.
-const SHADOWS: &str = "
-    CREATE FUNCTION trap(anyelement, anyelement) RETURNS boolean LANGUAGE plpgsql AS
-        $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
-    CREATE FUNCTION nextval(regclass) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
-    CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
-    CREATE FUNCTION now() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
-    CREATE FUNCTION sum(bigint) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
-    CREATE FUNCTION octet_length(text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
-    CREATE FUNCTION upper(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
-    CREATE FUNCTION format(text, VARIADIC text[]) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
-    CREATE FUNCTION to_jsonb(anyelement) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
-    CREATE FUNCTION jsonb_build_object(VARIADIC text[]) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hijacked'; END $$;
+/// Functions named like the built-in ones. Each raises, so one that is ever used shows.
+const FUNCTIONS: &[&str] = &[
+    "nextval(regclass) RETURNS bigint",
+    "clock_timestamp() RETURNS timestamptz",
+    "now() RETURNS timestamptz",
+    "sum(bigint) RETURNS bigint",
+    "octet_length(text) RETURNS int",
+    "upper(text) RETURNS text",
+    "format(text, VARIADIC text[]) RETURNS text",
+    "to_jsonb(anyelement) RETURNS jsonb",
+    "jsonb_build_object(VARIADIC text[]) RETURNS jsonb",
+];
+const OPERATORS: &[&str] = &["=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "||"];
+const OPERANDS: &[&str] = &[
+    "pg_catalog.int8",
+    "pg_catalog.text",
+    "pg_catalog.timestamptz",
+];
+/// Tables and types named like the real ones; no value fits the types.
+const RELATIONS_AND_TYPES: &str = "
     CREATE TABLE items (item_id bigint, inventory bigint, stock bigint);
     CREATE TABLE orders (order_id bigint, item_id bigint, status text);
     CREATE TABLE payments (payment_ref text, order_id bigint, status text);
@@ -69,24 +77,31 @@ async fn mallory(shop: &mut Shop) -> Client {
         .await;
     let mallory = shop.connect_as(&role).await;
     run(&mallory, "SET search_path = evil, pg_catalog").await;
-    run(&mallory, SHADOWS).await;
-    for operator in ["=", "<>", "<", "<=", ">", ">=", "+", "-", "*", "||"] {
-        for kind in ["int8", "text", "timestamptz"] {
-            let trap = format!(
-                "CREATE FUNCTION trap(pg_catalog.{kind}, pg_catalog.{kind}) RETURNS pg_catalog.bool LANGUAGE plpgsql
-                     AS 'BEGIN RAISE EXCEPTION ''hijacked''; END';
-                 CREATE OPERATOR {operator} (FUNCTION = trap, LEFTARG = pg_catalog.{kind}, RIGHTARG = pg_catalog.{kind})"
-            );
-            let trap = if operator == "=" {
-                trap
-            } else {
-                trap[trap.find("CREATE OPERATOR").unwrap()..].to_owned()
-            };
-            run(&mallory, &trap).await;
+    for function in FUNCTIONS {
+        run(&mallory, &trap(function)).await;
+    }
+    for kind in OPERANDS {
+        run(
+            &mallory,
+            &trap(&format!("trap({kind}, {kind}) RETURNS pg_catalog.bool")),
+        )
+        .await;
+    }
+    for operator in OPERATORS {
+        for kind in OPERANDS {
+            let operands = format!("LEFTARG = {kind}, RIGHTARG = {kind}");
+            let create = format!("CREATE OPERATOR {operator} (FUNCTION = trap, {operands})");
+            run(&mallory, &create).await;
         }
     }
+    run(&mallory, RELATIONS_AND_TYPES).await;
     run(&mallory, "SET search_path = evil, pg_temp, pg_catalog").await;
     mallory
+}
+
+fn trap(function: &str) -> String {
+    let body = "BEGIN RAISE EXCEPTION 'hijacked'; END";
+    format!("CREATE FUNCTION {function} LANGUAGE plpgsql AS $$ {body} $$")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,7 +133,7 @@ async fn a_sale_under_a_hostile_search_path_is_a_sale() {
         "UPDATE flashsale.items SET unit_price = 11, max_per_user = 4",
     )
     .await;
-    assert!(crate::shop::audit(&mallory).await.is_empty());
+    assert!(audit(&mallory).await.is_empty());
     assert_eq!(shop.inventory(1).await, 10);
     shop.assert_sound().await;
 }

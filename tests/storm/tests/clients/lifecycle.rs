@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use storm::Answer;
 
-use crate::shop::{CROWD, Shop, ask};
+use crate::shop::{CROWD, Shop};
+use crate::sql::ask;
 use crate::visit::{Trace, visitors};
 
 /// The pool, two reconcilers, the desk, and one to spare.

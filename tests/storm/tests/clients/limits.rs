@@ -49,7 +49,8 @@ async fn clicks_of_one_user_meet() {
         refused(&done, "user_limit_reached"),
         ITEMS * (CLICKS - LIMIT)
     );
-    let most = "SELECT max(units) FROM (SELECT sum(quantity)::int8 AS units FROM flashsale.orders GROUP BY item_id) o";
+    let most = "SELECT max(units) FROM (SELECT sum(quantity)::bigint AS units
+                FROM flashsale.orders GROUP BY item_id) o";
     assert_eq!(shop.value::<i64>(most, &[]).await, LIMIT as i64);
     shop.assert_acknowledged(&done).await;
     shop.assert_sound().await;

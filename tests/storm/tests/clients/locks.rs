@@ -6,7 +6,8 @@ use storm::{Answer, Call};
 use tokio::time::sleep;
 use tokio_postgres::{Client, NoTls};
 
-use crate::shop::{Shop, ask, refused, run, sold, sqlstate, value, within};
+use crate::shop::{Shop, refused, sold, within};
+use crate::sql::{ask, run, sqlstate, value};
 
 const BUY: &str = "SELECT flashsale.purchase_item(1, 'alice')";
 

@@ -2,7 +2,8 @@
 
 use tokio_postgres::Client;
 
-use crate::shop::{Shop, ask, sqlstate, value};
+use crate::shop::Shop;
+use crate::sql::{ask, sqlstate, value};
 
 const DENIED: &str = "42501";
 
@@ -125,9 +126,11 @@ async fn assert_allowed(client: &Client, statements: &[&str]) {
 
 /// Names of the functions that a role may call, also those that no test here calls.
 async fn callable(shop: &Shop, role: &str) -> Vec<String> {
-    const CALLABLE: &str = "SELECT coalesce(array_agg(DISTINCT proname::text ORDER BY proname::text), '{}')
+    const CALLABLE: &str = "
+         SELECT coalesce(array_agg(DISTINCT proname::text ORDER BY proname::text), '{}')
          FROM pg_proc
-         WHERE pronamespace = 'flashsale'::regnamespace AND has_function_privilege($1::text, oid, 'EXECUTE')";
+         WHERE pronamespace = 'flashsale'::regnamespace
+           AND has_function_privilege($1::text, oid, 'EXECUTE')";
     shop.value(CALLABLE, &[&role]).await
 }
 
@@ -135,17 +138,20 @@ async fn callable(shop: &Shop, role: &str) -> Vec<String> {
 async fn writable(shop: &Shop, role: &str) -> Vec<String> {
     const WRITABLE: &str = "SELECT coalesce(array_agg(what ORDER BY what), '{}') FROM (
              SELECT a.attname::text
-             FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+             FROM pg_class c
+             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
              WHERE c.relnamespace = 'flashsale'::regnamespace AND c.relkind IN ('r', 'v')
                AND has_column_privilege($1::text, c.oid, a.attnum, 'INSERT, UPDATE, REFERENCES')
              UNION ALL
              SELECT 'all of ' || c.relname FROM pg_class c
              WHERE c.relnamespace = 'flashsale'::regnamespace AND c.relkind IN ('r', 'v')
-               AND has_table_privilege($1::text, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+               AND has_table_privilege($1::text, c.oid,
+                                       'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
              UNION ALL
              SELECT 'sequence ' || c.relname FROM pg_class c
              WHERE c.relnamespace = 'flashsale'::regnamespace
-               AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege($1::text, c.oid, 'USAGE, UPDATE') END
+               AND CASE c.relkind WHEN 'S'
+                   THEN has_sequence_privilege($1::text, c.oid, 'USAGE, UPDATE') END
              UNION ALL
              SELECT 'schema' WHERE has_schema_privilege($1::text, 'flashsale', 'CREATE')) w (what)";
     shop.value(WRITABLE, &[&role]).await
@@ -197,8 +203,8 @@ async fn an_operator_runs_the_sale_and_moves_no_stock_by_hand() {
             "SELECT FROM flashsale.payment_checks",
             "SELECT FROM flashsale.refunds_due",
             "SELECT flashsale.audit()",
-            "UPDATE flashsale.items SET name = 'cup', unit_price = 5, currency = 'EUR' WHERE item_id = 1",
-            "UPDATE flashsale.items SET starts_at = now(), ends_at = now() + interval '1 hour' WHERE item_id = 1",
+            "UPDATE flashsale.items SET name = 'cup', unit_price = 5, currency = 'EUR'",
+            "UPDATE flashsale.items SET starts_at = now(), ends_at = now() + interval '1 hour'",
             "UPDATE flashsale.items SET max_per_user = 2 WHERE item_id = 1",
         ],
     )

@@ -8,10 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use storm::{Answer, Call, Crowd, Done, Pool, config_from_env, connect, explain};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_postgres::types::{FromSqlOwned, ToSql};
 use tokio_postgres::{Client, Config, Error};
+
+use crate::room::{room_for, room_size};
+use crate::sql::{audit, run, value};
 
 /// What a crowd of the size the server is built for needs.
 pub const CROWD: usize = 200;
@@ -159,13 +162,15 @@ impl Shop {
             Vec::<String>::new(),
             "audit() found something"
         );
-        const UNITS: &str = "SELECT format('item %s: stock %s, supplied %s, inventory %s, claimed %s',
+        const UNITS: &str = "
+             SELECT format('item %s: stock %s, supplied %s, inventory %s, claimed %s',
                     i.item_id, i.stock, supplied, i.inventory, claimed)
              FROM flashsale.items i,
                   LATERAL (SELECT coalesce(sum(delta), 0) AS supplied
                            FROM flashsale.stock_movements m WHERE m.item_id = i.item_id) s,
                   LATERAL (SELECT coalesce(sum(quantity), 0) AS claimed FROM flashsale.orders o
-                           WHERE o.item_id = i.item_id AND o.status IN ('reserved', 'paying', 'confirmed')) c
+                           WHERE o.item_id = i.item_id
+                             AND o.status IN ('reserved', 'paying', 'confirmed')) c
              WHERE i.inventory < 0 OR i.stock <> supplied OR i.inventory + claimed <> i.stock";
         const MONEY: &str =
             "SELECT format('order %s: %s, paid %s times', o.order_id, o.status, paid)
@@ -210,36 +215,6 @@ impl Drop for Shop {
             );
         }
     }
-}
-
-/// Tests run side by side as long as the server has connections for all of them.
-async fn room_for(connections: usize) -> OwnedSemaphorePermit {
-    static ROOM: OnceCell<Arc<Semaphore>> = OnceCell::const_new();
-    let size = room_size().await;
-    assert!(
-        connections <= size,
-        "this test needs {connections} connections, the server has room for {size}"
-    );
-    let room = ROOM
-        .get_or_init(|| async { Arc::new(Semaphore::new(size)) })
-        .await;
-    Arc::clone(room)
-        .acquire_many_owned(connections as u32)
-        .await
-        .expect("the semaphore is never closed")
-}
-
-async fn room_size() -> usize {
-    static SIZE: OnceCell<usize> = OnceCell::const_new();
-    *SIZE
-        .get_or_init(|| async {
-            let server = config_from_env().expect("a server in the environment");
-            let client = connect(&server).await.expect("the server answers");
-            let room = "SELECT current_setting('max_connections')::int8
-                             - current_setting('superuser_reserved_connections')::int8 - 4";
-            value::<i64>(&client, room, &[]).await as usize
-        })
-        .await
 }
 
 type Order = (i64, i64, String, i64);
@@ -292,47 +267,4 @@ pub async fn within<T>(work: impl Future<Output = T>) -> T {
     timeout(HANGS_AFTER, work)
         .await
         .expect("still not done: something hangs")
-}
-
-pub async fn run(client: &Client, sql: &str) {
-    if let Err(error) = client.batch_execute(sql).await {
-        panic!("{sql}: {}", explain(&error));
-    }
-}
-
-pub async fn value<T: FromSqlOwned>(
-    client: &Client,
-    sql: &str,
-    parameters: &[&(dyn ToSql + Sync)],
-) -> T {
-    match client.query_one_scalar(sql, parameters).await {
-        Ok(value) => value,
-        Err(error) => panic!("{sql}: {}", explain(&error)),
-    }
-}
-
-/// One call of a function that answers jsonb.
-pub async fn ask(client: &Client, sql: &str) -> Answer {
-    Answer(value(client, sql, &[]).await)
-}
-
-/// The SQLSTATE that a statement fails with; "" if it goes through.
-pub async fn sqlstate(client: &Client, sql: &str) -> String {
-    match client.batch_execute(sql).await {
-        Ok(()) => String::new(),
-        Err(error) => error
-            .code()
-            .expect("an error of the server")
-            .code()
-            .to_owned(),
-    }
-}
-
-/// One line a broken invariant.
-pub async fn audit(client: &Client) -> Vec<String> {
-    let rows = client
-        .query("SELECT a::text FROM flashsale.audit() a", &[])
-        .await
-        .expect("audit");
-    rows.iter().map(|row| row.get(0)).collect()
 }

@@ -2,7 +2,8 @@
 
 use tokio_postgres::Client;
 
-use crate::shop::{Shop, ask, run, sqlstate, value, within};
+use crate::shop::{Shop, within};
+use crate::sql::{ask, run, sqlstate, value};
 
 const BUY: &str = "SELECT flashsale.purchase_item(1, 'alice')";
 

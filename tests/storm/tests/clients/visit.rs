@@ -9,7 +9,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
-use crate::shop::{Shop, ask, value, within};
+use crate::shop::{Shop, within};
+use crate::sql::{ask, value};
 
 /// A sold-out buyer looks again that often: others give units back meanwhile.
 const LOOKS: usize = 20;

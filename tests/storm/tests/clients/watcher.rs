@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use crate::shop::{CROWD, Shop, audit};
+use crate::shop::{CROWD, Shop};
+use crate::sql::audit;
 use crate::visit::visitors;
 
 /// The storm goes on until the watcher has looked that often.
