@@ -34,8 +34,16 @@ test: setup ## Run every test-* below; ends with the line "N passed, M failed"
 test-unit: setup ## Pure decisions: unit and property tests
 	@scripts/unit-test
 
+# What must come out the same whatever the strategy.
+ANY_STRATEGY := 00_setup 02_items 03_purchase 04_overloads 06_keys_and_limits 07_payment \
+	08_cancel_and_refund 09_reconcile 10_lookups
+
 test-regress: build ## Every function, reason and error; T="name ..." picks, ACCEPT=1 keeps the output
 	@$(WITH_SERVER) scripts/regress regress $(T)
+	@$(if $(T)$(ACCEPT),,set -e; for strategy in optimistic atomic grouped; do \
+		echo "--- strategy $$strategy"; \
+		$(WITH_SERVER) --postgres-setting "flashsale.strategy=$$strategy" \
+			scripts/regress regress $(ANY_STRATEGY); done)
 
 test-isolation: build ## Interleavings of sessions; T="name ..." picks, ACCEPT=1 keeps the output
 	@$(WITH_SERVER) scripts/regress isolation $(T)

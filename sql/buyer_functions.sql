@@ -1,32 +1,41 @@
 -- Buyer functions: what the application calls.
 
+-- These three pin the search path themselves, where they come to run SQL (src/search_path.rs).
 CREATE FUNCTION flashsale.purchase_item(
     item_id bigint, user_id text, quantity bigint DEFAULT 1,
     idempotency_key text DEFAULT NULL, strategy text DEFAULT NULL) RETURNS jsonb
-LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'purchase_item_wrapper';
 
 CREATE FUNCTION flashsale.purchase_item(
     item_id bigint, user_id bigint, quantity bigint DEFAULT 1,
     idempotency_key text DEFAULT NULL, strategy text DEFAULT NULL) RETURNS jsonb
-LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'purchase_item_bigint_wrapper';
 
 CREATE FUNCTION flashsale.purchase_item(
     item_id bigint, user_id uuid, quantity bigint DEFAULT 1,
     idempotency_key text DEFAULT NULL, strategy text DEFAULT NULL) RETURNS jsonb
-LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE c SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'purchase_item_uuid_wrapper';
 
 COMMENT ON FUNCTION flashsale.purchase_item(bigint, text, bigint, text, text) IS
-'Reserves quantity units of an item for a user, until expires_at. Locks the item''s row (NOWAIT) until the end of the transaction if it succeeds; a locked row answers busy at once.
+'Reserves quantity units of an item for a user, until expires_at. Locks the item''s row until the end of the transaction if it succeeds; what a locked row does is up to the strategy (default: the setting flashsale.strategy): nowait answers busy at once, atomic waits flashsale.lock_wait, optimistic tries again and answers conflict, grouped locks nothing here and commits on its own, in the seller.
 Success: order_id, item_id, quantity, status, remaining_inventory, expires_at, unit_price, currency, replayed.
 Reasons: item_not_found, out_of_stock, busy, conflict, sale_not_started, sale_ended, sale_paused, user_limit_reached, idempotency_key_reused, order_cancelled, order_expired, order_refunded.
-Errors: 22004 for a NULL item_id, user_id or quantity; 22023 for a quantity below 1, a text not of 1 to 255 bytes, an unknown strategy; 0A000 for a strategy not available yet.';
+Errors: 22004 for a NULL item_id, user_id or quantity; 22023 for a quantity below 1, a text not of 1 to 255 bytes, an unknown strategy; grouped alone: 25001 in a transaction block, 55000 without preload or outside flashsale.database, 08007 if the outcome cannot be known.';
 COMMENT ON FUNCTION flashsale.purchase_item(bigint, bigint, bigint, text, text) IS
 'As purchase_item with user_id text; the number is stored as its text.';
 COMMENT ON FUNCTION flashsale.purchase_item(bigint, uuid, bigint, text, text) IS
 'As purchase_item with user_id text; the uuid is stored as its text.';
+
+CREATE FUNCTION flashsale.purchase_batch(requests jsonb) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'purchase_batch_wrapper';
+COMMENT ON FUNCTION flashsale.purchase_batch(jsonb) IS
+'Up to 1,000 independent purchases in one transaction, for an application that gathers its users'' clicks: an array of objects with item_id, user_id (text or whole number), quantity (default 1) and idempotency_key (may be left out). Items are locked in ascending id, each once, as purchase_item does under flashsale.strategy (nowait where that is grouped).
+Returns an array of answers in the order of the requests, each as from purchase_item; one that fails changes nothing for the others.
+Errors, before anything changes: 22004 for NULL, or a NULL item_id, user_id or quantity; 22023 for what is not an array of such objects, more than 1,000 of them, a field unknown or as purchase_item refuses it; 22003 for a number past bigint.';
 
 CREATE FUNCTION flashsale.begin_payment(order_id bigint, payment_window interval DEFAULT NULL) RETURNS jsonb
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -69,3 +69,16 @@ LANGUAGE c SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'grant_operator_wrapper';
 COMMENT ON FUNCTION flashsale.grant_operator(regrole) IS
 'Lets a role call the operator functions, settle orders (confirm, cancel), look everything up, and change an item''s name, price, window and limits; no other write to a table. Runs with the caller''s rights, as grant_app.';
+
+CREATE FUNCTION flashsale.read_stats(
+    OUT subject text, OUT strategy text, OUT name text, OUT value double precision) RETURNS SETOF record
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'read_stats_wrapper';
+COMMENT ON FUNCTION flashsale.read_stats() IS
+'What the view stats shows. Reads shared memory alone. Errors: 55000 without preload.';
+
+CREATE FUNCTION flashsale.stats_reset() RETURNS void
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'stats_reset_wrapper';
+COMMENT ON FUNCTION flashsale.stats_reset() IS
+'Sets the counters of the view stats to zero; the reconciler''s backlog and last_run stay. Errors: 55000 without preload.';

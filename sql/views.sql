@@ -119,6 +119,19 @@ UNION ALL
     SELECT 'paying_has_deadline', item_id, order_id, NULL, 'paying without payment_deadline'
     FROM flashsale.orders WHERE status = 'paying' AND payment_deadline IS NULL
 UNION ALL
+    SELECT 'order_status', item_id, order_id, NULL,
+           format('%s, confirmed at %s, closed at %s', status, confirmed_at, closed_at)
+    FROM flashsale.orders
+    WHERE status NOT IN ('reserved', 'paying', 'confirmed', 'cancelled', 'expired', 'refunded')
+       OR (status = 'confirmed' AND confirmed_at IS NULL)
+       OR (closed_at IS NOT NULL) <> (status IN ('cancelled', 'expired', 'refunded'))
+UNION ALL
+    SELECT 'order_ids_and_texts', item_id, order_id, NULL, 'an id or a text out of range'
+    FROM flashsale.orders
+    WHERE NOT order_id BETWEEN 1 AND 9007199254740991
+       OR NOT octet_length(user_id) BETWEEN 1 AND 255
+       OR NOT octet_length(idempotency_key) BETWEEN 1 AND 255
+UNION ALL
     SELECT 'order_paid_once', NULL, order_id, NULL, format('%s payments', count(*))
     FROM flashsale.payments WHERE status = 'paid' GROUP BY order_id HAVING count(*) > 1
 UNION ALL
@@ -141,3 +154,12 @@ UNION ALL
 $$;
 COMMENT ON FUNCTION flashsale.audit() IS
 'One row per broken invariant, none when all is well. One statement and one snapshot, so it is exact in mid-storm. Reads every order and payment; locks nothing.';
+
+CREATE VIEW flashsale.stats AS
+    SELECT subject, strategy, name, value FROM flashsale.read_stats();
+COMMENT ON VIEW flashsale.stats IS
+'Counters since the server started or stats_reset(), of all databases. purchases: answers by strategy and outcome. gate: hits, and how often an item was shut. seller: batches, requests, largest_batch, queue_wait_seconds (sum), longest_queue_wait_seconds, waiting (now), errors. reconciler: runs, expired, errors, backlog (met and left by the last run), last_run (seconds since 1970). stats: reset (seconds since 1970). Error 55000 without preload.';
+COMMENT ON COLUMN flashsale.stats.subject IS 'purchases, gate, seller, reconciler or stats.';
+COMMENT ON COLUMN flashsale.stats.strategy IS 'Of purchases: nowait, optimistic, atomic, grouped, or batch for purchase_batch.';
+COMMENT ON COLUMN flashsale.stats.name IS 'What is counted; of purchases reserved, replayed or the reason of a refusal.';
+COMMENT ON COLUMN flashsale.stats.value IS 'The count, or seconds where the name says so.';

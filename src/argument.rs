@@ -12,7 +12,7 @@ pub const MAX_SPAN_SECONDS: i64 = 7 * 24 * 3600;
 
 /// A value that must be there.
 pub fn required<T>(name: &'static str, value: Option<T>) -> Result<T, Fault> {
-    value.ok_or(Fault::NullArgument { name })
+    value.ok_or(Fault::NullArgument { name: name.into() })
 }
 
 /// A text of 1 to 255 bytes.

@@ -3,13 +3,13 @@
 use crate::answer;
 use crate::backoff::retry_after_ms;
 use crate::error::Fault;
+use crate::search_path::pinned;
 use crate::settings;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::pg_sys::{self, PgTryBuilder};
 use pgrx::prelude::PgSqlErrorCode;
 use pgrx::spi::{Spi, SpiClient};
 use serde_json::Value;
-use std::ffi::{CStr, CString};
 use std::panic::AssertUnwindSafe;
 
 /// What a try leaves behind once its answer is known.
@@ -18,6 +18,16 @@ pub enum Verdict<T> {
     Keep(T),
     /// Writes and locks of the try are given back.
     Undo(T),
+}
+
+impl<T> Verdict<T> {
+    /// The same verdict on another value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Verdict<U> {
+        match self {
+            Self::Keep(value) => Verdict::Keep(change(value)),
+            Self::Undo(value) => Verdict::Undo(change(value)),
+        }
+    }
 }
 
 /// Why a try came to nothing.
@@ -40,11 +50,8 @@ pub fn attempt<T>(
 ) -> Result<Result<T, Setback>, Fault> {
     let nest = Subtransaction::begin();
     let caught = PgTryBuilder::new(AssertUnwindSafe(|| {
-        let gucs = settings_for_a_try();
-        let verdict = Spi::connect(body);
-        // SAFETY: ends the nest level that settings_for_a_try opened in this call.
-        unsafe { pg_sys::AtEOXact_GUC(true, gucs) };
-        Ok(verdict)
+        let _bounds = Bounds::set();
+        Ok(pinned(|| Spi::connect(body)))
     }))
     .catch_others(|error| Err(Box::new(error)))
     .execute();
@@ -143,41 +150,46 @@ impl Subtransaction {
     }
 }
 
-/// Sets what a try needs to run bounded, and returns the nest level that undoes it; an
-/// error undoes it with the subtransaction.
+/// What a try needs to run bounded, put back when dropped.
 ///
-/// `lock_timeout` is `flashsale.lock_wait` unless a shorter one holds. Sequential scans
-/// are off since plans are kept: one made while a table was small would scan it whole
-/// when it has grown, under the item's lock, until the next analyze.
-fn settings_for_a_try() -> i32 {
-    let lock_wait_ms = settings::lock_wait_ms();
-    // SAFETY: a nest level and two settings of a single-threaded backend.
-    unsafe {
-        let nest = pg_sys::NewGUCNestLevel();
-        if pg_sys::LockTimeout == 0 || pg_sys::LockTimeout > lock_wait_ms {
-            let value = CString::new(lock_wait_ms.to_string()).expect("digits hold no NUL");
-            set(c"lock_timeout", &value);
+/// `lock_timeout` is `flashsale.lock_wait` unless a shorter one holds. Sequential and
+/// bitmap scans are off since plans are kept: one made while a table was small would scan
+/// it whole when it has grown, under the item's lock, until the next analyze. The
+/// variables are set without set_config_option, which with its undoing costs a purchase
+/// more than its row lock does.
+struct Bounds {
+    lock_timeout_ms: i32,
+    seqscan: bool,
+    bitmapscan: bool,
+}
+
+impl Bounds {
+    fn set() -> Self {
+        let lock_wait_ms = settings::lock_wait_ms();
+        // SAFETY: settings of a single-threaded backend, within their ranges.
+        unsafe {
+            let before = Self {
+                lock_timeout_ms: pg_sys::LockTimeout,
+                seqscan: pg_sys::enable_seqscan,
+                bitmapscan: pg_sys::enable_bitmapscan,
+            };
+            if before.lock_timeout_ms == 0 || before.lock_timeout_ms > lock_wait_ms {
+                pg_sys::LockTimeout = lock_wait_ms;
+            }
+            pg_sys::enable_seqscan = false;
+            pg_sys::enable_bitmapscan = false;
+            before
         }
-        if pg_sys::enable_seqscan {
-            set(c"enable_seqscan", c"off");
-        }
-        nest
     }
 }
 
-/// Sets a setting within the innermost nest level.
-fn set(name: &CStr, value: &CStr) {
-    // SAFETY: both are NUL-terminated; a value that is refused is an error.
-    unsafe {
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
+impl Drop for Bounds {
+    fn drop(&mut self) {
+        // SAFETY: what they were before.
+        unsafe {
+            pg_sys::LockTimeout = self.lock_timeout_ms;
+            pg_sys::enable_seqscan = self.seqscan;
+            pg_sys::enable_bitmapscan = self.bitmapscan;
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::clock::Micros;
 use crate::settings;
+use crate::wait::{self, WaitFor};
 use pgrx::pg_sys;
 
 /// `flashsale.retry_delay` give or take half of it, so that buyers do not return in step.
@@ -15,4 +16,9 @@ pub fn jittered_delay() -> Micros {
 /// What a `busy` answer advises.
 pub fn retry_after_ms() -> i64 {
     (jittered_delay() / 1_000).max(1)
+}
+
+/// Sleeps for a jittered `flashsale.retry_delay`; a cancel or shutdown ends it.
+pub fn pause() {
+    wait::sleep(WaitFor::Retry, jittered_delay() / 1_000);
 }

@@ -1,25 +1,26 @@
 //! Every error a caller can meet, with its SQLSTATE; business outcomes are answers, not errors.
 
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
-use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::spi::SpiError;
+use std::borrow::Cow;
 use thiserror::Error;
 
 #[derive(Debug, Error)]
 pub enum Fault {
     #[error("{name} must not be NULL")]
-    NullArgument { name: &'static str },
+    NullArgument { name: Cow<'static, str> },
 
     #[error("{name} is {value}: {rule}")]
     InvalidArgument {
-        name: &'static str,
+        name: Cow<'static, str>,
         value: String,
         rule: String,
     },
 
     #[error("{name} is {value}: {rule}")]
     OutOfRange {
-        name: &'static str,
+        name: Cow<'static, str>,
         value: String,
         rule: String,
     },
@@ -28,8 +29,26 @@ pub enum Fault {
     #[error("another transaction holds what {0} needs")]
     Locked(&'static str),
 
-    #[error("strategy {0} is not available in this version")]
-    StrategyUnavailable(&'static str),
+    #[error("{0} needs flashsale in shared_preload_libraries")]
+    NotPreloaded(&'static str),
+
+    #[error("strategy grouped works in one database alone, that of flashsale.database")]
+    OtherDatabase,
+
+    #[error("strategy grouped commits on its own and cannot be used {0}")]
+    NotOnItsOwn(&'static str),
+
+    /// An error of PostgreSQL's, or of a trigger, that a worker met.
+    #[error("{message}")]
+    Raised {
+        sqlstate: PgSqlErrorCode,
+        message: String,
+        detail: String,
+        hint: String,
+    },
+
+    #[error("whether order {0} will survive a failover cannot be known")]
+    OutcomeUnknown(i64),
 
     /// A row that another transaction wrote cannot be seen under the caller's snapshot.
     #[error("could not serialize access due to concurrent update")]
@@ -46,7 +65,7 @@ impl Fault {
     /// A value that makes no sense (22023).
     pub fn invalid(name: &'static str, value: impl ToString, rule: impl Into<String>) -> Self {
         Self::InvalidArgument {
-            name,
+            name: name.into(),
             value: value.to_string(),
             rule: rule.into(),
         }
@@ -55,22 +74,64 @@ impl Fault {
     /// A number too large to be counted with (22003).
     pub fn out_of_range(name: &'static str, value: impl ToString, rule: impl Into<String>) -> Self {
         Self::OutOfRange {
-            name,
+            name: name.into(),
             value: value.to_string(),
             rule: rule.into(),
         }
     }
 
-    fn sqlstate(&self) -> PgSqlErrorCode {
+    /// The same fault of an argument that is a part of another one, or all of it if it has
+    /// no name.
+    pub fn within(self, whole: &str) -> Self {
+        let part = |name: Cow<'static, str>| match &*name {
+            "" => Cow::Owned(whole.to_owned()),
+            name => Cow::Owned(format!("{whole}.{name}")),
+        };
+        match self {
+            Self::NullArgument { name } => Self::NullArgument { name: part(name) },
+            Self::InvalidArgument { name, value, rule } => Self::InvalidArgument {
+                name: part(name),
+                value,
+                rule,
+            },
+            Self::OutOfRange { name, value, rule } => Self::OutOfRange {
+                name: part(name),
+                value,
+                rule,
+            },
+            other => other,
+        }
+    }
+
+    pub fn sqlstate(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode::*;
         match self {
             Self::NullArgument { .. } => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::InvalidArgument { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::OutOfRange { .. } => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
             Self::Locked(_) => ERRCODE_LOCK_NOT_AVAILABLE,
-            Self::StrategyUnavailable(_) => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::NotPreloaded(_) | Self::OtherDatabase => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::NotOnItsOwn(_) => ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Self::Raised { sqlstate, .. } => *sqlstate,
+            Self::OutcomeUnknown(_) => ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN,
             Self::Serialization => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::Broken(_) | Self::Spi(_) => ERRCODE_INTERNAL_ERROR,
+        }
+    }
+}
+
+impl From<&CaughtError> for Fault {
+    fn from(error: &CaughtError) -> Self {
+        let (CaughtError::PostgresError(report)
+        | CaughtError::ErrorReport(report)
+        | CaughtError::RustPanic {
+            ereport: report, ..
+        }) = error;
+        Self::Raised {
+            sqlstate: report.sql_error_code(),
+            message: report.message().to_owned(),
+            detail: report.detail().unwrap_or_default().to_owned(),
+            hint: report.hint().unwrap_or_default().to_owned(),
         }
     }
 }
@@ -80,8 +141,31 @@ impl From<Fault> for ErrorReport {
         let report = ErrorReport::new(fault.sqlstate(), fault.to_string(), "flashsale");
         match fault {
             Fault::Broken(_) => report.set_hint("See flashsale.audit()."),
-            Fault::StrategyUnavailable(_) => report.set_hint("Use strategy nowait."),
+            Fault::NotPreloaded(_) => report.set_hint(
+                "Add flashsale to shared_preload_libraries and restart the server, or use another strategy.",
+            ),
+            Fault::OtherDatabase => report.set_hint(
+                "Set flashsale.database to this database and restart the server, or use another strategy.",
+            ),
+            Fault::NotOnItsOwn(_) => report.set_hint(
+                "Call it outside a transaction block at READ COMMITTED, or use strategy nowait.",
+            ),
+            Fault::OutcomeUnknown(order_id) => report.set_hint(format!(
+                "It is committed on this server: see flashsale.get_order({order_id})."
+            )),
+            Fault::Raised { detail, hint, .. } => with_texts(report, detail, hint),
             _ => report,
         }
+    }
+}
+
+fn with_texts(report: ErrorReport, detail: String, hint: String) -> ErrorReport {
+    let report = match detail.is_empty() {
+        true => report,
+        false => report.set_detail(detail),
+    };
+    match hint.is_empty() {
+        true => report,
+        false => report.set_hint(hint),
     }
 }

@@ -7,17 +7,30 @@ mod attempt;
 mod backoff;
 mod clock;
 mod error;
+mod gate;
+mod group;
 mod order;
 mod payment;
 mod purchase;
 mod reconcile;
+mod reconciler;
+mod search_path;
 mod settings;
+mod shared;
+mod stats;
 mod stock;
 mod store;
 #[cfg(feature = "pg_test")]
 mod tests;
+mod wait;
+mod worker;
 
+use gate::GATE;
+use group::queue::QUEUE;
+use pgrx::pg_shmem_init;
 use pgrx::prelude::*;
+use stats::STATS;
+use worker::CONNECTING;
 
 ::pgrx::pg_module_magic!(name, version);
 
@@ -47,6 +60,21 @@ extension_sql_file!(
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::init();
+    // SAFETY: reads a flag of the postmaster's.
+    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        preload();
+    }
+}
+
+/// What only a preloaded library can have: shared memory and workers.
+fn preload() {
+    pg_shmem_init!(QUEUE = ());
+    pg_shmem_init!(GATE = ());
+    pg_shmem_init!(STATS = ());
+    pg_shmem_init!(CONNECTING = ());
+    worker::register("flashsale seller", "flashsale_seller_main");
+    worker::register("flashsale publisher", "flashsale_publisher_main");
+    worker::register("flashsale reconciler", "flashsale_reconciler_main");
 }
 
 /// What `cargo pgrx test` looks for at the root of the crate.

@@ -5,7 +5,7 @@ use crate::attempt::{Verdict, attempt_answer};
 use crate::clock::{self, Micros};
 use crate::error::Fault;
 use crate::order::machine::{Move, Status, Step, step};
-use crate::store::orders::{StaleOrder, Staleness};
+use crate::store::orders::{HeldOrder, Staleness};
 use crate::store::{items, orders};
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ fn round(
     let wanted: HashSet<i64> = taken.iter().map(|order| order.item_id).collect();
     let held = items::lock_unheld(client, wanted.iter().copied().collect())?;
     let held: HashSet<i64> = held.into_iter().collect();
-    let stale: Vec<&StaleOrder> = taken
+    let stale: Vec<&HeldOrder> = taken
         .iter()
         .filter(|order| held.contains(&order.item_id))
         .filter(|order| step(order.status, Move::Expire) == Step::To(Status::Expired))
@@ -101,7 +101,7 @@ fn left(
 
 fn expire(
     client: &SpiClient<'_>,
-    stale: &[&StaleOrder],
+    stale: &[&HeldOrder],
     progress: &mut Progress,
 ) -> Result<(), Fault> {
     if stale.is_empty() {

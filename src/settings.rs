@@ -1,8 +1,14 @@
-//! The settings, each with unit, default and range; anyone may set them, a session at a time.
+//! The settings, each with unit, default and range.
+//!
+//! Those of a purchase anyone may set, a session at a time; those of the workers, the queue
+//! and the gate hold for the whole server.
 
 use crate::argument::MAX_SPAN_SECONDS;
 use crate::clock::Micros;
+use crate::group::queue::SLOTS;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
+
+use std::ffi::{CStr, CString};
 
 /// How contention on an item's row is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -40,6 +46,8 @@ impl Strategy {
 static STRATEGY: GucSetting<Strategy> = GucSetting::<Strategy>::new(Strategy::Nowait);
 /// 0 to 100, default 0: the caller is told at once and paces itself.
 static NOWAIT_RETRIES: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// 0 to 100, default 3: as many as the odds of low contention ask for.
+static OPTIMISTIC_RETRIES: GucSetting<i32> = GucSetting::<i32>::new(3);
 /// 1 ms to 1 s, default 10 ms: a few purchases' worth of waiting.
 static RETRY_DELAY_MS: GucSetting<i32> = GucSetting::<i32>::new(10);
 /// 1 ms to 10 min, default 2 s: past that a person has given up.
@@ -49,11 +57,27 @@ static RESERVATION_TTL_S: GucSetting<i32> = GucSetting::<i32>::new(15 * 60);
 /// 1 s to 7 days, default 30 min: gateways keep a checkout open that long.
 static PAYMENT_WINDOW_S: GucSetting<i32> = GucSetting::<i32>::new(30 * 60);
 
+/// Default postgres, which every cluster has.
+static DATABASE: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"postgres"));
+/// 10 ms to 1 min, default 1 s: a buyer who waits longer has left.
+static GROUP_WAIT_MS: GucSetting<i32> = GucSetting::<i32>::new(1_000);
+/// 1 to 1024, default 256: what one commit writes stays small.
+static GROUP_SIZE: GucSetting<i32> = GucSetting::<i32>::new(256);
+/// 1 to 1024, default 1024: past that a buyer is told to come back.
+static QUEUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(SLOTS as i32);
+/// 0 to 1 min, default 1 s: how stale a refusal can be where a restore went unnoticed.
+static SOLD_OUT_TTL_MS: GucSetting<i32> = GucSetting::<i32>::new(1_000);
+/// 0 to 1 day, default 10 s: units of those who left are soon back on sale.
+static RECONCILE_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+/// For tests: time between a commit of the seller's and its publishing.
+static DEBUG_PUBLISH_DELAY_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
+
 pub fn init() {
     GucRegistry::define_enum_guc(
         c"flashsale.strategy",
         c"How a purchase handles contention on an item's row.",
-        c"nowait answers busy at once when the row is locked.",
+        c"nowait answers busy at once when the row is locked, optimistic retries where it changed, atomic waits its turn, grouped hands the purchase to the seller.",
         &STRATEGY,
         GucContext::Userset,
         GucFlags::default(),
@@ -63,6 +87,15 @@ pub fn init() {
         c"How often a nowait purchase that met a locked row tries again before it answers busy.",
         c"0 to 100, default 0.",
         &NOWAIT_RETRIES,
+        0,
+        100,
+        GucFlags::default(),
+    );
+    int(
+        c"flashsale.optimistic_retries",
+        c"How often an optimistic purchase whose item changed in between tries again before it answers conflict.",
+        c"0 to 100, default 3.",
+        &OPTIMISTIC_RETRIES,
         0,
         100,
         GucFlags::default(),
@@ -94,15 +127,110 @@ pub fn init() {
         MAX_SPAN_SECONDS as i32,
         GucFlags::UNIT_S,
     );
+    init_of_workers();
     int(c"flashsale.payment_window", c"How long after begin_payment an order is listed in payment_checks, where the call does not say.", c"1 s to 7 days, default 30 min.", &PAYMENT_WINDOW_S, 1, MAX_SPAN_SECONDS as i32, GucFlags::UNIT_S);
     // SAFETY: reserves our own prefix, so that a misspelt setting is an error.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"flashsale".as_ptr()) };
 }
 
+/// Settings of what runs once for the whole server; the file or ALTER SYSTEM sets them.
+fn init_of_workers() {
+    // SAFETY: reads a flag of the postmaster's.
+    let preloading = unsafe { pg_sys::process_shared_preload_libraries_in_progress };
+    GucRegistry::define_string_guc(
+        c"flashsale.database",
+        c"The database that the seller and the reconciler work for.",
+        c"Needs a restart.",
+        &DATABASE,
+        // Without preload there is no worker, and nothing may be defined as Postmaster.
+        if preloading {
+            GucContext::Postmaster
+        } else {
+            GucContext::Sighup
+        },
+        GucFlags::default(),
+    );
+    reloaded(
+        c"flashsale.group_wait",
+        c"Longest that the seller lets a lock or an item's purchases take before it answers busy.",
+        c"10 ms to 1 min, default 1 s.",
+        &GROUP_WAIT_MS,
+        10,
+        60_000,
+        GucFlags::UNIT_MS,
+    );
+    reloaded(
+        c"flashsale.group_size",
+        c"Most purchases that the seller takes from the queue at once.",
+        c"1 to 1024, default 256.",
+        &GROUP_SIZE,
+        1,
+        SLOTS as i32,
+        GucFlags::default(),
+    );
+    reloaded(
+        c"flashsale.queue_size",
+        c"Most purchases that may wait for the seller; one more is answered busy.",
+        c"1 to 1024, default 1024.",
+        &QUEUE_SIZE,
+        1,
+        SLOTS as i32,
+        GucFlags::default(),
+    );
+    reloaded(
+        c"flashsale.sold_out_ttl",
+        c"How long an item seen sold out is refused from shared memory.",
+        c"0 (off) to 1 min, default 1 s.",
+        &SOLD_OUT_TTL_MS,
+        0,
+        60_000,
+        GucFlags::UNIT_MS,
+    );
+    reloaded(
+        c"flashsale.reconcile_interval",
+        c"Time between two runs of the reconciler.",
+        c"0 (off) to 1 day, default 10 s.",
+        &RECONCILE_INTERVAL_MS,
+        0,
+        86_400_000,
+        GucFlags::UNIT_MS,
+    );
+    reloaded(
+        c"flashsale.debug_publish_delay",
+        c"For tests: how long the seller dawdles between a commit and its answers.",
+        c"0 (off) to 10 s, default 0.",
+        &DEBUG_PUBLISH_DELAY_MS,
+        0,
+        10_000,
+        GucFlags::UNIT_MS | GucFlags::NO_SHOW_ALL,
+    );
+}
+
+fn reloaded(
+    name: &'static CStr,
+    short: &'static CStr,
+    long: &'static CStr,
+    setting: &'static GucSetting<i32>,
+    least: i32,
+    most: i32,
+    flags: GucFlags,
+) {
+    GucRegistry::define_int_guc(
+        name,
+        short,
+        long,
+        setting,
+        least,
+        most,
+        GucContext::Sighup,
+        flags,
+    );
+}
+
 fn int(
-    name: &'static std::ffi::CStr,
-    short: &'static std::ffi::CStr,
-    long: &'static std::ffi::CStr,
+    name: &'static CStr,
+    short: &'static CStr,
+    long: &'static CStr,
     setting: &'static GucSetting<i32>,
     least: i32,
     most: i32,
@@ -128,6 +256,10 @@ pub fn nowait_retries() -> i32 {
     NOWAIT_RETRIES.get()
 }
 
+pub fn optimistic_retries() -> i32 {
+    OPTIMISTIC_RETRIES.get()
+}
+
 pub fn retry_delay_ms() -> i32 {
     RETRY_DELAY_MS.get()
 }
@@ -142,4 +274,32 @@ pub fn reservation_ttl() -> Micros {
 
 pub fn payment_window() -> Micros {
     Micros::from(PAYMENT_WINDOW_S.get()) * 1_000_000
+}
+
+pub fn database() -> CString {
+    DATABASE.get().unwrap_or_default()
+}
+
+pub fn group_wait_ms() -> i64 {
+    i64::from(GROUP_WAIT_MS.get())
+}
+
+pub fn group_size() -> usize {
+    GROUP_SIZE.get() as usize
+}
+
+pub fn queue_size() -> usize {
+    QUEUE_SIZE.get() as usize
+}
+
+pub fn sold_out_ttl() -> Micros {
+    Micros::from(SOLD_OUT_TTL_MS.get()) * 1_000
+}
+
+pub fn reconcile_interval_ms() -> i64 {
+    i64::from(RECONCILE_INTERVAL_MS.get())
+}
+
+pub fn debug_publish_delay_ms() -> i64 {
+    i64::from(DEBUG_PUBLISH_DELAY_MS.get())
 }

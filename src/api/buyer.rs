@@ -1,5 +1,7 @@
 //! Buyer functions: arguments checked, the work done elsewhere.
 
+use super::batch;
+use super::jsonb::Jsonb;
 use crate::answer::{self, Reason};
 use crate::argument::{at_least, currency, number, optional_text, required, required_text, span};
 use crate::error::Fault;
@@ -14,10 +16,10 @@ use pgrx::spi::SpiClient;
 use pgrx::{JsonB, Uuid};
 use serde_json::{Value, json};
 
-type Answer = Result<JsonB, ErrorReport>;
+type Answer = Result<Jsonb, ErrorReport>;
 
 fn answer(answer: Result<Value, Fault>) -> Answer {
-    Ok(JsonB(answer?))
+    Ok(Jsonb(answer?))
 }
 
 #[pg_extern(sql = false)]
@@ -85,6 +87,7 @@ fn checked_purchase(
         user_id: required_text("user_id", user_id)?,
         quantity: at_least("quantity", required("quantity", quantity)?, 1)?,
         idempotency_key: optional_text("idempotency_key", idempotency_key)?,
+        default_ttl: settings::reservation_ttl(),
     };
     let strategy = match optional_text("strategy", strategy)? {
         None => settings::strategy(),
@@ -96,7 +99,23 @@ fn checked_purchase(
             )
         })?,
     };
-    purchase::purchase(&request, strategy)
+    Ok(purchase::purchase(&request, strategy)?.worded(&request))
+}
+
+#[pg_extern(sql = false)]
+fn purchase_batch(requests: Option<JsonB>) -> Answer {
+    answer(checked_batch(requests))
+}
+
+fn checked_batch(requests: Option<JsonB>) -> Result<Value, Fault> {
+    let JsonB(list) = required("requests", requests)?;
+    let clicks = batch::clicks(&list)?;
+    let requests = batch::requests(&clicks)?;
+    let outcomes = purchase::batch::purchase(&requests, settings::strategy())?;
+    let answers = requests.iter().zip(&outcomes);
+    Ok(answers
+        .map(|(request, outcome)| outcome.worded(request))
+        .collect())
 }
 
 #[pg_extern(sql = false)]
@@ -182,7 +201,7 @@ fn look(
     about: Value,
 ) -> Answer {
     let found = Spi::connect(find)?;
-    Ok(JsonB(match found {
+    Ok(Jsonb(match found {
         Some(fields) => answer::success(fields),
         None => answer::failure(reason, about),
     }))

@@ -3,5 +3,7 @@
 // The large Err is pgrx's ErrorReport: any other type would lose its SQLSTATE.
 #![allow(clippy::result_large_err)]
 
+mod batch;
 mod buyer;
+mod jsonb;
 mod operator;

@@ -1,18 +1,18 @@
 //! Operator functions: arguments checked, the work done elsewhere.
 
+use super::jsonb::Jsonb;
 use crate::argument::{
     MAX_NUMBER, number, optional_text, required, required_text, span, value_of_stock,
 };
 use crate::error::Fault;
 use crate::store::grants;
 use crate::store::items::NewItem;
-use crate::{argument, order, payment, reconcile, stock};
-use pgrx::JsonB;
+use crate::{argument, order, payment, reconcile, stats, stock};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 
-type Answer = Result<JsonB, ErrorReport>;
+type Answer = Result<Jsonb, ErrorReport>;
 
 const MAX_ORDERS: i32 = 100_000;
 const SECOND: i64 = 1_000_000;
@@ -92,7 +92,7 @@ fn restock_item(item_id: Option<i64>, delta: Option<i64>, reason: Option<&str>) 
         )
         .into());
     }
-    Ok(JsonB(stock::restock(
+    Ok(Jsonb(stock::restock(
         item_id,
         delta,
         optional_text("reason", reason)?,
@@ -101,7 +101,7 @@ fn restock_item(item_id: Option<i64>, delta: Option<i64>, reason: Option<&str>) 
 
 #[pg_extern(sql = false)]
 fn pause_item(item_id: Option<i64>) -> Answer {
-    Ok(JsonB(stock::set_paused(
+    Ok(Jsonb(stock::set_paused(
         required("item_id", item_id)?,
         true,
     )?))
@@ -109,7 +109,7 @@ fn pause_item(item_id: Option<i64>) -> Answer {
 
 #[pg_extern(sql = false)]
 fn resume_item(item_id: Option<i64>) -> Answer {
-    Ok(JsonB(stock::set_paused(
+    Ok(Jsonb(stock::set_paused(
         required("item_id", item_id)?,
         false,
     )?))
@@ -129,7 +129,7 @@ fn reconcile_stale_reservations(older_than: Option<Interval>, max_orders: Option
     let older_than = older_than
         .map(|age| non_negative("older_than", age))
         .transpose()?;
-    Ok(JsonB(reconcile::run(older_than, max_orders)?))
+    Ok(Jsonb(reconcile::run(older_than, max_orders)?))
 }
 
 fn non_negative(name: &'static str, age: Interval) -> Result<i64, Fault> {
@@ -148,7 +148,7 @@ fn non_negative(name: &'static str, age: Interval) -> Result<i64, Fault> {
 #[pg_extern(sql = false)]
 fn refund_order(order_id: Option<i64>, restock: Option<bool>) -> Answer {
     let order_id = required("order_id", order_id)?;
-    Ok(JsonB(order::refund(
+    Ok(Jsonb(order::refund(
         order_id,
         required("restock", restock)?,
     )?))
@@ -157,7 +157,7 @@ fn refund_order(order_id: Option<i64>, restock: Option<bool>) -> Answer {
 #[pg_extern(sql = false)]
 fn refund_payment(payment_ref: Option<&str>, refund_ref: Option<&str>) -> Answer {
     let payment_ref = required_text("payment_ref", payment_ref)?;
-    Ok(JsonB(payment::refund(
+    Ok(Jsonb(payment::refund(
         payment_ref,
         optional_text("refund_ref", refund_ref)?,
     )?))
@@ -178,4 +178,26 @@ fn role_name(role: Oid) -> String {
     // SAFETY: with false it raises for an unknown role, else returns a palloc'd C string.
     let name = unsafe { std::ffi::CStr::from_ptr(pg_sys::GetUserNameFromId(role, false)) };
     pgrx::spi::quote_identifier(name.to_string_lossy())
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)] // pgrx reads the columns off the type
+fn read_stats() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(subject, &'static str),
+            name!(strategy, Option<&'static str>),
+            name!(name, &'static str),
+            name!(value, f64),
+        ),
+    >,
+    ErrorReport,
+> {
+    Ok(TableIterator::new(stats::lines()?))
+}
+
+#[pg_extern(sql = false)]
+fn stats_reset() -> Result<(), ErrorReport> {
+    Ok(stats::reset()?)
 }

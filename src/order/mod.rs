@@ -3,14 +3,19 @@
 pub mod machine;
 
 use crate::answer::{self, Reason};
-use crate::attempt::{Verdict, attempt_answer};
+use crate::attempt::{Verdict, attempt_answer, attempt_or_busy};
+use crate::backoff::retry_after_ms;
 use crate::clock::{self, Micros};
 use crate::error::Fault;
+use crate::group::ask;
+use crate::settings::{self, Strategy};
 use crate::store::orders::Order;
 use crate::store::{items, orders, payments};
 use machine::{Move, Status, Step, step};
+use pgrx::pg_sys::{self, Oid};
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashSet};
 
 /// Runs a move on a locked order; answers `order_not_found` and `busy` for all of them.
 fn with_order(
@@ -62,28 +67,151 @@ pub fn begin_payment(order_id: i64, window: Micros) -> Result<Value, Fault> {
 
 const NEVER_REINSTATES: Fault = Fault::Broken("only a confirm reinstates");
 
-/// Gives up a reservation; its units come back once.
+/// A wish to give up a reservation.
+#[derive(Clone, Copy)]
+pub struct Cancel<'a> {
+    pub order_id: i64,
+    pub reason: Option<&'a str>,
+    /// The session user who wishes it.
+    pub by: Oid,
+}
+
+/// What became of it. It owns no memory, so that one process can leave it for another.
+#[derive(Clone, Copy, Debug)]
+pub enum Cancelled {
+    /// Closed, now or before; its units were restored now, or none.
+    Closed {
+        status: Status,
+        restored: i64,
+    },
+    Refused {
+        status: Status,
+        reason: Reason,
+    },
+    NotFound,
+    Busy,
+}
+
+/// Gives up a reservation; its units come back once. Under strategy `grouped` the seller
+/// does it, unless it has to be part of the caller's transaction.
 pub fn cancel(order_id: i64, reason: Option<&str>) -> Result<Value, Fault> {
-    let closed = |status: Status, restored: i64| {
-        answer::success(json!({
+    let cancel = Cancel {
+        order_id,
+        reason,
+        // SAFETY: reads this backend's own state.
+        by: unsafe { pg_sys::GetSessionUserId() },
+    };
+    let grouped = match settings::strategy() {
+        Strategy::Grouped => ask::cancel(&cancel)?,
+        _ => None,
+    };
+    let cancelled = match grouped {
+        Some(cancelled) => cancelled,
+        None => attempt_or_busy(|client| cancel_one(client, &cancel))?.unwrap_or(Cancelled::Busy),
+    };
+    Ok(worded(order_id, cancelled))
+}
+
+fn worded(order_id: i64, cancelled: Cancelled) -> Value {
+    match cancelled {
+        Cancelled::Closed { status, restored } => answer::success(json!({
             "order_id": order_id,
             "status": status.name(),
             "restored": restored,
             "already_closed": restored == 0,
-        }))
-    };
-    with_order(order_id, |client, order| {
-        match step(order.status, Move::Cancel) {
-            Step::To(status) => {
-                orders::close(client, order, status, clock::now(), reason)?;
-                items::restore(client, order.item_id, order.quantity)?;
-                Ok(Verdict::Keep(closed(status, order.quantity)))
-            }
-            Step::Repeat => Ok(Verdict::Undo(closed(order.status, 0))),
-            Step::Refuse(reason) => Ok(refused(order, reason)),
-            Step::Reinstate => Err(NEVER_REINSTATES),
+        })),
+        Cancelled::Refused { status, reason } => answer::failure(
+            reason,
+            json!({ "order_id": order_id, "status": status.name() }),
+        ),
+        Cancelled::NotFound => {
+            answer::failure(Reason::OrderNotFound, json!({ "order_id": order_id }))
         }
-    })
+        Cancelled::Busy => answer::busy(retry_after_ms()),
+    }
+}
+
+fn cancel_one(client: &SpiClient<'_>, cancel: &Cancel<'_>) -> Result<Verdict<Cancelled>, Fault> {
+    let Some(order) = orders::lock(client, cancel.order_id)? else {
+        return Ok(Verdict::Undo(Cancelled::NotFound));
+    };
+    let decision = decide_cancel(order.status, order.quantity)?;
+    if !matches!(decision, Cancelled::Closed { restored: 1.., .. }) {
+        return Ok(Verdict::Undo(decision));
+    }
+    let now = clock::now();
+    orders::close(client, &order, Status::Cancelled, now, cancel.reason)?;
+    items::restore(client, order.item_id, order.quantity)?;
+    Ok(Verdict::Keep(decision))
+}
+
+/// What a cancel does to an order, pure.
+fn decide_cancel(status: Status, quantity: i64) -> Result<Cancelled, Fault> {
+    match step(status, Move::Cancel) {
+        Step::To(status) => Ok(Cancelled::Closed {
+            status,
+            restored: quantity,
+        }),
+        Step::Repeat => Ok(Cancelled::Closed {
+            status,
+            restored: 0,
+        }),
+        Step::Refuse(reason) => Ok(Cancelled::Refused { status, reason }),
+        Step::Reinstate => Err(NEVER_REINSTATES),
+    }
+}
+
+/// Cancels many orders and restores their units in sums, item by item. Orders, then items
+/// are taken SKIP LOCKED: what somebody else holds is busy.
+pub fn cancel_many(
+    client: &SpiClient<'_>,
+    cancels: &[Cancel<'_>],
+) -> Result<Verdict<Vec<Cancelled>>, Fault> {
+    let order_ids: Vec<i64> = cancels.iter().map(|cancel| cancel.order_id).collect();
+    let mut held = orders::lock_unheld(client, order_ids.clone())?;
+    let missing = match held.len() < cancels.len() {
+        true => orders::missing(client, order_ids)?,
+        false => HashSet::new(),
+    };
+    let wanted = held.values().map(|order| order.item_id).collect();
+    let held_items: HashSet<i64> = items::lock_unheld(client, wanted)?.into_iter().collect();
+    let mut closing = Vec::new();
+    let mut units = BTreeMap::<i64, i64>::new();
+    let mut results = Vec::with_capacity(cancels.len());
+    for cancel in cancels {
+        let Some(order) = held.get_mut(&cancel.order_id) else {
+            results.push(match missing.contains(&cancel.order_id) {
+                true => Cancelled::NotFound,
+                false => Cancelled::Busy,
+            });
+            continue;
+        };
+        let mut decision = decide_cancel(order.status, order.quantity)?;
+        if let Cancelled::Closed {
+            status,
+            restored: 1..,
+        } = decision
+        {
+            if held_items.contains(&order.item_id) {
+                order.status = status;
+                *units.entry(order.item_id).or_default() += order.quantity;
+                closing.push(*cancel);
+            } else {
+                decision = Cancelled::Busy;
+            }
+        }
+        results.push(decision);
+    }
+    if closing.is_empty() {
+        return Ok(Verdict::Undo(results));
+    }
+    orders::cancel(client, &closing, clock::now())?;
+    items::restore_many(
+        client,
+        units.keys().copied().collect(),
+        units.values().copied().collect(),
+    )?;
+    Ok(Verdict::Keep(results))
 }
 
 /// Takes back a confirmed order: its payment is due, its units are free again or written off.

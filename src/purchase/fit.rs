@@ -5,8 +5,26 @@ use crate::clock::Micros;
 use crate::order::machine::Status;
 use std::collections::HashMap;
 
+/// An ISO 4217 code in capitals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    pub fn parse(code: &str) -> Option<Self> {
+        let letters: [u8; 3] = code.as_bytes().try_into().ok()?;
+        letters
+            .iter()
+            .all(u8::is_ascii_uppercase)
+            .then_some(Self(letters))
+    }
+
+    pub fn code(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("capitals are UTF-8")
+    }
+}
+
 /// An item's state; under its lock, or as a plain read saw it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Item {
     pub item_id: i64,
     pub inventory: i64,
@@ -16,8 +34,15 @@ pub struct Item {
     pub starts_at: Option<Micros>,
     pub ends_at: Option<Micros>,
     pub unit_price: Option<i64>,
-    pub currency: Option<String>,
+    pub currency: Option<Currency>,
     pub reservation_ttl: Option<Micros>,
+}
+
+impl Item {
+    /// How long a reservation of it lasts.
+    pub fn ttl_for(&self, request: &Request<'_>) -> Micros {
+        self.reservation_ttl.unwrap_or(request.default_ttl)
+    }
 }
 
 /// One purchase as a caller asks for it, its arguments checked.
@@ -27,17 +52,19 @@ pub struct Request<'a> {
     pub user_id: &'a str,
     pub quantity: i64,
     pub idempotency_key: Option<&'a str>,
+    /// How long its reservation lasts where the item does not say.
+    pub default_ttl: Micros,
 }
 
 /// The order an idempotency key stands for already.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PriorOrder {
     pub order_id: i64,
     pub quantity: i64,
     pub status: Status,
     pub expires_at: Option<Micros>,
     pub unit_price: Option<i64>,
-    pub currency: Option<String>,
+    pub currency: Option<Currency>,
     pub remaining_inventory: i64,
 }
 
@@ -45,12 +72,13 @@ pub struct PriorOrder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     /// It gets its units, of which this many are then left.
-    Reserved {
+    Reserved { remaining_inventory: i64 },
+    /// It has the key of the earlier request at this place in the list, which was reserved.
+    Repeats(usize),
+    Refused {
+        reason: Reason,
         remaining_inventory: i64,
     },
-    /// It is the same purchase as the earlier request at this place in the list.
-    Repeats(usize),
-    Refused(Reason),
 }
 
 /// Why nobody can buy the item now, whoever asks; `None` while it is on sale.
@@ -85,22 +113,22 @@ pub fn fit(
     requests: &[Request<'_>],
     held: &HashMap<&str, i64>,
 ) -> Vec<Fit> {
-    let mut item = item.clone();
+    let mut item = *item;
     let mut held = held.clone();
     let mut keys = HashMap::<(&str, &str), usize>::new();
     let mut fits = Vec::with_capacity(requests.len());
     for (place, request) in requests.iter().enumerate() {
         let key = request.idempotency_key.map(|key| (request.user_id, key));
         if let Some(&first) = key.as_ref().and_then(|key| keys.get(key)) {
-            fits.push(match requests[first].quantity == request.quantity {
-                true => Fit::Repeats(first),
-                false => Fit::Refused(Reason::IdempotencyKeyReused),
-            });
+            fits.push(Fit::Repeats(first));
             continue;
         }
         let holdings = held.entry(request.user_id).or_default();
         if let Some(reason) = refusal(&item, now, request, *holdings) {
-            fits.push(Fit::Refused(reason));
+            fits.push(Fit::Refused {
+                reason,
+                remaining_inventory: item.inventory,
+            });
             continue;
         }
         *holdings += request.quantity;

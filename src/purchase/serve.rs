@@ -1,121 +1,221 @@
-//! What every strategy shares: replays of a key, and serving a request once the item is held.
+//! What every strategy shares: replays of keys, and serving requests once their item is obtained.
 
-use super::Outcome;
 use super::fit::{self, Fit, Item, PriorOrder, Request};
+use super::outcome::Outcome;
 use crate::answer::Reason;
 use crate::attempt::Verdict;
-use crate::clock;
+use crate::clock::{self, Micros};
 use crate::error::Fault;
+use crate::gate;
 use crate::order::machine::Status;
-use crate::settings;
 use crate::store::{items, orders};
 use pgrx::spi::SpiClient;
 use std::collections::HashMap;
 
-/// The outcome of a purchase whose key is known already.
-pub fn replay(client: &SpiClient<'_>, request: &Request<'_>) -> Result<Option<Outcome>, Fault> {
-    Ok(
-        orders::by_key(client, request)?.map(|order| match fit::replay(request, &order) {
-            None => Outcome::Reserved {
-                order,
-                replayed: true,
-            },
-            Some(reason) => Outcome::DeadReplay {
-                order_id: order.order_id,
-                reason,
-            },
-        }),
-    )
+/// Whether the units of the requests are off the item's inventory already.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Decrement {
+    Due,
+    Done,
 }
 
-/// Serves a request for an item whose row is held: key again, holdings, fit, store.
+/// The outcomes of requests for one item, each at the place of its request.
+pub type Outcomes = Vec<Outcome>;
+
+/// Outcomes of those requests whose key is known already.
+pub fn replays(
+    client: &SpiClient<'_>,
+    requests: &[Request<'_>],
+) -> Result<Vec<Option<Outcome>>, Fault> {
+    let known = orders::by_keys(client, requests)?;
+    let known = requests.iter().zip(known);
+    Ok(known
+        .map(|(request, prior)| prior.map(|order| again(request, order)))
+        .collect())
+}
+
+/// The outcome of a request whose key stands for an order already.
+fn again(request: &Request<'_>, order: PriorOrder) -> Outcome {
+    match fit::replay(request, &order) {
+        None => Outcome::Reserved {
+            order,
+            replayed: true,
+        },
+        Some(reason) => Outcome::DeadReplay {
+            order_id: order.order_id,
+            reason,
+        },
+    }
+}
+
+/// The outcomes if every request is a replay, which needs no lock.
+pub fn all_replayed(
+    client: &SpiClient<'_>,
+    requests: &[Request<'_>],
+) -> Result<Option<Outcomes>, Fault> {
+    if requests
+        .iter()
+        .any(|request| request.idempotency_key.is_none())
+    {
+        return Ok(None);
+    }
+    Ok(replays(client, requests)?.into_iter().collect())
+}
+
+/// Serves requests for an item that is held, or whose version will tell (see
+/// `optimistic`): keys again, holdings, fit, store.
 pub fn serve(
     client: &SpiClient<'_>,
     item: &Item,
-    request: &Request<'_>,
-) -> Result<Verdict<Outcome>, Fault> {
-    // Again, now that the row is held: a twin may have bought while we got here.
-    if let Some(replayed) = replay(client, request)? {
-        return Ok(Verdict::Undo(replayed));
+    requests: &[Request<'_>],
+    decrement: Decrement,
+) -> Result<Verdict<Outcomes>, Fault> {
+    // Again, now that the item is obtained: a twin may have bought while we got here.
+    let mut outcomes = replays(client, requests)?;
+    let fresh = still_open(&outcomes, requests);
+    let (now, fits) = decide(client, item, &fresh)?;
+    let reserved: Vec<&Request<'_>> = fresh
+        .iter()
+        .zip(&fits)
+        .filter(|(_, fit)| matches!(fit, Fit::Reserved { .. }))
+        .map(|(request, _)| request)
+        .collect();
+    let units: i64 = reserved.iter().map(|request| request.quantity).sum();
+    if units > 0 && decrement == Decrement::Due && !items::take_versioned(client, item, units)? {
+        let conflict = |outcome: Option<Outcome>| outcome.unwrap_or(Outcome::Conflict);
+        return Ok(Verdict::Undo(outcomes.into_iter().map(conflict).collect()));
     }
+    let order_ids = orders::insert(client, item, &reserved, now)?;
+    let served = word(client, item, &fresh, &fits, &order_ids, now)?;
+    fill(&mut outcomes, served);
+    let outcomes: Outcomes = outcomes.into_iter().flatten().collect();
+    Ok(if order_ids.is_empty() {
+        Verdict::Undo(outcomes)
+    } else {
+        Verdict::Keep(outcomes)
+    })
+}
+
+/// Answers requests for an item that could not be obtained because it is not on sale,
+/// from a plain read: the crowd at a sold-out item takes no lock.
+pub fn refuse_unheld(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    requests: &[Request<'_>],
+) -> Result<Verdict<Outcomes>, Fault> {
+    let epoch = gate::epoch(item_id);
+    let Some(item) = items::read(client, item_id)? else {
+        return Ok(Verdict::Undo(vec![Outcome::NotFound; requests.len()]));
+    };
+    if item.inventory == 0 {
+        gate::shut(item_id, epoch);
+    }
+    let mut outcomes = replays(client, requests)?;
+    let fresh = still_open(&outcomes, requests);
+    let (_, fits) = decide(client, &item, &fresh)?;
+    let mut refused = Vec::with_capacity(fits.len());
+    for (request, fit) in fresh.iter().zip(&fits) {
+        refused.push(match fit {
+            Fit::Refused { reason, .. } => refusal(client, &item, request, *reason)?,
+            // It came on sale between the two statements: worth another try.
+            Fit::Reserved { .. } | Fit::Repeats(_) => Outcome::Busy,
+        });
+    }
+    fill(&mut outcomes, refused);
+    Ok(Verdict::Undo(outcomes.into_iter().flatten().collect()))
+}
+
+/// The requests that have no outcome yet.
+fn still_open<'a>(outcomes: &[Option<Outcome>], requests: &[Request<'a>]) -> Vec<Request<'a>> {
+    requests
+        .iter()
+        .zip(outcomes)
+        .filter(|(_, outcome)| outcome.is_none())
+        .map(|(request, _)| *request)
+        .collect()
+}
+
+/// Puts outcomes at the places that have none yet.
+fn fill(outcomes: &mut [Option<Outcome>], found: Vec<Outcome>) {
+    let open = outcomes.iter_mut().filter(|outcome| outcome.is_none());
+    for (place, outcome) in open.zip(found) {
+        *place = Some(outcome);
+    }
+}
+
+/// Reads holdings, then the clock, and fits.
+fn decide(
+    client: &SpiClient<'_>,
+    item: &Item,
+    requests: &[Request<'_>],
+) -> Result<(Micros, Vec<Fit>), Fault> {
     let held = match item.max_per_user {
-        Some(_) => HashMap::from([(request.user_id, orders::held_units(client, request)?)]),
+        Some(_) => orders::held_units(client, item.item_id, requests)?,
         None => HashMap::new(),
     };
     let now = clock::now();
-    match fit::fit(item, now, &[*request], &held)[..] {
-        [
-            Fit::Reserved {
-                remaining_inventory,
-            },
-        ] => store(client, item, request, now, remaining_inventory),
-        [Fit::Refused(reason)] => Ok(Verdict::Undo(refused(client, item, request, reason)?)),
-        _ => Err(Fault::Broken("a list of one repeats nothing")),
-    }
+    Ok((now, fit::fit(item, now, requests, &held)))
 }
 
-/// Takes the units if the version is still the one decided on, and writes the order.
-fn store(
+/// Turns fits into outcomes; `order_ids` are those of the reserved ones, in their order.
+fn word(
     client: &SpiClient<'_>,
     item: &Item,
-    request: &Request<'_>,
-    now: clock::Micros,
-    remaining_inventory: i64,
-) -> Result<Verdict<Outcome>, Fault> {
-    if items::take_versioned(client, item, request.quantity)? != Some(remaining_inventory) {
-        return Ok(Verdict::Undo(Outcome::Conflict));
+    requests: &[Request<'_>],
+    fits: &[Fit],
+    order_ids: &[i64],
+    now: Micros,
+) -> Result<Outcomes, Fault> {
+    let mut order_ids = order_ids.iter();
+    let mut outcomes = Outcomes::with_capacity(fits.len());
+    for (request, fit) in requests.iter().zip(fits) {
+        outcomes.push(match *fit {
+            Fit::Reserved {
+                remaining_inventory,
+            } => Outcome::Reserved {
+                order: PriorOrder {
+                    order_id: *order_ids
+                        .next()
+                        .ok_or(Fault::Broken("an order was not inserted"))?,
+                    quantity: request.quantity,
+                    status: Status::Reserved,
+                    expires_at: Some(now + item.ttl_for(request)),
+                    unit_price: item.unit_price,
+                    currency: item.currency,
+                    remaining_inventory,
+                },
+                replayed: false,
+            },
+            Fit::Repeats(earlier) => match outcomes[earlier] {
+                Outcome::Reserved { order, .. } => again(request, order),
+                other => other,
+            },
+            Fit::Refused {
+                reason,
+                remaining_inventory,
+            } => {
+                let left = Item {
+                    inventory: remaining_inventory,
+                    ..*item
+                };
+                refusal(client, &left, request, reason)?
+            }
+        });
     }
-    let expires_at = now
-        + item
-            .reservation_ttl
-            .unwrap_or_else(settings::reservation_ttl);
-    let order = PriorOrder {
-        order_id: orders::insert(client, item, request, now, expires_at)?,
-        quantity: request.quantity,
-        status: Status::Reserved,
-        expires_at: Some(expires_at),
-        unit_price: item.unit_price,
-        currency: item.currency.clone(),
-        remaining_inventory,
-    };
-    Ok(Verdict::Keep(Outcome::Reserved {
-        order,
-        replayed: false,
-    }))
+    Ok(outcomes)
 }
 
-fn refused(
+fn refusal(
     client: &SpiClient<'_>,
     item: &Item,
     request: &Request<'_>,
     reason: Reason,
 ) -> Result<Outcome, Fault> {
-    let item = item.clone();
     Ok(match reason {
         Reason::UserLimitReached => Outcome::LimitReached {
-            item,
-            order_ids: orders::held_orders(client, request)?,
+            max_per_user: item.max_per_user,
+            orders: orders::held_orders(client, request)?,
         },
-        reason => Outcome::Closed { reason, item },
+        reason => Outcome::closed(reason, item),
     })
-}
-
-/// Answers a request for an item that could not be held because it is not on sale, from
-/// a plain read: the crowd at a sold-out item takes no lock.
-pub fn refuse_unheld(
-    client: &SpiClient<'_>,
-    request: &Request<'_>,
-) -> Result<Verdict<Outcome>, Fault> {
-    let Some(item) = items::read(client, request.item_id)? else {
-        return Ok(Verdict::Undo(Outcome::NotFound));
-    };
-    let Some(reason) = fit::closed(&item, clock::now()) else {
-        // It came on sale between the two statements: worth another try.
-        return Ok(Verdict::Undo(Outcome::Busy));
-    };
-    let outcome = match replay(client, request)? {
-        Some(replayed) => replayed,
-        None => refused(client, &item, request, reason)?,
-    };
-    Ok(Verdict::Undo(outcome))
 }

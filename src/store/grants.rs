@@ -1,7 +1,9 @@
-//! Statements that grant the two privilege sets.
+//! Statements on privileges: the two sets, and whose functions they are.
 
+use super::{Statement, some};
 use crate::error::Fault;
-use pgrx::spi::Spi;
+use pgrx::pg_sys::Oid;
+use pgrx::spi::{Spi, SpiClient};
 
 /// What both sets need: to settle orders and to look things up.
 const SHARED_FUNCTIONS: &str = "flashsale.confirm_order(bigint, text, bigint, text), \
@@ -10,17 +12,19 @@ const SHARED_FUNCTIONS: &str = "flashsale.confirm_order(bigint, text, bigint, te
 
 const APP_FUNCTIONS: &str = "flashsale.purchase_item(bigint, text, bigint, text, text), \
      flashsale.purchase_item(bigint, bigint, bigint, text, text), \
-     flashsale.purchase_item(bigint, uuid, bigint, text, text), flashsale.begin_payment(bigint, interval)";
+     flashsale.purchase_item(bigint, uuid, bigint, text, text), \
+     flashsale.purchase_batch(jsonb), flashsale.begin_payment(bigint, interval)";
 
 const OPERATOR_FUNCTIONS: &str = "flashsale.create_item(bigint, text, bigint, text, integer, timestamptz, \
          timestamptz, interval, bigint), \
      flashsale.restock_item(bigint, bigint, text), flashsale.pause_item(bigint), \
      flashsale.resume_item(bigint), flashsale.reconcile_stale_reservations(interval, integer), \
-     flashsale.refund_order(bigint, boolean), flashsale.refund_payment(text, text), flashsale.audit(), \
+     flashsale.refund_order(bigint, boolean), flashsale.refund_payment(text, text), flashsale.audit(), flashsale.stats_reset(), flashsale.read_stats(), \
      flashsale.item_state(bigint, timestamptz, timestamptz, boolean)";
 
 const OPERATOR_RELATIONS: &str = "flashsale.items, flashsale.orders, flashsale.payments, \
-     flashsale.stock_movements, flashsale.item_status, flashsale.payment_checks, flashsale.refunds_due";
+     flashsale.stock_movements, flashsale.item_status, flashsale.payment_checks, flashsale.refunds_due, \
+     flashsale.stats";
 
 /// `role` is a quoted identifier.
 pub fn to_app(role: &str) -> Result<(), Fault> {
@@ -47,4 +51,17 @@ fn grant(statements: &[String]) -> Result<(), Fault> {
     statements
         .iter()
         .try_for_each(|statement| Ok(Spi::run(statement)?))
+}
+
+/// Locks nothing.
+static FUNCTIONS_OWNER: Statement = Statement::looking(
+    "SELECT p.proowner FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+     WHERE n.nspname = 'flashsale' AND p.proname = 'reconcile_stale_reservations'",
+    &[],
+);
+
+/// Who owns the functions; `None` while the extension is not installed.
+pub fn functions_owner(client: &SpiClient<'_>) -> Result<Option<Oid>, Fault> {
+    let row = FUNCTIONS_OWNER.first(client, &[])?;
+    row.map(|row| some(&row, 1)).transpose()
 }

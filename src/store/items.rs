@@ -2,7 +2,8 @@
 
 use super::{Stamp, Statement, some, stamp};
 use crate::error::Fault;
-use crate::purchase::fit::Item;
+use crate::gate;
+use crate::purchase::fit::{Currency, Item};
 use pgrx::datum::Interval;
 use pgrx::pg_sys::BuiltinOid::{
     BOOLOID, INT4OID, INT8ARRAYOID, INT8OID, INTERVALOID, TEXTOID, TIMESTAMPTZOID,
@@ -17,20 +18,44 @@ macro_rules! item_columns {
     };
 }
 
-/// Locks the item's row until the transaction ends, or errs at once (55P03). A row
-/// that cannot be sold is neither returned nor locked, so a sold-out item costs its
-/// crowd a plain read: no lock, no transaction id, no WAL.
-static LOCK_SELLABLE: Statement = Statement::deciding(
+/// A row that cannot be sold is neither returned nor locked, so a sold-out item costs
+/// its crowd a plain read: no lock, no transaction id, no WAL.
+macro_rules! on_sale {
+    () => {
+        "item_id = $1 AND NOT paused \
+         AND (starts_at IS NULL OR starts_at <= clock_timestamp()) \
+         AND (ends_at IS NULL OR ends_at > clock_timestamp())"
+    };
+}
+
+macro_rules! lock_sellable {
+    ($wait:literal) => {
+        concat!(
+            "SELECT ",
+            item_columns!(),
+            " FROM flashsale.items WHERE ",
+            on_sale!(),
+            " AND inventory > 0 FOR UPDATE ",
+            $wait
+        )
+    };
+}
+
+/// Locks the item's row until the transaction ends, or errs at once (55P03).
+static LOCK_SELLABLE: Statement = Statement::deciding(lock_sellable!("NOWAIT"), &[INT8OID]);
+
+/// Waits for the row's lock.
+static AWAIT_SELLABLE: Statement = Statement::deciding(lock_sellable!(""), &[INT8OID]);
+
+/// Waits for the row's lock, then takes the units if that many are free.
+static TAKE_ON_SALE: Statement = Statement::deciding(
     concat!(
-        "SELECT ",
-        item_columns!(),
-        " FROM flashsale.items \
-         WHERE item_id = $1 AND inventory > 0 AND NOT paused \
-           AND (starts_at IS NULL OR starts_at <= clock_timestamp()) \
-           AND (ends_at IS NULL OR ends_at > clock_timestamp()) \
-         FOR UPDATE NOWAIT"
+        "UPDATE flashsale.items SET inventory = inventory - $2, version = version + 1 WHERE ",
+        on_sale!(),
+        " AND inventory >= $2 RETURNING ",
+        item_columns!()
     ),
-    &[INT8OID],
+    &[INT8OID, INT8OID],
 );
 
 /// Locks nothing.
@@ -43,10 +68,11 @@ static READ: Statement = Statement::deciding(
     &[INT8OID],
 );
 
-/// Rewrites the row, which the caller holds; finds none if the version is not the one read.
+/// Waits for the row's lock, if the caller has not got it; finds no row if the version is
+/// not the one read.
 static TAKE_VERSIONED: Statement = Statement::deciding(
     "UPDATE flashsale.items SET inventory = inventory - $2, version = version + 1 \
-     WHERE item_id = $1 AND version = $3 AND inventory >= $2 RETURNING inventory",
+     WHERE item_id = $1 AND version = $3 AND inventory >= $2 RETURNING item_id",
     &[INT8OID, INT8OID, INT8OID],
 );
 
@@ -124,6 +150,11 @@ static SET_PAUSED: Statement = Statement::deciding(
     &[INT8OID, BOOLOID],
 );
 
+/// A currency as the row holds it, which a CHECK keeps well-formed.
+pub(super) fn currency(row: &SpiTupleTable<'_>, column: usize) -> Result<Option<Currency>, Fault> {
+    Ok(row.get::<&str>(column)?.and_then(Currency::parse))
+}
+
 fn read_item(row: &SpiTupleTable<'_>) -> Result<Item, Fault> {
     Ok(Item {
         item_id: some(row, 1)?,
@@ -134,7 +165,7 @@ fn read_item(row: &SpiTupleTable<'_>) -> Result<Item, Fault> {
         starts_at: stamp(row, 6)?,
         ends_at: stamp(row, 7)?,
         unit_price: row.get(8)?,
-        currency: row.get(9)?,
+        currency: currency(row, 9)?,
         reservation_ttl: row.get(10)?,
     })
 }
@@ -147,6 +178,32 @@ pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item
         .transpose()
 }
 
+/// Holds the item if it is on sale; waits for whoever holds it, `lock_timeout` at most.
+pub fn await_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
+    AWAIT_SELLABLE
+        .first(client, &[item_id.into()])?
+        .map(|row| read_item(&row))
+        .transpose()
+}
+
+/// Waits for the row, takes the units if that many are free, and returns the item as it was before.
+pub fn take_on_sale(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    units: i64,
+) -> Result<Option<Item>, Fault> {
+    let row = TAKE_ON_SALE.first(client, &[item_id.into(), units.into()])?;
+    row.map(|row| {
+        let after = read_item(&row)?;
+        Ok(Item {
+            inventory: after.inventory + units,
+            version: after.version - 1,
+            ..after
+        })
+    })
+    .transpose()
+}
+
 /// The item as it was last committed.
 pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
     READ.first(client, &[item_id.into()])?
@@ -154,17 +211,10 @@ pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault>
         .transpose()
 }
 
-/// Takes units off an item whose row is held; `None` if its version is not the one read.
-pub fn take_versioned(
-    client: &SpiClient<'_>,
-    item: &Item,
-    units: i64,
-) -> Result<Option<i64>, Fault> {
-    let row = TAKE_VERSIONED.first(
-        client,
-        &[item.item_id.into(), units.into(), item.version.into()],
-    )?;
-    row.map(|row| some(&row, 1)).transpose()
+/// Takes units off an item as it was read; false if its version is not that any more.
+pub fn take_versioned(client: &SpiClient<'_>, item: &Item, units: i64) -> Result<bool, Fault> {
+    let arguments = [item.item_id.into(), units.into(), item.version.into()];
+    Ok(TAKE_VERSIONED.count(client, &arguments)? == 1)
 }
 
 /// Takes units if that many are free.
@@ -174,6 +224,7 @@ pub fn take_free(client: &SpiClient<'_>, item_id: i64, units: i64) -> Result<boo
 
 /// Gives units back to an item.
 pub fn restore(client: &SpiClient<'_>, item_id: i64, units: i64) -> Result<(), Fault> {
+    gate::open_at_commit(item_id);
     RESTORE.write(client, &[item_id.into(), units.into()], 1)
 }
 
@@ -192,6 +243,7 @@ pub fn restore_many(
     units: Vec<i64>,
 ) -> Result<(), Fault> {
     let expected = item_ids.len();
+    item_ids.iter().copied().for_each(gate::open_at_commit);
     RESTORE_MANY.write(client, &[item_ids.into(), units.into()], expected)
 }
 
@@ -222,6 +274,7 @@ pub fn move_stock(
     delta: i64,
     reason: Option<&str>,
 ) -> Result<(), Fault> {
+    gate::open_at_commit(item_id);
     let arguments = [
         item_id.into(),
         delta.into(),
@@ -279,7 +332,9 @@ pub fn create(client: &SpiClient<'_>, item: &NewItem<'_>) -> Result<Option<i64>,
             item.reservation_ttl.into(),
         ],
     )?;
-    row.map(|row| some(&row, 1)).transpose()
+    let created = row.map(|row| some(&row, 1)).transpose()?;
+    created.into_iter().for_each(gate::open_at_commit);
+    Ok(created)
 }
 
 /// Whether there is such an item.

@@ -3,12 +3,18 @@
 use super::{Stamp, Statement, cell, some, stamp};
 use crate::clock::Micros;
 use crate::error::Fault;
+use crate::order::Cancel;
 use crate::order::machine::Status;
-use crate::purchase::fit::{Item, PriorOrder, Request};
+use crate::purchase::fit::{Currency, Item, PriorOrder, Request};
+use crate::purchase::outcome::OrderIds;
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys;
-use pgrx::pg_sys::BuiltinOid::{INT4OID, INT8ARRAYOID, INT8OID, TEXTOID, TIMESTAMPTZOID};
-use pgrx::spi::{SpiClient, SpiTupleTable};
+use pgrx::pg_sys::BuiltinOid::{
+    INT4OID, INT8ARRAYOID, INT8OID, OIDARRAYOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZARRAYOID,
+    TIMESTAMPTZOID,
+};
+use pgrx::pg_sys::{self, Oid};
+use pgrx::spi::{SpiClient, SpiHeapTupleData, SpiTupleTable};
+use std::collections::{HashMap, HashSet};
 
 /// Locks nothing. Runs once before the item's lock and again under it: a twin that
 /// just bought the last unit is seen only by a snapshot taken after the wait.
@@ -19,11 +25,31 @@ static BY_KEY: Statement = Statement::deciding(
     &[INT8OID, TEXTOID, TEXTOID],
 );
 
+/// As BY_KEY for many; LIMIT has each looked up in the index, whatever the planner thinks
+/// of the table's size.
+static BY_KEYS: Statement = Statement::deciding(
+    "SELECT o.*, i.inventory, wanted.nth \
+     FROM unnest($2, $3) WITH ORDINALITY AS wanted (user_id, idempotency_key, nth), \
+     LATERAL (SELECT order_id, quantity, status, expires_at, unit_price, currency FROM flashsale.orders \
+              WHERE item_id = $1 AND user_id = wanted.user_id \
+                AND idempotency_key = wanted.idempotency_key LIMIT 1) o, \
+     flashsale.items i WHERE i.item_id = $1",
+    &[INT8OID, TEXTARRAYOID, TEXTARRAYOID],
+);
+
 /// Locks nothing; exact while the caller holds the item.
 static HELD_UNITS: Statement = Statement::deciding(
     "SELECT coalesce(sum(units_held), 0)::bigint FROM flashsale.orders \
      WHERE user_id = $1 AND item_id = $2 AND units_held > 0",
     &[TEXTOID, INT8OID],
+);
+
+/// As HELD_UNITS for many, in the order of the users.
+static HELD_UNITS_EACH: Statement = Statement::deciding(
+    "SELECT (SELECT coalesce(sum(units_held), 0)::bigint FROM flashsale.orders o \
+             WHERE o.user_id = wanted.user_id AND o.item_id = $2 AND o.units_held > 0) \
+     FROM unnest($1) WITH ORDINALITY AS wanted (user_id, nth) ORDER BY nth",
+    &[TEXTARRAYOID, INT8OID],
 );
 
 /// Locks nothing.
@@ -47,6 +73,25 @@ static INSERT: Statement = Statement::deciding(
         TEXTOID,
         TIMESTAMPTZOID,
         TIMESTAMPTZOID,
+    ],
+);
+
+/// As INSERT for many, in the order given.
+static INSERT_EACH: Statement = Statement::deciding(
+    "INSERT INTO flashsale.orders (item_id, user_id, quantity, units_held, unit_price, currency, \
+                                   idempotency_key, created_at, expires_at) \
+     SELECT $1, wanted.user_id, wanted.quantity, wanted.quantity, $4, $5, wanted.idempotency_key, $7, wanted.expires_at \
+     FROM unnest($2, $3, $6, $8) WITH ORDINALITY AS wanted (user_id, quantity, idempotency_key, expires_at, nth) \
+     ORDER BY nth RETURNING order_id",
+    &[
+        INT8OID,
+        TEXTARRAYOID,
+        INT8ARRAYOID,
+        INT8OID,
+        TEXTOID,
+        TEXTARRAYOID,
+        TIMESTAMPTZOID,
+        TIMESTAMPTZARRAYOID,
     ],
 );
 
@@ -114,6 +159,29 @@ static LOCK_STALE: Statement = Statement::deciding(
     &[INT8ARRAYOID],
 );
 
+/// Locks the rows nobody else holds.
+static LOCK_UNHELD: Statement = Statement::deciding(
+    "SELECT order_id, item_id, quantity, status FROM flashsale.orders \
+     WHERE order_id = ANY ($1) ORDER BY order_id FOR UPDATE SKIP LOCKED",
+    &[INT8ARRAYOID],
+);
+
+/// Locks nothing.
+static MISSING: Statement = Statement::deciding(
+    "SELECT wanted.order_id FROM unnest($1) AS wanted (order_id) \
+     WHERE NOT EXISTS (SELECT FROM flashsale.orders o WHERE o.order_id = wanted.order_id)",
+    &[INT8ARRAYOID],
+);
+
+/// Rewrites rows the caller holds.
+static CANCEL: Statement = Statement::deciding(
+    "UPDATE flashsale.orders o SET status = 'cancelled', units_held = 0, closed_at = $4, \
+            closed_by = pg_get_userbyid(wanted.by), close_reason = wanted.reason \
+     FROM unnest($1, $2, $3) AS wanted (order_id, reason, by) \
+     WHERE o.order_id = wanted.order_id RETURNING o.order_id",
+    &[INT8ARRAYOID, TEXTARRAYOID, OIDARRAYOID, TIMESTAMPTZOID],
+);
+
 /// Rewrites rows the caller holds.
 static EXPIRE: Statement = Statement::deciding(
     "UPDATE flashsale.orders SET status = 'expired', units_held = 0, closed_at = $2, \
@@ -128,65 +196,135 @@ static COUNT_PAYMENT_CHECKS: Statement = Statement::deciding(
     &[TIMESTAMPTZOID],
 );
 
-/// The order a key already stands for.
-pub fn by_key(client: &SpiClient<'_>, request: &Request<'_>) -> Result<Option<PriorOrder>, Fault> {
-    let Some(key) = request.idempotency_key else {
-        return Ok(None);
-    };
-    let row = BY_KEY.first(
-        client,
-        &[request.item_id.into(), request.user_id.into(), key.into()],
-    )?;
-    row.map(|row| {
-        Ok(PriorOrder {
-            order_id: some(&row, 1)?,
-            quantity: some(&row, 2)?,
-            status: status(&row, 3)?,
-            expires_at: stamp(&row, 4)?,
-            unit_price: row.get(5)?,
-            currency: row.get(6)?,
-            remaining_inventory: some(&row, 7)?,
-        })
+/// The orders that the requests' keys already stand for, each at the place of its request.
+pub fn by_keys(
+    client: &SpiClient<'_>,
+    requests: &[Request<'_>],
+) -> Result<Vec<Option<PriorOrder>>, Fault> {
+    let mut found = vec![None; requests.len()];
+    match requests {
+        [one] => {
+            if let Some(key) = one.idempotency_key {
+                let arguments = [one.item_id.into(), one.user_id.into(), key.into()];
+                for row in BY_KEY.run(client, &arguments)? {
+                    found[0] = Some(prior_order(&row)?);
+                }
+            }
+        }
+        _ => {
+            let keyed: Vec<usize> = (0..requests.len())
+                .filter(|&place| requests[place].idempotency_key.is_some())
+                .collect();
+            let Some(&first) = keyed.first() else {
+                return Ok(found);
+            };
+            let users: Vec<&str> = keyed.iter().map(|&at| requests[at].user_id).collect();
+            let keys: Vec<&str> = keyed
+                .iter()
+                .filter_map(|&at| requests[at].idempotency_key)
+                .collect();
+            let arguments = [requests[first].item_id.into(), users.into(), keys.into()];
+            for row in BY_KEYS.run(client, &arguments)? {
+                let nth: i64 = cell(&row, 8)?;
+                found[keyed[nth as usize - 1]] = Some(prior_order(&row)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn prior_order(row: &SpiHeapTupleData<'_>) -> Result<PriorOrder, Fault> {
+    Ok(PriorOrder {
+        order_id: cell(row, 1)?,
+        quantity: cell(row, 2)?,
+        status: parse(cell::<&str>(row, 3)?)?,
+        expires_at: row.get::<Stamp>(4)?.map(|Stamp(at)| at),
+        unit_price: row.get(5)?,
+        currency: row.get::<&str>(6)?.and_then(Currency::parse),
+        remaining_inventory: cell(row, 7)?,
     })
-    .transpose()
 }
 
-/// Units of the item the user holds or has bought.
-pub fn held_units(client: &SpiClient<'_>, request: &Request<'_>) -> Result<i64, Fault> {
-    let row = HELD_UNITS
-        .run(client, &[request.user_id.into(), request.item_id.into()])?
-        .first();
-    some(&row, 1)
+/// Units of the item that each of the requests' users holds or has bought; no entry is none.
+pub fn held_units<'a>(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    requests: &[Request<'a>],
+) -> Result<HashMap<&'a str, i64>, Fault> {
+    let mut held: HashMap<&str, i64> = requests
+        .iter()
+        .map(|request| (request.user_id, 0))
+        .collect();
+    let users: Vec<&str> = held.keys().copied().collect();
+    match users[..] {
+        [] => {}
+        [user_id] => {
+            let row = HELD_UNITS
+                .run(client, &[user_id.into(), item_id.into()])?
+                .first();
+            held.insert(user_id, some(&row, 1)?);
+        }
+        _ => {
+            let rows = HELD_UNITS_EACH.run(client, &[users.clone().into(), item_id.into()])?;
+            for (row, user_id) in rows.zip(users) {
+                held.insert(user_id, cell(&row, 1)?);
+            }
+        }
+    }
+    Ok(held)
 }
 
-/// The orders by which a user holds or has bought units of an item, newest first, 20 at most.
-pub fn held_orders(client: &SpiClient<'_>, request: &Request<'_>) -> Result<Vec<i64>, Fault> {
+/// The orders by which a user holds or has bought units of an item, newest first.
+pub fn held_orders(client: &SpiClient<'_>, request: &Request<'_>) -> Result<OrderIds, Fault> {
     let rows = HELD_ORDERS.run(client, &[request.user_id.into(), request.item_id.into()])?;
-    rows.map(|row| cell(&row, 1)).collect()
+    rows.map(|row| cell::<i64>(&row, 1)).collect()
 }
 
-/// Writes a reserved order and returns its id.
+/// Writes a reserved order for each request and returns their ids, in their order.
 pub fn insert(
     client: &SpiClient<'_>,
     item: &Item,
-    request: &Request<'_>,
-    created_at: Micros,
-    expires_at: Micros,
-) -> Result<i64, Fault> {
-    let arguments: [DatumWithOid<'_>; 8] = [
-        item.item_id.into(),
-        request.user_id.into(),
-        request.quantity.into(),
-        item.unit_price.into(),
-        item.currency.as_deref().into(),
-        request.idempotency_key.into(),
-        Stamp(created_at).into(),
-        Stamp(expires_at).into(),
-    ];
-    let row = INSERT
-        .first(client, &arguments)?
-        .ok_or(Fault::Broken("an order was not inserted"))?;
-    some(&row, 1)
+    requests: &[&Request<'_>],
+    now: Micros,
+) -> Result<Vec<i64>, Fault> {
+    let expires_at = |request: &Request<'_>| Stamp(now + item.ttl_for(request));
+    let rows = match requests {
+        [] => return Ok(vec![]),
+        [one] => {
+            let arguments: [DatumWithOid<'_>; 8] = [
+                item.item_id.into(),
+                one.user_id.into(),
+                one.quantity.into(),
+                item.unit_price.into(),
+                item.currency.as_ref().map(Currency::code).into(),
+                one.idempotency_key.into(),
+                Stamp(now).into(),
+                expires_at(one).into(),
+            ];
+            INSERT.run(client, &arguments)?
+        }
+        _ => {
+            let users: Vec<&str> = requests.iter().map(|one| one.user_id).collect();
+            let quantities: Vec<i64> = requests.iter().map(|one| one.quantity).collect();
+            let keys: Vec<Option<&str>> = requests.iter().map(|one| one.idempotency_key).collect();
+            let expiries: Vec<Stamp> = requests.iter().map(|one| expires_at(one)).collect();
+            let arguments: [DatumWithOid<'_>; 8] = [
+                item.item_id.into(),
+                users.into(),
+                quantities.into(),
+                item.unit_price.into(),
+                item.currency.as_ref().map(Currency::code).into(),
+                keys.into(),
+                Stamp(now).into(),
+                expiries.into(),
+            ];
+            INSERT_EACH.run(client, &arguments)?
+        }
+    };
+    if rows.len() != requests.len() {
+        return Err(Fault::Broken("an order was not inserted"));
+    }
+    rows.map(|row| cell(&row, 1)).collect()
 }
 
 /// An order whose row is held.
@@ -293,8 +431,8 @@ pub fn stale(
     rows.map(|row| cell(&row, 1)).collect()
 }
 
-/// A stale order whose row is held.
-pub struct StaleOrder {
+/// What closing an order needs to know of it; its row is held.
+pub struct HeldOrder {
     pub order_id: i64,
     pub item_id: i64,
     pub quantity: i64,
@@ -302,17 +440,51 @@ pub struct StaleOrder {
 }
 
 /// Holds those of the orders that nobody else does and that are still reserved.
-pub fn lock_stale(client: &SpiClient<'_>, order_ids: Vec<i64>) -> Result<Vec<StaleOrder>, Fault> {
+pub fn lock_stale(client: &SpiClient<'_>, order_ids: Vec<i64>) -> Result<Vec<HeldOrder>, Fault> {
     let rows = LOCK_STALE.run(client, &[order_ids.into()])?;
+    rows.map(|row| held_order(&row)).collect()
+}
+
+fn held_order(row: &SpiHeapTupleData<'_>) -> Result<HeldOrder, Fault> {
+    Ok(HeldOrder {
+        order_id: cell(row, 1)?,
+        item_id: cell(row, 2)?,
+        quantity: cell(row, 3)?,
+        status: parse(cell::<&str>(row, 4)?)?,
+    })
+}
+
+/// Holds those of the orders that nobody else does, by id.
+pub fn lock_unheld(
+    client: &SpiClient<'_>,
+    order_ids: Vec<i64>,
+) -> Result<HashMap<i64, HeldOrder>, Fault> {
+    let rows = LOCK_UNHELD.run(client, &[order_ids.into()])?;
     rows.map(|row| {
-        Ok(StaleOrder {
-            order_id: cell(&row, 1)?,
-            item_id: cell(&row, 2)?,
-            quantity: cell(&row, 3)?,
-            status: parse(&cell::<String>(&row, 4)?)?,
-        })
+        let order = held_order(&row)?;
+        Ok((order.order_id, order))
     })
     .collect()
+}
+
+/// Those of the ids that no order has.
+pub fn missing(client: &SpiClient<'_>, order_ids: Vec<i64>) -> Result<HashSet<i64>, Fault> {
+    let rows = MISSING.run(client, &[order_ids.into()])?;
+    rows.map(|row| cell(&row, 1)).collect()
+}
+
+/// Cancels orders that are held.
+pub fn cancel(client: &SpiClient<'_>, cancels: &[Cancel<'_>], now: Micros) -> Result<(), Fault> {
+    let order_ids: Vec<i64> = cancels.iter().map(|cancel| cancel.order_id).collect();
+    let reasons: Vec<Option<&str>> = cancels.iter().map(|cancel| cancel.reason).collect();
+    let by: Vec<Oid> = cancels.iter().map(|cancel| cancel.by).collect();
+    let arguments = [
+        order_ids.into(),
+        reasons.into(),
+        by.into(),
+        Stamp(now).into(),
+    ];
+    CANCEL.write(client, &arguments, cancels.len())
 }
 
 /// Expires orders that are held.

@@ -21,6 +21,7 @@ fn request(user_id: &str, quantity: i64) -> Request<'_> {
         user_id,
         quantity,
         idempotency_key: None,
+        default_ttl: 1,
     }
 }
 
@@ -30,6 +31,7 @@ fn requests() -> impl Strategy<Value = Vec<Request<'static>>> {
         user_id: USERS[user],
         quantity,
         idempotency_key: KEYS[key],
+        default_ttl: 1,
     });
     prop::collection::vec(one, 0..40)
 }
@@ -60,14 +62,15 @@ fn holdings() -> impl Strategy<Value = HashMap<&'static str, i64>> {
         .prop_map(|held| USERS.into_iter().zip(held).collect())
 }
 
+fn refused(reason: Reason, remaining_inventory: i64) -> Fit {
+    Fit::Refused {
+        reason,
+        remaining_inventory,
+    }
+}
+
 /// The rules once more, one request at a time, as the contract words them.
-fn expected(
-    item: &Item,
-    left: i64,
-    held: i64,
-    request: &Request<'_>,
-    twin: Option<(usize, i64)>,
-) -> Fit {
+fn expected(item: &Item, left: i64, held: i64, request: &Request<'_>, twin: Option<usize>) -> Fit {
     let rules = [
         (left == 0, Reason::OutOfStock),
         (
@@ -84,10 +87,9 @@ fn expected(
         (left < request.quantity, Reason::OutOfStock),
     ];
     match twin {
-        Some((place, quantity)) if quantity == request.quantity => Fit::Repeats(place),
-        Some(_) => Fit::Refused(Reason::IdempotencyKeyReused),
+        Some(place) => Fit::Repeats(place),
         None => match rules.into_iter().find(|(broken, _)| *broken) {
-            Some((_, reason)) => Fit::Refused(reason),
+            Some((_, reason)) => refused(reason, left),
             None => Fit::Reserved {
                 remaining_inventory: left - request.quantity,
             },
@@ -112,7 +114,7 @@ proptest! {
                 left -= request.quantity;
                 *now_held.get_mut(request.user_id).unwrap() += request.quantity;
                 if let Some(key) = key {
-                    twins.insert(key, (place, request.quantity));
+                    twins.insert(key, place);
                 }
             }
         }
@@ -138,7 +140,7 @@ proptest! {
         let fits = fit(&on_sale(inventory), NOW, &vec![request("ann", 1); crowd], &HashMap::new());
         let sold = fits.iter().take_while(|fit| matches!(fit, Fit::Reserved { .. })).count();
         prop_assert_eq!(sold, crowd.min(inventory as usize));
-        prop_assert!(fits[sold..].iter().all(|fit| *fit == Fit::Refused(Reason::OutOfStock)));
+        prop_assert!(fits[sold..].iter().all(|fit| *fit == refused(Reason::OutOfStock, 0)));
     }
 }
 
@@ -153,7 +155,7 @@ fn one_that_does_not_fit_does_not_block_a_later_one_that_does() {
     assert_eq!(
         fits,
         [
-            Fit::Refused(Reason::OutOfStock),
+            refused(Reason::OutOfStock, 2),
             Fit::Reserved {
                 remaining_inventory: 0
             }
@@ -170,7 +172,7 @@ fn quantities_at_the_limit_of_bigint_do_not_overflow() {
     let held = HashMap::from([("ann", 3)]);
     assert_eq!(
         fit(&item, NOW, &[request("ann", i64::MAX)], &held),
-        [Fit::Refused(Reason::OutOfStock)]
+        [refused(Reason::OutOfStock, 5)]
     );
 }
 

@@ -15,7 +15,7 @@ FROM flashsale.orders ORDER BY order_id;
 -- The clock is read at the purchase, not at the begin of the transaction.
 BEGIN;
 SELECT pg_sleep(0.01);
-SELECT flashsale.purchase_item(1, 'carol') ->> 'success';
+SELECT flashsale.purchase_item(1, 'carol', strategy => 'nowait') ->> 'success';
 SELECT created_at > now() AND created_at <= clock_timestamp() FROM flashsale.orders WHERE order_id = t.id('carol');
 COMMIT;
 -- The id is that of the row, below 2^53, and the times are those of the row.
@@ -75,7 +75,7 @@ SELECT t.answer(flashsale.purchase_item(6, 'alice'));
 BEGIN;
 UPDATE flashsale.items SET starts_at = now() + interval '20 ms', ends_at = NULL WHERE item_id = 6;
 SELECT pg_sleep(0.03);
-SELECT flashsale.purchase_item(6, 'bob') ->> 'success';
+SELECT flashsale.purchase_item(6, 'bob', strategy => 'nowait') ->> 'success';
 ROLLBACK;
 
 -- sale_paused, and on again.

@@ -39,14 +39,12 @@ SELECT call || ' -> ' || t.error('SELECT flashsale.purchase_item' || call) FROM 
     ('(1, ''bob'', 1, NULL, ''fastest'')'),
     ('(1, ''bob'', 1, NULL, repeat(''x'', 10000))'),
     ('(1, 42, 1, NULL, ''fastest'')'),
-    ('(1, ''bob'', 1, NULL, ''optimistic'')'),
-    ('(1, ''bob'', 1, NULL, ''atomic'')'),
     ('(1, ''bob'', 1, NULL, ''grouped'')'),
     ('(1, 42, 1, NULL, ''grouped'')')) AS v (call);
 -- The arguments are checked before the item is looked at.
 SELECT t.error('SELECT flashsale.purchase_item(99, ''bob'', 0)');
 SELECT t.error('SELECT flashsale.purchase_item(99, ''bob'', 1, '''')');
-SELECT t.error('SELECT flashsale.purchase_item(99, ''bob'', 1, NULL, ''atomic'')');
+SELECT t.error('SELECT flashsale.purchase_item(99, ''bob'', 1, NULL, ''fastest'')');
 -- The longest texts that are right.
 SELECT flashsale.purchase_item(1, repeat('x', 255), 1, repeat('y', 255)) ->> 'success';
 SELECT flashsale.purchase_item(1, repeat('é', 127), 1, repeat('é', 127)) ->> 'success';

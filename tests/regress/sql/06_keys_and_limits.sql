@@ -36,7 +36,7 @@ SELECT t.answer(flashsale.purchase_item(3, 'carol', 1, 'k'));
 -- A replay changes nothing, not even the version, and needs no transaction id.
 SELECT version AS version FROM flashsale.items WHERE item_id = 3 \gset
 BEGIN;
-SELECT flashsale.purchase_item(3, 'carol', 1, 'k') ->> 'replayed', pg_current_xact_id_if_assigned();
+SELECT flashsale.purchase_item(3, 'carol', 1, 'k', strategy => 'nowait') ->> 'replayed', pg_current_xact_id_if_assigned();
 COMMIT;
 SELECT version = :version FROM flashsale.items WHERE item_id = 3;
 
@@ -63,8 +63,8 @@ SELECT t.answer(flashsale.purchase_item(4, 'dave', 2, 'k'));
 -- Neither does a purchase that was rolled back.
 SELECT flashsale.create_item(1, item_id => 5);
 BEGIN;
-SELECT flashsale.purchase_item(5, 'dave', 1, 'k') ->> 'replayed';
-SELECT flashsale.purchase_item(5, 'dave', 1, 'k') ->> 'replayed';
+SELECT flashsale.purchase_item(5, 'dave', 1, 'k', strategy => 'nowait') ->> 'replayed';
+SELECT flashsale.purchase_item(5, 'dave', 1, 'k', strategy => 'nowait') ->> 'replayed';
 ROLLBACK;
 SELECT flashsale.purchase_item(5, 'dave', 1, 'k') ->> 'replayed';
 -- Twice in one statement.

@@ -147,7 +147,7 @@ SELECT t.answer(flashsale.confirm_order(t.id('quin'), 'pay-quin', 123, 'JPY'));
 SELECT t.answer(flashsale.confirm_order(t.id('rosa'), 'pay-rosa', 6, 'JPY'));
 SELECT * FROM t.payments() WHERE name IN ('quin', 'rosa');
 -- Units at a price of nothing.
-SELECT flashsale.create_item(5, unit_price => 0, item_id => 4), flashsale.purchase_item(4, 'sam') ->> 'success';
+SELECT flashsale.create_item(5, unit_price => 0, item_id => 4), flashsale.purchase_item(4, 'sam', strategy => 'nowait') ->> 'success';
 SELECT t.answer(flashsale.confirm_order(t.id('sam'), 'pay-sam-1', 1));
 SELECT t.answer(flashsale.confirm_order(t.id('sam'), 'pay-sam', 0));
 
@@ -169,14 +169,14 @@ SELECT t.answer(flashsale.confirm_order(t.id('tess'), 'pay-tess', 5, 'EUR'));
 SELECT t.answer(flashsale.confirm_order(t.id('tess')));
 SELECT t.stock(5);
 -- Without a ref too.
-SELECT flashsale.create_item(1, item_id => 6), flashsale.purchase_item(6, 'uma') ->> 'success';
+SELECT flashsale.create_item(1, item_id => 6), flashsale.purchase_item(6, 'uma', strategy => 'nowait') ->> 'success';
 CALL t.make_stale('uma');
 SELECT flashsale.reconcile_stale_reservations() ->> 'expired';
 SELECT t.answer(flashsale.confirm_order(t.id('uma')));
 SELECT t.answer(flashsale.confirm_order(t.id('uma'), 'pay-uma'));
 SELECT t.stock(6);
 -- An amount that differs does not.
-SELECT flashsale.create_item(1, unit_price => 5, item_id => 7), flashsale.purchase_item(7, 'vera') ->> 'success';
+SELECT flashsale.create_item(1, unit_price => 5, item_id => 7), flashsale.purchase_item(7, 'vera', strategy => 'nowait') ->> 'success';
 CALL t.make_stale('vera');
 SELECT flashsale.reconcile_stale_reservations() ->> 'expired';
 SELECT t.answer(flashsale.confirm_order(t.id('vera'), 'pay-vera-1', 4));
@@ -186,7 +186,7 @@ SELECT t.stock(7);
 
 -- If the units are sold, the charge is due, and stays due when units are free again. Another charge is another matter.
 SELECT flashsale.create_item(1, unit_price => 5, currency => 'EUR', item_id => 8),
-       flashsale.purchase_item(8, 'walt') ->> 'success';
+       flashsale.purchase_item(8, 'walt', strategy => 'nowait') ->> 'success';
 CALL t.make_stale('walt');
 SELECT flashsale.reconcile_stale_reservations() ->> 'expired';
 SELECT flashsale.purchase_item(8, 'xena') ->> 'success';
@@ -202,7 +202,7 @@ SELECT t.stock(8);
 SELECT t.answer(flashsale.confirm_order(t.id('walt'), 'pay-walt', 5, 'EUR'));
 SELECT * FROM t.payments() WHERE name = 'walt';
 -- The browser reports without a ref what the webhook reported with one: the same charge, which does not reinstate.
-SELECT flashsale.create_item(1, unit_price => 5, item_id => 11), flashsale.purchase_item(11, 'otis') ->> 'success';
+SELECT flashsale.create_item(1, unit_price => 5, item_id => 11), flashsale.purchase_item(11, 'otis', strategy => 'nowait') ->> 'success';
 CALL t.make_stale('otis');
 SELECT flashsale.reconcile_stale_reservations() ->> 'expired', flashsale.restock_item(11, -1) ->> 'success';
 SELECT t.answer(flashsale.confirm_order(t.id('otis'), 'pay-otis'));
@@ -213,7 +213,7 @@ SELECT t.answer(flashsale.confirm_order(t.id('otis')));
 SELECT * FROM t.payments() WHERE name = 'otis';
 SELECT t.stock(11);
 -- Without a ref: due once, the first ref fills it and does not reinstate.
-SELECT flashsale.create_item(1, item_id => 9), flashsale.purchase_item(9, 'yves') ->> 'success';
+SELECT flashsale.create_item(1, item_id => 9), flashsale.purchase_item(9, 'yves', strategy => 'nowait') ->> 'success';
 CALL t.make_stale('yves');
 SELECT flashsale.reconcile_stale_reservations() ->> 'expired';
 SELECT flashsale.purchase_item(9, 'zoe') ->> 'success';
@@ -229,7 +229,7 @@ SELECT t.answer(flashsale.confirm_order(t.id('yves'), 'pay-yves-2'));
 SELECT * FROM t.payments() WHERE name = 'yves';
 SELECT t.stock(9);
 -- Only as many units as are free.
-SELECT flashsale.create_item(3, item_id => 10), flashsale.purchase_item(10, 'abel', 2) ->> 'success';
+SELECT flashsale.create_item(3, item_id => 10), flashsale.purchase_item(10, 'abel', 2, strategy => 'nowait') ->> 'success';
 CALL t.make_stale('abel');
 SELECT flashsale.reconcile_stale_reservations() ->> 'restored';
 SELECT flashsale.purchase_item(10, 'babs', 2) ->> 'success';

@@ -73,16 +73,16 @@ SELECT t.answer(flashsale.refund_order(id))
 FROM unnest('{0,-1,12345,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
 SELECT t.stock(1);
 -- One without a price, paid without a ref, and one written off whole with its item.
-SELECT flashsale.create_item(1, item_id => 2), flashsale.purchase_item(2, 'hal') ->> 'success',
+SELECT flashsale.create_item(1, item_id => 2), flashsale.purchase_item(2, 'hal', strategy => 'nowait') ->> 'success',
        flashsale.confirm_order(t.id('hal')) ->> 'status';
 SELECT t.answer(flashsale.refund_order(t.id('hal'), restock => false));
 SELECT t.stock(2);
 SELECT * FROM t.payments() WHERE name = 'hal';
 -- The units of a refunded order are sold again.
-SELECT flashsale.create_item(1, item_id => 3), flashsale.purchase_item(3, 'ivy') ->> 'success',
+SELECT flashsale.create_item(1, item_id => 3), flashsale.purchase_item(3, 'ivy', strategy => 'nowait') ->> 'success',
        flashsale.confirm_order(t.id('ivy')) ->> 'status';
-SELECT flashsale.purchase_item(3, 'jack') ->> 'reason', flashsale.refund_order(t.id('ivy')) ->> 'restored',
-       flashsale.purchase_item(3, 'jack') ->> 'success';
+SELECT flashsale.purchase_item(3, 'jack', strategy => 'nowait') ->> 'reason', flashsale.refund_order(t.id('ivy')) ->> 'restored',
+       flashsale.purchase_item(3, 'jack', strategy => 'nowait') ->> 'success';
 
 -- refunds_due: one row a payment, until refund_payment.
 SELECT payment_ref, t.name(order_id), user_id, amount, currency, due_since <= clock_timestamp(), why

@@ -84,7 +84,7 @@ SELECT t.answer(flashsale.reconcile_stale_reservations('0'));
 SELECT t.stock(1);
 
 -- A paused item and one whose sale is over are reconciled all the same.
-SELECT flashsale.create_item(5, item_id => 2), flashsale.purchase_item(2, 'erin') ->> 'success',
+SELECT flashsale.create_item(5, item_id => 2), flashsale.purchase_item(2, 'erin', strategy => 'nowait') ->> 'success',
        flashsale.pause_item(2) ->> 'paused';
 UPDATE flashsale.items SET ends_at = now() WHERE item_id = 2;
 CALL t.make_stale('erin');

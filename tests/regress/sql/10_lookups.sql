@@ -51,7 +51,7 @@ SELECT count(*), t.value('order_ids', jsonb_agg(o -> 'order_id') -> 0),
 FROM jsonb_array_elements(flashsale.user_orders('jack') -> 'orders') AS o;
 SELECT t.answer(flashsale.user_orders('nobody'));
 SELECT t.answer(flashsale.user_orders('Carol'));
-SELECT flashsale.purchase_item(1, 42) ->> 'success', jsonb_array_length(flashsale.user_orders('42') -> 'orders');
+SELECT flashsale.purchase_item(1, 42, strategy => 'nowait') ->> 'success', jsonb_array_length(flashsale.user_orders('42') -> 'orders');
 
 -- find_payment: paid, due, refunded.
 SELECT t.answer(flashsale.find_payment('pay-carol'));

@@ -32,7 +32,7 @@ SELECT assignment || ' -> ' || t.error('SET flashsale.' || assignment) FROM (VAL
 SET flashsale.strategy = 'nowait';
 SELECT flashsale.purchase_item(1, 'alice') ->> 'success',
        flashsale.purchase_item(1, 'alice', strategy => 'nowait') ->> 'success';
-SET flashsale.strategy = 'atomic';
+SET flashsale.strategy = 'grouped';
 SELECT t.error('SELECT flashsale.purchase_item(1, ''alice'')');
 SELECT flashsale.purchase_item(1, 'alice', strategy => 'nowait') ->> 'success';
 RESET flashsale.strategy;

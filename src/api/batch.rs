@@ -1,0 +1,124 @@
+//! The list that `purchase_batch` takes, checked element by element before anything happens.
+
+use crate::argument::{at_least, optional_text, required, required_text};
+use crate::error::Fault;
+use crate::purchase::fit::Request;
+use crate::settings;
+use serde_json::Value;
+use std::borrow::Cow;
+
+const MOST_REQUESTS: usize = 1_000;
+const FIELDS: [&str; 4] = ["item_id", "user_id", "quantity", "idempotency_key"];
+
+/// One element, its types checked.
+pub struct Click<'a> {
+    item_id: Option<i64>,
+    user_id: Option<Cow<'a, str>>,
+    quantity: Option<i64>,
+    idempotency_key: Option<&'a str>,
+}
+
+/// The elements of the list.
+pub fn clicks(list: &Value) -> Result<Vec<Click<'_>>, Fault> {
+    let Value::Array(elements) = list else {
+        return Err(Fault::invalid(
+            "requests",
+            kind(list),
+            "it must be an array of objects",
+        ));
+    };
+    if elements.len() > MOST_REQUESTS {
+        let value = format!("{} elements long", elements.len());
+        let rule = format!("it must have at most {MOST_REQUESTS}");
+        return Err(Fault::invalid("requests", value, rule));
+    }
+    each(elements, click)
+}
+
+/// The purchases they ask for.
+pub fn requests<'a>(clicks: &'a [Click<'_>]) -> Result<Vec<Request<'a>>, Fault> {
+    each(clicks, |click| {
+        Ok(Request {
+            item_id: required("item_id", click.item_id)?,
+            user_id: required_text("user_id", click.user_id.as_deref())?,
+            quantity: at_least("quantity", required("quantity", click.quantity)?, 1)?,
+            idempotency_key: optional_text("idempotency_key", click.idempotency_key)?,
+            default_ttl: settings::reservation_ttl(),
+        })
+    })
+}
+
+fn each<'a, T, U>(
+    elements: &'a [T],
+    check: impl Fn(&'a T) -> Result<U, Fault>,
+) -> Result<Vec<U>, Fault> {
+    let checked = elements.iter().enumerate();
+    checked
+        .map(|(at, element)| {
+            check(element).map_err(|fault| fault.within(&format!("requests[{at}]")))
+        })
+        .collect()
+}
+
+fn click(element: &Value) -> Result<Click<'_>, Fault> {
+    let Value::Object(fields) = element else {
+        return Err(Fault::invalid("", kind(element), "it must be an object"));
+    };
+    // A misspelt quantity would buy one unit in silence.
+    if let Some(name) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+        let rule = format!("the fields are {}", FIELDS.join(", "));
+        return Err(Fault::invalid("field", format!("'{name}'"), rule));
+    }
+    Ok(Click {
+        item_id: integer("item_id", fields.get("item_id"))?,
+        user_id: match fields.get("user_id") {
+            Some(number @ Value::Number(_)) => {
+                integer("user_id", Some(number))?.map(|id| id.to_string().into())
+            }
+            value => string("user_id", value)?.map(Cow::Borrowed),
+        },
+        quantity: match fields.get("quantity") {
+            None => Some(1),
+            value => integer("quantity", value)?,
+        },
+        idempotency_key: string("idempotency_key", fields.get("idempotency_key"))?,
+    })
+}
+
+fn integer(name: &'static str, value: Option<&Value>) -> Result<Option<i64>, Fault> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => Ok(Some(whole)),
+            (None, Some(large)) if large.fract() == 0.0 => {
+                Err(Fault::out_of_range(name, number, "it must fit a bigint"))
+            }
+            _ => Err(Fault::invalid(name, number, "it must be a whole number")),
+        },
+        Some(other) => Err(Fault::invalid(
+            name,
+            kind(other),
+            "it must be a whole number",
+        )),
+    }
+}
+
+fn string<'a>(name: &'static str, value: Option<&'a Value>) -> Result<Option<&'a str>, Fault> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => Err(Fault::invalid(name, kind(other), "it must be a string")),
+    }
+}
+
+/// What a value of the wrong kind is, for a message.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}

@@ -1,0 +1,143 @@
+//! The gate: items seen sold out are refused from shared memory, without touching a table.
+//!
+//! It can only refuse. A refusal is at most `flashsale.sold_out_ttl` old, and none is
+//! older than the last commit that raised the item's inventory.
+
+use crate::clock::{self, Micros};
+use crate::settings;
+use crate::shared::{Shared, Zeroed};
+use crate::stats;
+use pgrx::pg_sys::{self, Oid};
+use std::cell::{Cell, RefCell};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Items that share a cell displace each other; more cells make that rarer.
+const CELLS: usize = 4_096;
+
+pub static GATE: Shared<Gate> = Shared::new(c"flashsale gate");
+
+pub struct Gate {
+    cells: [Entry; CELLS],
+}
+
+// SAFETY: numbers alone.
+unsafe impl Zeroed for Gate {}
+
+struct Entry {
+    /// Raised whenever inventory of an item of this cell may have risen.
+    epoch: u64,
+    database: Oid,
+    item_id: i64,
+    sold_out_at: Micros,
+}
+
+/// When a look at an item began: taken before the snapshot that looks.
+#[derive(Clone, Copy)]
+pub struct Epoch(u64);
+
+fn place(item_id: i64) -> usize {
+    let mut hasher = DefaultHasher::new();
+    (database(), item_id).hash(&mut hasher);
+    hasher.finish() as usize % CELLS
+}
+
+fn database() -> Oid {
+    // SAFETY: set when the backend connected.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+/// Whether the transaction may look through the gate and set it: one that sees what
+/// others have committed, and that has not changed anything itself. It may have taken
+/// the last unit, and roll back; or have returned one, and buy it.
+fn is_bystander() -> bool {
+    // SAFETY: reads this backend's own transaction state.
+    unsafe {
+        pg_sys::GetTopTransactionIdIfAny() == pg_sys::InvalidTransactionId
+            && pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32
+    }
+}
+
+/// Whether the item is known to be sold out.
+pub fn is_shut(item_id: i64) -> bool {
+    let Some(gate) = GATE.get() else { return false };
+    let ttl = settings::sold_out_ttl();
+    if ttl == 0 || !is_bystander() {
+        return false;
+    }
+    let gate = gate.read();
+    let cell = &gate.cells[place(item_id)];
+    let age = clock::now() - cell.sold_out_at;
+    cell.item_id == item_id && cell.database == database() && (0..ttl).contains(&age)
+}
+
+/// The epoch of an item that is about to be looked at.
+pub fn epoch(item_id: i64) -> Epoch {
+    Epoch(
+        GATE.get()
+            .map_or(0, |gate| gate.read().cells[place(item_id)].epoch),
+    )
+}
+
+/// Shuts the gate for an item seen sold out, unless its inventory rose since `epoch`.
+pub fn shut(item_id: i64, epoch: Epoch) {
+    let Some(gate) = GATE.get() else { return };
+    if settings::sold_out_ttl() == 0 || !is_bystander() {
+        return;
+    }
+    let mut gate = gate.lock();
+    let cell = &mut gate.cells[place(item_id)];
+    if cell.epoch == epoch.0 {
+        cell.database = database();
+        cell.item_id = item_id;
+        cell.sold_out_at = clock::now();
+        drop(gate);
+        stats::gate_shut();
+    }
+}
+
+thread_local! {
+    /// Items whose inventory this transaction raises.
+    static RAISED: RefCell<Vec<i64>> = const { RefCell::new(Vec::new()) };
+    static HOOKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Opens the gate for an item when this transaction commits.
+pub fn open_at_commit(item_id: i64) {
+    if GATE.get().is_none() {
+        return;
+    }
+    RAISED.with_borrow_mut(|raised| {
+        if raised.last() != Some(&item_id) {
+            raised.push(item_id);
+        }
+    });
+    if !HOOKED.replace(true) {
+        // SAFETY: the callback lives as long as the library, which is never unloaded.
+        unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) };
+    }
+}
+
+/// After the commit is visible: whoever looked before it has an older epoch.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn at_end(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut std::ffi::c_void,
+) {
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
+    match event {
+        // What is prepared may commit at any time, in any session: look again until then,
+        // and from then on sold_out_ttl is the bound.
+        XACT_EVENT_COMMIT | XACT_EVENT_PREPARE => RAISED.take().into_iter().for_each(open),
+        XACT_EVENT_ABORT => drop(RAISED.take()),
+        _ => {}
+    }
+}
+
+fn open(item_id: i64) {
+    if let Some(gate) = GATE.get() {
+        let mut gate = gate.lock();
+        let cell = &mut gate.cells[place(item_id)];
+        cell.epoch += 1;
+        cell.sold_out_at = 0;
+    }
+}

@@ -1,0 +1,174 @@
+//! A buyer's side of the queue: joins it, waits, and never guesses at what became of its request.
+
+use super::durable;
+use super::queue::{self, Ask, Error, Found, QUEUE, Queue, Refused, Reply, Ticket};
+use crate::clock::{self, Micros};
+use crate::error::Fault;
+use crate::order::{Cancel, Cancelled};
+use crate::purchase::fit::Request;
+use crate::purchase::outcome::Outcome;
+use crate::settings;
+use crate::shared::Attached;
+use crate::wait::{self, WaitFor};
+use pgrx::pg_sys::{self, TransactionId};
+use std::cell::Cell;
+
+/// How long to sleep between looks at a transaction that is about to end.
+const TRANSACTION_END_POLL_MS: i64 = 1;
+
+/// Hands a purchase to the seller and returns its outcome.
+pub fn purchase(request: &Request<'_>) -> Result<Outcome, Fault> {
+    let queue = QUEUE.require("strategy grouped")?;
+    unfit_caller().map_or(Ok(()), |why| Err(Fault::NotOnItsOwn(why)))?;
+    match hand_over(queue, &Ask::Purchase(*request))? {
+        Reply::Outcome(outcome) => Ok(outcome),
+        _ => Err(Fault::Broken("a purchase was answered as a cancel")),
+    }
+}
+
+/// Hands a cancel to the seller, which returns the units of many orders at once; `None`
+/// where that is not possible and the caller has to do it itself.
+pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Cancelled>, Fault> {
+    let Some(queue) = QUEUE.get() else {
+        return Ok(None);
+    };
+    if unfit_caller().is_some() || !queue::is_served(queue) {
+        return Ok(None);
+    }
+    match hand_over(queue, &Ask::Cancel(*cancel))? {
+        Reply::Cancelled(cancelled) => Ok(Some(cancelled)),
+        Reply::Outcome(Outcome::Busy) => Ok(Some(Cancelled::Busy)),
+        _ => Err(Fault::Broken("a cancel was answered as a purchase")),
+    }
+}
+
+/// Queues the request and waits. Holds no lock meanwhile, and has not touched a table: an
+/// ALTER TABLE between us and the seller would be a deadlock that nobody can see.
+fn hand_over(queue: &Attached<Queue>, ask: &Ask<'_>) -> Result<Reply, Fault> {
+    let ticket = match queue::join(queue, ask) {
+        Ok(ticket) => ticket,
+        Err(Refused::Full) => return Ok(Reply::Outcome(Outcome::Busy)),
+        Err(Refused::Elsewhere) => return Err(Fault::OtherDatabase),
+    };
+    match Place::hold(queue, ticket).answer()? {
+        Reply::Error(error) => Err(raised(&error)),
+        reply => Ok(reply),
+    }
+}
+
+/// Why what commits on its own cannot be part of the caller's transaction (25001).
+fn unfit_caller() -> Option<&'static str> {
+    // SAFETY: reads this backend's own transaction state.
+    unsafe {
+        if pg_sys::IsTransactionBlock() || pg_sys::GetCurrentTransactionNestLevel() > 1 {
+            Some("in a transaction block or subtransaction")
+        } else if pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId {
+            Some("after the transaction has written")
+        } else if pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 {
+            Some("under REPEATABLE READ or SERIALIZABLE")
+        } else {
+            None
+        }
+    }
+}
+
+fn raised(error: &Error) -> Fault {
+    let [message, detail, hint] = error.texts().map(str::to_owned);
+    Fault::Raised {
+        sqlstate: error.sqlstate.into(),
+        message,
+        detail,
+        hint,
+    }
+}
+
+thread_local! {
+    /// The place this backend holds, for the exit that no destructor sees.
+    static HELD: Cell<Option<Ticket>> = const { Cell::new(None) };
+    static EXIT_HOOKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A place in the queue, left when dropped: on an answer, an error or a cancel.
+struct Place<'a> {
+    queue: &'a Attached<Queue>,
+    ticket: Ticket,
+    since: Micros,
+}
+
+impl<'a> Place<'a> {
+    fn hold(queue: &'a Attached<Queue>, ticket: Ticket) -> Self {
+        HELD.set(Some(ticket));
+        if !EXIT_HOOKED.replace(true) {
+            // SAFETY: the hook lives as long as the library, which is never unloaded.
+            unsafe { pg_sys::before_shmem_exit(Some(leave_at_exit), pg_sys::Datum::null()) };
+        }
+        Self {
+            queue,
+            ticket,
+            since: clock::now(),
+        }
+    }
+
+    fn answer(&self) -> Result<Reply, Fault> {
+        let busy = Reply::Outcome(Outcome::Busy);
+        loop {
+            if !queue::is_waiting(self.queue, self.ticket) {
+                match queue::look(self.queue, self.ticket) {
+                    Found::Answered(reply) => return Ok(reply),
+                    Found::Orphaned { xid, reply } => return orphaned(xid, reply),
+                    Found::Waiting { .. } => {}
+                }
+            }
+            let patience = settings::group_wait_ms();
+            let waited_ms = (clock::now() - self.since) / 1_000;
+            if waited_ms >= patience {
+                // Once it is taken, only the seller knows.
+                if let Found::Waiting { taken: false } = queue::look(self.queue, self.ticket)
+                    && queue::withdraw(self.queue, self.ticket)
+                {
+                    HELD.set(None);
+                    return Ok(busy);
+                }
+            }
+            wait::sleep(WaitFor::Seller, (patience - waited_ms).max(50));
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        leave_held(self.queue);
+    }
+}
+
+fn leave_held(queue: &Attached<Queue>) {
+    if let Some(ticket) = HELD.take() {
+        queue::leave(queue, ticket);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn leave_at_exit(_code: i32, _argument: pg_sys::Datum) {
+    if let Some(queue) = QUEUE.get() {
+        leave_held(queue);
+    }
+}
+
+/// The seller died over the request: its transaction tells what became of it.
+fn orphaned(xid: TransactionId, reply: Option<Reply>) -> Result<Reply, Fault> {
+    let busy = Ok(Reply::Outcome(Outcome::Busy));
+    let Some(reply) = reply else { return busy };
+    // SAFETY: looks at the list of running transactions and at the commit log.
+    while unsafe { pg_sys::TransactionIdIsInProgress(xid) } {
+        wait::sleep(WaitFor::SellersTransaction, TRANSACTION_END_POLL_MS);
+    }
+    if !unsafe { pg_sys::TransactionIdDidCommit(xid) } {
+        return busy;
+    }
+    match reply {
+        Reply::Outcome(Outcome::Reserved { order, .. }) if !durable::by_now() => {
+            Err(Fault::OutcomeUnknown(order.order_id))
+        }
+        reply => Ok(reply),
+    }
+}

@@ -1,0 +1,44 @@
+//! The publisher: waits until commits are durable while the seller serves the next buyers.
+
+use super::durable;
+use super::queue::{self, QUEUE};
+use crate::worker::{self, Worker};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// The latch wakes an idle publisher; this only bounds what a lost one could do.
+const IDLE_MS: i64 = 10_000;
+
+/// Answers stay handed over until they are published, so one that dies is made good by
+/// the next.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn flashsale_publisher_main(_argument: pg_sys::Datum) {
+    let Some(queue) = QUEUE.get() else { return };
+    worker::connect(Worker::Publisher);
+    durable::set_synchronous_commit(c"off");
+    // SAFETY: the hook lives as long as the library, the latch as long as the server.
+    unsafe {
+        pg_sys::before_shmem_exit(Some(gone_at_exit), pg_sys::Datum::null());
+        queue::set_publisher(queue, pg_sys::MyLatch);
+    }
+    loop {
+        worker::reload_if_asked();
+        match queue::committed(queue) {
+            None => worker::wait(IDLE_MS),
+            Some((end, level)) => {
+                if durable::wait(end, level) {
+                    queue::publish_committed(queue, end);
+                }
+                pgrx::check_for_interrupts!();
+            }
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn gone_at_exit(_code: i32, _argument: pg_sys::Datum) {
+    if let Some(queue) = QUEUE.get() {
+        queue::set_publisher(queue, std::ptr::null_mut());
+    }
+}

@@ -1,0 +1,553 @@
+//! The queue between buyers and the seller: one slot a waiting purchase, first come first served.
+
+use crate::clock::{self, Micros};
+use crate::error::Fault;
+use crate::order::{Cancel, Cancelled};
+use crate::purchase::fit::Request;
+use crate::purchase::outcome::Outcome;
+use crate::settings;
+use crate::shared::{Attached, Shared, Zeroed};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::{self, Latch, Oid, TransactionId, XLogRecPtr};
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Slots there are; `flashsale.queue_size` says how many of them are used.
+pub const SLOTS: usize = 1_024;
+const MAX_TEXT_BYTES: usize = 255;
+
+pub static QUEUE: Shared<Queue> = Shared::new(c"flashsale queue");
+
+/// Slots, the list of those free and the list of those not yet taken by the seller.
+pub struct Queue {
+    seller: Seller,
+    /// The worker that waits until commits are durable, while there is one.
+    publisher: *mut Latch,
+    waiting: List,
+    /// Answered by a commit that may not be durable yet.
+    committed: List,
+    free: List,
+    /// Slots beyond this one were never used.
+    used: usize,
+    in_use: usize,
+    slots: [Slot; SLOTS],
+}
+
+// SAFETY: numbers, arrays of them and raw pointers; the pointers are to shared memory.
+unsafe impl Zeroed for Queue {}
+
+/// The worker, while there is one.
+struct Seller {
+    pid: i32,
+    latch: *mut Latch,
+    database: Oid,
+}
+
+/// A list of slots, linked by number + 1, so that zeroes are an empty list.
+struct List {
+    first: u16,
+    last: u16,
+    len: u16,
+}
+
+struct Slot {
+    /// Generation and phase in one word, so that an answer for one generation can never
+    /// be taken for another's. Readable without the lock.
+    state: AtomicU64,
+    next: u16,
+    previous: u16,
+    taken: bool,
+    latch: *mut Latch,
+    asked: Asked,
+    /// The seller's transaction, once the order may be in it.
+    xid: TransactionId,
+    /// Where its commit ends in the log.
+    end: XLogRecPtr,
+    reply: MaybeUninit<Reply>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Free = 0,
+    /// Asked, and not answered.
+    Waiting = 1,
+    Answered = 2,
+    /// Its transaction has committed; the answer is due once that is durable.
+    Committed = 4,
+    /// The seller died over it; what became of its transaction tells the answer.
+    Orphaned = 3,
+}
+
+fn state(generation: u64, phase: Phase) -> u64 {
+    generation << 3 | phase as u64
+}
+
+/// A text of at most 255 bytes, in place.
+#[derive(Clone, Copy)]
+struct Text {
+    len: u8,
+    bytes: [u8; MAX_TEXT_BYTES],
+}
+
+impl Text {
+    fn set(&mut self, text: &str) {
+        let len = text.floor_char_boundary(MAX_TEXT_BYTES);
+        self.len = len as u8;
+        self.bytes[..len].copy_from_slice(&text.as_bytes()[..len]);
+    }
+
+    fn get(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+/// What a caller can ask of the seller.
+#[derive(Clone, Copy)]
+pub enum Ask<'a> {
+    Purchase(Request<'a>),
+    Cancel(Cancel<'a>),
+}
+
+/// A request as it lies in the queue, with what the seller must know of its caller.
+#[derive(Clone, Copy)]
+pub struct Asked {
+    is_cancel: bool,
+    /// Of the item to buy, or of the order to cancel.
+    id: i64,
+    quantity: i64,
+    default_ttl: Micros,
+    user_id: Text,
+    /// The idempotency key, or why the order is cancelled; empty for none.
+    text: Text,
+    session_user: Oid,
+    /// Whose function was called: a security definer's, so the caller acts as the owner.
+    pub owner: Oid,
+    pub synchronous_commit: i32,
+    pub at: Micros,
+}
+
+impl Asked {
+    fn set(&mut self, ask: &Ask<'_>) {
+        self.is_cancel = matches!(ask, Ask::Cancel(_));
+        let text = match *ask {
+            Ask::Purchase(request) => {
+                self.id = request.item_id;
+                self.quantity = request.quantity;
+                self.default_ttl = request.default_ttl;
+                self.user_id.set(request.user_id);
+                request.idempotency_key
+            }
+            Ask::Cancel(cancel) => {
+                self.id = cancel.order_id;
+                self.session_user = cancel.by;
+                cancel.reason
+            }
+        };
+        self.text.set(text.unwrap_or_default());
+        self.at = clock::now();
+        // SAFETY: this backend's own state.
+        unsafe {
+            self.owner = pg_sys::GetUserId();
+            self.synchronous_commit = pg_sys::synchronous_commit;
+        }
+    }
+
+    pub fn ask(&self) -> Ask<'_> {
+        let text = Some(self.text.get()).filter(|text| !text.is_empty());
+        if self.is_cancel {
+            return Ask::Cancel(Cancel {
+                order_id: self.id,
+                reason: text,
+                by: self.session_user,
+            });
+        }
+        Ask::Purchase(Request {
+            item_id: self.id,
+            user_id: self.user_id.get(),
+            quantity: self.quantity,
+            idempotency_key: text,
+            default_ttl: self.default_ttl,
+        })
+    }
+}
+
+/// What the seller leaves for a caller.
+#[derive(Clone, Copy)]
+#[allow(clippy::large_enum_variant)] // nothing in shared memory can be boxed
+pub enum Reply {
+    Outcome(Outcome),
+    Cancelled(Cancelled),
+    Error(Error),
+}
+
+impl Reply {
+    /// Whether nothing was done, and may be done yet.
+    pub fn is_busy(&self) -> bool {
+        matches!(
+            self,
+            Self::Outcome(Outcome::Busy) | Self::Cancelled(Cancelled::Busy)
+        )
+    }
+}
+
+/// An error that a purchase met in the seller, for its caller to raise: message, detail
+/// and hint, cut where they are long.
+#[derive(Clone, Copy)]
+pub struct Error {
+    pub sqlstate: i32,
+    parts: [Text; 3],
+}
+
+impl Error {
+    pub fn of(fault: Fault) -> Self {
+        let part = |text: Option<&str>| {
+            let mut part = Text {
+                len: 0,
+                bytes: [0; MAX_TEXT_BYTES],
+            };
+            part.set(text.unwrap_or_default());
+            part
+        };
+        let sqlstate = fault.sqlstate() as i32;
+        let report = ErrorReport::from(fault);
+        Self {
+            sqlstate,
+            parts: [
+                part(Some(report.message())),
+                part(report.detail()),
+                part(report.hint()),
+            ],
+        }
+    }
+
+    /// Message, detail and hint.
+    pub fn texts(&self) -> [&str; 3] {
+        [
+            self.parts[0].get(),
+            self.parts[1].get(),
+            self.parts[2].get(),
+        ]
+    }
+}
+
+/// What a caller finds in its slot.
+pub enum Found {
+    Waiting {
+        taken: bool,
+    },
+    Answered(Reply),
+    Orphaned {
+        xid: TransactionId,
+        reply: Option<Reply>,
+    },
+}
+
+/// Where a request stands in the queue, and which of the slot's requests it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    slot: usize,
+    generation: u64,
+}
+
+impl Queue {
+    fn push(&mut self, list: fn(&mut Self) -> &mut List, slot: usize) {
+        let link = slot as u16 + 1;
+        let last = list(self).last;
+        self.slots[slot].previous = last;
+        self.slots[slot].next = 0;
+        match last {
+            0 => list(self).first = link,
+            last => self.slots[usize::from(last) - 1].next = link,
+        }
+        list(self).last = link;
+        list(self).len += 1;
+    }
+
+    fn remove(&mut self, list: fn(&mut Self) -> &mut List, slot: usize) {
+        let Slot { next, previous, .. } = self.slots[slot];
+        match previous {
+            0 => list(self).first = next,
+            previous => self.slots[usize::from(previous) - 1].next = next,
+        }
+        match next {
+            0 => list(self).last = previous,
+            next => self.slots[usize::from(next) - 1].previous = previous,
+        }
+        list(self).len -= 1;
+    }
+
+    fn waiting(&mut self) -> &mut List {
+        &mut self.waiting
+    }
+
+    fn committed(&mut self) -> &mut List {
+        &mut self.committed
+    }
+
+    fn free(&mut self) -> &mut List {
+        &mut self.free
+    }
+
+    fn unused_slot(&mut self) -> Option<usize> {
+        if self.in_use >= settings::queue_size() {
+            return None;
+        }
+        match self.free.first {
+            0 => {
+                self.used += 1;
+                Some(self.used - 1)
+            }
+            first => {
+                let slot = usize::from(first) - 1;
+                self.remove(Self::free, slot);
+                Some(slot)
+            }
+        }
+    }
+
+    fn is(&self, ticket: Ticket, phase: Phase) -> bool {
+        let word = self.slots[ticket.slot].state.load(Ordering::Relaxed);
+        word == state(ticket.generation, phase)
+    }
+
+    fn set(&mut self, ticket: Ticket, phase: Phase) {
+        let word = state(ticket.generation, phase);
+        self.slots[ticket.slot].state.store(word, Ordering::Release);
+    }
+}
+
+/// Why a request was not let in.
+pub enum Refused {
+    Full,
+    /// The seller works for another database.
+    Elsewhere,
+}
+
+/// Queues a request and wakes the seller.
+pub fn join(queue: &Attached<Queue>, ask: &Ask<'_>) -> Result<Ticket, Refused> {
+    // SAFETY: this backend's own; set before any SQL runs.
+    let (latch, database) = unsafe { (pg_sys::MyLatch, pg_sys::MyDatabaseId) };
+    let mut queue = queue.lock();
+    if queue.seller.pid != 0 && queue.seller.database != database {
+        return Err(Refused::Elsewhere);
+    }
+    let slot = queue.unused_slot().ok_or(Refused::Full)?;
+    queue.in_use += 1;
+    let ticket = Ticket {
+        slot,
+        generation: (queue.slots[slot].state.load(Ordering::Relaxed) >> 3) + 1,
+    };
+    queue.set(ticket, Phase::Waiting);
+    let it = &mut queue.slots[slot];
+    it.taken = false;
+    it.latch = latch;
+    it.xid = pg_sys::InvalidTransactionId;
+    it.asked.set(ask);
+    queue.push(Queue::waiting, slot);
+    let seller = queue.seller.latch;
+    drop(queue);
+    wake(seller);
+    Ok(ticket)
+}
+
+/// Whether there is a seller for this database.
+pub fn is_served(queue: &Attached<Queue>) -> bool {
+    let queue = queue.read();
+    // SAFETY: set when the backend connected.
+    queue.seller.pid != 0 && queue.seller.database == unsafe { pg_sys::MyDatabaseId }
+}
+
+/// What there is for the caller. Without the lock while there is nothing.
+pub fn look(queue: &Attached<Queue>, ticket: Ticket) -> Found {
+    let read = queue.read();
+    let it = &read.slots[ticket.slot];
+    // SAFETY of both: written before the phase that says so.
+    if read.is(ticket, Phase::Answered) {
+        return Found::Answered(unsafe { it.reply.assume_init() });
+    }
+    if read.is(ticket, Phase::Orphaned) {
+        let reply =
+            (it.xid != pg_sys::InvalidTransactionId).then(|| unsafe { it.reply.assume_init() });
+        return Found::Orphaned { xid: it.xid, reply };
+    }
+    Found::Waiting { taken: it.taken }
+}
+
+/// Whether anything is left to wait for; takes no lock.
+pub fn is_waiting(queue: &Attached<Queue>, ticket: Ticket) -> bool {
+    // SAFETY: an atomic.
+    let word = unsafe { &(*queue.atomics()).slots[ticket.slot].state };
+    let word = word.load(Ordering::Acquire);
+    word == state(ticket.generation, Phase::Waiting)
+        || word == state(ticket.generation, Phase::Committed)
+}
+
+/// Leaves the queue, answered or not: the slot is free for the next.
+pub fn leave(queue: &Attached<Queue>, ticket: Ticket) {
+    free(&mut queue.lock(), ticket);
+}
+
+/// Leaves the queue unless the seller has taken the request; false if it has.
+pub fn withdraw(queue: &Attached<Queue>, ticket: Ticket) -> bool {
+    let mut queue = queue.lock();
+    let untaken = queue.is(ticket, Phase::Waiting) && !queue.slots[ticket.slot].taken;
+    if untaken {
+        free(&mut queue, ticket);
+    }
+    untaken
+}
+
+fn free(queue: &mut Queue, ticket: Ticket) {
+    if queue.is(ticket, Phase::Waiting) && !queue.slots[ticket.slot].taken {
+        queue.remove(Queue::waiting, ticket.slot);
+    } else if queue.is(ticket, Phase::Committed) {
+        queue.remove(Queue::committed, ticket.slot);
+    }
+    queue.set(ticket, Phase::Free);
+    queue.in_use -= 1;
+    queue.push(Queue::free, ticket.slot);
+}
+
+/// Says who serves the queue from now on.
+pub fn open(queue: &Attached<Queue>) {
+    // SAFETY: this worker's own.
+    unsafe {
+        queue.lock().seller = Seller {
+            pid: pg_sys::MyProcPid,
+            latch: pg_sys::MyLatch,
+            database: pg_sys::MyDatabaseId,
+        };
+    }
+}
+
+/// The seller is gone: those it had taken learn what became of them by its transaction,
+/// the others wait for the next seller.
+pub fn close(queue: &Attached<Queue>) {
+    let mut queue = queue.lock();
+    queue.seller.pid = 0;
+    queue.seller.latch = std::ptr::null_mut();
+    let mut latches = Vec::new();
+    for slot in 0..queue.used {
+        let ticket = Ticket {
+            slot,
+            generation: queue.slots[slot].state.load(Ordering::Relaxed) >> 3,
+        };
+        if queue.is(ticket, Phase::Waiting) && queue.slots[slot].taken {
+            queue.set(ticket, Phase::Orphaned);
+            latches.push(queue.slots[slot].latch);
+        }
+    }
+    drop(queue);
+    latches.into_iter().for_each(wake);
+}
+
+/// Takes up to `most` requests, oldest first.
+pub fn take(queue: &Attached<Queue>, most: usize) -> Vec<(Ticket, Asked)> {
+    let mut queue = queue.lock();
+    let mut taken = Vec::with_capacity(most.min(usize::from(queue.waiting.len)));
+    while taken.len() < most && queue.waiting.first != 0 {
+        let slot = usize::from(queue.waiting.first) - 1;
+        queue.remove(Queue::waiting, slot);
+        queue.slots[slot].taken = true;
+        let generation = queue.slots[slot].state.load(Ordering::Relaxed) >> 3;
+        taken.push((Ticket { slot, generation }, queue.slots[slot].asked));
+    }
+    taken
+}
+
+/// Requests not yet taken.
+pub fn backlog(queue: &Attached<Queue>) -> usize {
+    usize::from(queue.read().waiting.len)
+}
+
+/// Leaves replies where callers find them once they are published, or once the seller
+/// died and its transaction committed.
+pub fn write<'a>(
+    queue: &Attached<Queue>,
+    replies: impl Iterator<Item = (Ticket, &'a Reply)>,
+    xid: TransactionId,
+) {
+    let mut queue = queue.lock();
+    for (ticket, reply) in replies {
+        // Its caller may have left, and the slot belong to another by now.
+        if queue.is(ticket, Phase::Waiting) {
+            let it = &mut queue.slots[ticket.slot];
+            it.reply.write(*reply);
+            it.xid = xid;
+        }
+    }
+}
+
+/// Hands written replies to their callers, and wakes them all.
+pub fn publish(queue: &Attached<Queue>, tickets: impl Iterator<Item = Ticket>) {
+    let mut latches = Vec::new();
+    let mut guard = queue.lock();
+    for ticket in tickets {
+        if guard.is(ticket, Phase::Waiting) {
+            guard.set(ticket, Phase::Answered);
+            latches.push(guard.slots[ticket.slot].latch);
+        }
+    }
+    drop(guard);
+    latches.into_iter().for_each(wake);
+}
+
+/// Leaves committed answers to the publisher.
+pub fn hand_over(queue: &Attached<Queue>, tickets: impl Iterator<Item = Ticket>, end: XLogRecPtr) {
+    let mut guard = queue.lock();
+    for ticket in tickets {
+        if guard.is(ticket, Phase::Waiting) {
+            guard.set(ticket, Phase::Committed);
+            guard.slots[ticket.slot].end = end;
+            guard.push(Queue::committed, ticket.slot);
+        }
+    }
+    let publisher = guard.publisher;
+    drop(guard);
+    wake(publisher);
+}
+
+/// Says who publishes from now on; nobody, if null.
+pub fn set_publisher(queue: &Attached<Queue>, latch: *mut Latch) {
+    queue.lock().publisher = latch;
+}
+
+/// Up to where the log must be durable for the answers handed over, and how.
+pub fn committed(queue: &Attached<Queue>) -> Option<(XLogRecPtr, i32)> {
+    let queue = queue.read();
+    let mut wanted = None;
+    let mut link = queue.committed.first;
+    while link != 0 {
+        let it = &queue.slots[usize::from(link) - 1];
+        let (end, level) = wanted.unwrap_or_default();
+        wanted = Some((it.end.max(end), it.asked.synchronous_commit.max(level)));
+        link = it.next;
+    }
+    wanted
+}
+
+/// Publishes what was handed over and is durable up to `end`.
+pub fn publish_committed(queue: &Attached<Queue>, end: XLogRecPtr) {
+    let mut latches = Vec::new();
+    let mut guard = queue.lock();
+    let mut link = guard.committed.first;
+    while link != 0 {
+        let slot = usize::from(link) - 1;
+        link = guard.slots[slot].next;
+        if guard.slots[slot].end <= end {
+            guard.remove(Queue::committed, slot);
+            let generation = guard.slots[slot].state.load(Ordering::Relaxed) >> 3;
+            guard.set(Ticket { slot, generation }, Phase::Answered);
+            latches.push(guard.slots[slot].latch);
+        }
+    }
+    drop(guard);
+    latches.into_iter().for_each(wake);
+}
+
+fn wake(latch: *mut Latch) {
+    if !latch.is_null() {
+        // SAFETY: a latch of a PGPROC, which is never freed; its next owner shrugs it off.
+        unsafe { pg_sys::SetLatch(latch) };
+    }
+}

@@ -1,0 +1,44 @@
+//! Strategy `optimistic`: reads without a lock, then decrements where the version is unchanged.
+
+use super::fit::Request;
+use super::outcome::Outcome;
+use super::serve::{self, Decrement, Outcomes};
+use crate::attempt::{Verdict, attempt_or_busy};
+use crate::backoff;
+use crate::error::Fault;
+use crate::gate;
+use crate::settings;
+use crate::store::items;
+use pgrx::spi::SpiClient;
+
+/// Tries again where somebody else changed the item in between, then answers conflict.
+/// Holdings and keys are read after the version: whoever changes them for this item
+/// raises it too, so an unchanged version proves that they still hold.
+pub fn purchase(item_id: i64, requests: &[Request<'_>]) -> Result<Outcomes, Fault> {
+    let mut tries_left = settings::optimistic_retries();
+    loop {
+        let outcomes = attempt_or_busy(|client| once(client, item_id, requests))?
+            .unwrap_or_else(|| vec![Outcome::Busy; requests.len()]);
+        let conflict = outcomes.iter().any(|one| matches!(one, Outcome::Conflict));
+        if !conflict || tries_left == 0 {
+            return Ok(outcomes);
+        }
+        tries_left -= 1;
+        backoff::pause();
+    }
+}
+
+fn once(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    requests: &[Request<'_>],
+) -> Result<Verdict<Outcomes>, Fault> {
+    let epoch = gate::epoch(item_id);
+    let Some(item) = items::read(client, item_id)? else {
+        return Ok(Verdict::Undo(vec![Outcome::NotFound; requests.len()]));
+    };
+    if item.inventory == 0 {
+        gate::shut(item_id, epoch);
+    }
+    serve::serve(client, &item, requests, Decrement::Due)
+}

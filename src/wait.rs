@@ -1,0 +1,47 @@
+//! Sleeping on the process's latch, and what pg_stat_activity says it waits for.
+
+use pgrx::pg_sys;
+
+/// What a sleeping process waits for.
+#[derive(Clone, Copy)]
+pub enum WaitFor {
+    /// A buyer, for the seller's answer.
+    Seller,
+    /// A buyer, for the end of the transaction of a seller that died.
+    SellersTransaction,
+    /// A buyer, for its next try.
+    Retry,
+    /// A worker, for something to do.
+    Work,
+}
+
+impl WaitFor {
+    /// Up to PostgreSQL 16 all waits of extensions share one name, `Extension`.
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    pub fn event(self) -> u32 {
+        pg_sys::PG_WAIT_EXTENSION
+    }
+
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    pub fn event(self) -> u32 {
+        let name = match self {
+            Self::Seller => c"FlashsaleSeller",
+            Self::SellersTransaction => c"FlashsaleSellersTransaction",
+            Self::Retry => c"FlashsaleRetry",
+            Self::Work => c"FlashsaleWork",
+        };
+        // SAFETY: a NUL-terminated name; the same name gets the same number each time.
+        unsafe { pg_sys::WaitEventExtensionNew(name.as_ptr()) }
+    }
+}
+
+/// Sleeps until the latch is set or the time is over; a cancel or shutdown ends it with an error.
+pub fn sleep(what: WaitFor, at_most_ms: i64) {
+    let wake = (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
+    // SAFETY: the latch is this process's own.
+    unsafe {
+        pg_sys::WaitLatch(pg_sys::MyLatch, wake, at_most_ms.max(1), what.event());
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    pgrx::check_for_interrupts!();
+}

@@ -1,0 +1,84 @@
+-- purchase_batch: independent purchases in one call, each with an answer of its own.
+CALL t.reset();
+SELECT flashsale.create_item(6, unit_price => 100, currency => 'EUR', item_id => 1),
+       flashsale.create_item(2, max_per_user => 1, item_id => 2),
+       flashsale.create_item(0, item_id => 3),
+       flashsale.create_item(1, starts_at => '2126-01-01', item_id => 4),
+       flashsale.create_item(1, ends_at => '2026-01-01', item_id => 5),
+       flashsale.create_item(1, item_id => 6), flashsale.pause_item(6) ->> 'success';
+
+-- Every outcome, in the order of the requests, whatever the order of their items. What does
+-- not fit does not block what does; a limit and a key hold within the batch too.
+SELECT nth, t.answer(answer) FROM jsonb_array_elements(flashsale.purchase_batch('[
+    {"item_id": 2, "user_id": "alice", "idempotency_key": "k"},
+    {"item_id": 1, "user_id": "alice", "quantity": 2, "idempotency_key": "k"},
+    {"item_id": 1, "user_id": "bob", "quantity": 5},
+    {"item_id": 1, "user_id": "alice", "quantity": 2, "idempotency_key": "k"},
+    {"item_id": 1, "user_id": "alice", "quantity": 1, "idempotency_key": "k"},
+    {"item_id": 1, "user_id": "bob", "quantity": 4},
+    {"item_id": 1, "user_id": "carol"},
+    {"item_id": 2, "user_id": "alice"},
+    {"item_id": 2, "user_id": "alice", "idempotency_key": "k"},
+    {"item_id": 2, "user_id": "bob", "quantity": 2},
+    {"item_id": 3, "user_id": "bob"},
+    {"item_id": 4, "user_id": "bob"},
+    {"item_id": 5, "user_id": "bob"},
+    {"item_id": 6, "user_id": "bob"},
+    {"item_id": 7, "user_id": "bob"}]')) WITH ORDINALITY AS a (answer, nth);
+SELECT t.stock(1), t.stock(2);
+SELECT item_id, user_id, quantity, idempotency_key FROM flashsale.orders ORDER BY order_id;
+
+-- Keys of earlier calls are known, those of dead orders too.
+SELECT flashsale.cancel_order(order_id) ->> 'status' FROM flashsale.orders WHERE item_id = 2;
+SELECT nth, t.answer(answer) FROM jsonb_array_elements(flashsale.purchase_batch('[
+    {"item_id": 1, "user_id": "alice", "quantity": 2, "idempotency_key": "k"},
+    {"item_id": 1, "user_id": "alice", "quantity": 3, "idempotency_key": "k"},
+    {"item_id": 2, "user_id": "alice", "idempotency_key": "k"},
+    {"item_id": 2, "user_id": 42},
+    {"item_id": 2, "user_id": "42"}]')) WITH ORDINALITY AS a (answer, nth);
+
+-- No requests, and as many as there may be.
+SELECT flashsale.purchase_batch('[]');
+SELECT flashsale.restock_item(1, 1000) ->> 'success';
+SELECT answer ->> 'success', count(*)
+FROM jsonb_array_elements(flashsale.purchase_batch(
+    (SELECT jsonb_agg(jsonb_build_object('item_id', 1, 'user_id', n)) FROM generate_series(1, 1000) n))) AS a (answer)
+GROUP BY 1;
+SELECT t.stock(1);
+
+-- What is malformed is an error, and nothing is sold.
+SELECT count(*) AS before FROM flashsale.orders \gset
+SELECT requests || ' -> ' || t.error(format('SELECT flashsale.purchase_batch(%L)', requests)) FROM (VALUES
+    ('{}'), ('1'), ('"x"'), ('null'), ('[1]'), ('[null]'), ('[[]]'),
+    ('[{"item_id": 1, "user_id": "bob"}, {}]'),
+    ('[{"item_id": 1}]'),
+    ('[{"user_id": "bob"}]'),
+    ('[{"item_id": null, "user_id": "bob"}]'),
+    ('[{"item_id": 1, "user_id": null}]'),
+    ('[{"item_id": 1, "user_id": "bob", "quantity": null}]'),
+    ('[{"item_id": "1", "user_id": "bob"}]'),
+    ('[{"item_id": 1.5, "user_id": "bob"}]'),
+    ('[{"item_id": 1e30, "user_id": "bob"}]'),
+    ('[{"item_id": 9223372036854775808, "user_id": "bob"}]'),
+    ('[{"item_id": 1, "user_id": ""}]'),
+    ('[{"item_id": 1, "user_id": true}]'),
+    ('[{"item_id": 1, "user_id": 1.5}]'),
+    ('[{"item_id": 1, "user_id": "bob", "quantity": 0}]'),
+    ('[{"item_id": 1, "user_id": "bob", "quantity": -1}]'),
+    ('[{"item_id": 1, "user_id": "bob", "quantity": "2"}]'),
+    ('[{"item_id": 1, "user_id": "bob", "idempotency_key": ""}]'),
+    ('[{"item_id": 1, "user_id": "bob", "idempotency_key": 7}]'),
+    ('[{"item_id": 1, "user_id": "bob", "quantitiy": 2}]')) AS v (requests);
+SELECT t.error('SELECT flashsale.purchase_batch(NULL)');
+SELECT t.error($$SELECT flashsale.purchase_batch(
+    (SELECT jsonb_agg(jsonb_build_object('item_id', 1, 'user_id', n)) FROM generate_series(1, 1001) n))$$);
+SELECT t.error($$SELECT flashsale.purchase_batch(jsonb_build_array(
+    jsonb_build_object('item_id', 1, 'user_id', 'bob'), jsonb_build_object('item_id', 1, 'user_id', repeat('x', 256))))$$);
+SELECT count(*) = :before AS nothing_sold FROM flashsale.orders;
+
+-- It is part of the caller's transaction.
+BEGIN;
+SELECT flashsale.purchase_batch('[{"item_id": 1, "user_id": "dave"}]') -> 0 ->> 'success';
+ROLLBACK;
+SELECT count(*) = :before AS nothing_sold FROM flashsale.orders;
+SELECT * FROM flashsale.audit();
