@@ -3,11 +3,13 @@
 
 SHELL := /bin/bash
 WITH_SERVER := scripts/with-server
+# For tests in which nothing may expire by itself.
+QUIET_SERVER := $(WITH_SERVER) --postgres-setting flashsale.reconcile_interval=0
 PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install demo psql test test-unit test-pg test-regress \
-	test-isolation test-clients test-docs fmt lint
+	test-isolation test-clients test-docs bench fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -39,17 +41,17 @@ ANY_STRATEGY := 00_setup 02_items 03_purchase 04_overloads 06_keys_and_limits 07
 	08_cancel_and_refund 09_reconcile 10_lookups
 
 test-regress: build ## Every function, reason and error; T="name ..." picks, ACCEPT=1 keeps the output
-	@$(WITH_SERVER) scripts/regress regress $(T)
+	@$(QUIET_SERVER) scripts/regress regress $(T)
 	@$(if $(T)$(ACCEPT),,set -e; for strategy in optimistic atomic grouped; do \
 		echo "--- strategy $$strategy"; \
-		$(WITH_SERVER) --postgres-setting "flashsale.strategy=$$strategy" \
+		$(QUIET_SERVER) --postgres-setting "flashsale.strategy=$$strategy" \
 			scripts/regress regress $(ANY_STRATEGY); done)
 
 test-isolation: build ## Interleavings of sessions; T="name ..." picks, ACCEPT=1 keeps the output
-	@$(WITH_SERVER) scripts/regress isolation $(T)
+	@$(QUIET_SERVER) scripts/regress isolation $(T)
 
 test-docs: build ## The examples in docs/
-	@$(WITH_SERVER) tests/docs/run
+	@$(QUIET_SERVER) tests/docs/run
 
 test-pg: setup ## Tests inside a server: cargo pgrx test
 	@scripts/pg-test
@@ -57,6 +59,10 @@ test-pg: setup ## Tests inside a server: cargo pgrx test
 test-clients: build ## Crowds of real clients, privileges, dump and restore, PgBouncer
 	@cargo test --quiet --release --package storm --no-run
 	@$(WITH_SERVER) cargo test --release --package storm
+
+bench: build ## Figures against the peers, a table and a plot: QUICK=1 shortens, ONLY=hot,rush picks, SAVE=1 keeps
+	@scripts/bench $(if $(FLUSH_US),--flush-us $(FLUSH_US)) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(SAVE),--save benches/results/$(shell date -u +%F)$(if $(FLUSH_US),-flush-$(FLUSH_US)-us))
 
 fmt: ## Format the code
 	@cargo fmt --all

@@ -5,5 +5,6 @@
 
 mod batch;
 mod buyer;
+mod check;
 mod jsonb;
 mod operator;

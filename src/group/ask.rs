@@ -1,7 +1,7 @@
 //! A buyer's side of the queue: joins it, waits, and never guesses at what became of its request.
 
 use super::durable;
-use super::queue::{self, Ask, Error, Found, QUEUE, Queue, Refused, Reply, Ticket};
+use super::queue::{self, Ask, Error, Found, QUEUE, Queue, Reply, Ticket};
 use crate::clock::{self, Micros};
 use crate::error::Fault;
 use crate::order::{Cancel, Cancelled};
@@ -11,7 +11,8 @@ use crate::settings;
 use crate::shared::Attached;
 use crate::wait::{self, WaitFor};
 use pgrx::pg_sys::{self, TransactionId};
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
+use std::ffi::CStr;
 
 /// How long to sleep between looks at a transaction that is about to end.
 const TRANSACTION_END_POLL_MS: i64 = 1;
@@ -19,6 +20,9 @@ const TRANSACTION_END_POLL_MS: i64 = 1;
 /// Hands a purchase to the seller and returns its outcome.
 pub fn purchase(request: &Request<'_>) -> Result<Outcome, Fault> {
     let queue = QUEUE.require("strategy grouped")?;
+    if !is_sellers_database() {
+        return Err(Fault::OtherDatabase);
+    }
     unfit_caller().map_or(Ok(()), |why| Err(Fault::NotOnItsOwn(why)))?;
     match hand_over(queue, &Ask::Purchase(*request))? {
         Reply::Outcome(outcome) => Ok(outcome),
@@ -32,7 +36,7 @@ pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Cancelled>, Fault> {
     let Some(queue) = QUEUE.get() else {
         return Ok(None);
     };
-    if unfit_caller().is_some() || !queue::is_served(queue) {
+    if !is_sellers_database() || unfit_caller().is_some() || !queue::is_served(queue) {
         return Ok(None);
     }
     match hand_over(queue, &Ask::Cancel(*cancel))? {
@@ -45,15 +49,31 @@ pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Cancelled>, Fault> {
 /// Queues the request and waits. Holds no lock meanwhile, and has not touched a table: an
 /// ALTER TABLE between us and the seller would be a deadlock that nobody can see.
 fn hand_over(queue: &Attached<Queue>, ask: &Ask<'_>) -> Result<Reply, Fault> {
-    let ticket = match queue::join(queue, ask) {
-        Ok(ticket) => ticket,
-        Err(Refused::Full) => return Ok(Reply::Outcome(Outcome::Busy)),
-        Err(Refused::Elsewhere) => return Err(Fault::OtherDatabase),
+    let Some(ticket) = queue::join(queue, ask) else {
+        return Ok(Reply::Outcome(Outcome::Busy));
     };
     match Place::hold(queue, ticket).answer()? {
         Reply::Error(error) => Err(raised(&error)),
         reply => Ok(reply),
     }
+}
+
+thread_local! {
+    static IN_SELLERS_DATABASE: OnceCell<bool> = const { OnceCell::new() };
+}
+
+/// Whether this is the database that the seller works for, if there is a seller just now or
+/// not. It cannot change under a connected backend.
+fn is_sellers_database() -> bool {
+    IN_SELLERS_DATABASE.with(|known| {
+        *known.get_or_init(|| {
+            // SAFETY: within a transaction; the name is palloc'ed, or null for no such database.
+            unsafe {
+                let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+                !name.is_null() && CStr::from_ptr(name) == settings::database().as_c_str()
+            }
+        })
+    })
 }
 
 /// Why what commits on its own cannot be part of the caller's transaction (25001).
@@ -112,7 +132,7 @@ impl<'a> Place<'a> {
     fn answer(&self) -> Result<Reply, Fault> {
         let busy = Reply::Outcome(Outcome::Busy);
         loop {
-            if !queue::is_waiting(self.queue, self.ticket) {
+            if wait::yielding(|| !queue::is_waiting(self.queue, self.ticket)) {
                 match queue::look(self.queue, self.ticket) {
                     Found::Answered(reply) => return Ok(reply),
                     Found::Orphaned { xid, reply } => return orphaned(xid, reply),

@@ -59,9 +59,25 @@ pub fn by_now() -> bool {
     unsafe {
         let level = pg_sys::synchronous_commit;
         if level > SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32 {
-            pg_sys::XLogFlush(pg_sys::GetXLogInsertRecPtr());
+            pg_sys::XLogFlush(last_end(pg_sys::GetXLogInsertRecPtr()));
         }
         level <= SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32 || !standbys_wanted()
+    }
+}
+
+/// Where the last record ends, given where the next one begins. They differ at the start of
+/// a page, whose header is not there to be flushed before a record is.
+fn last_end(next_start: XLogRecPtr) -> XLogRecPtr {
+    let page = XLogRecPtr::from(pg_sys::XLOG_BLCKSZ);
+    // SAFETY: a setting of the cluster's.
+    let segment = unsafe { pg_sys::wal_segment_size } as XLogRecPtr;
+    let header = match next_start % segment < page {
+        true => size_of::<pg_sys::XLogLongPageHeaderData>(),
+        false => size_of::<pg_sys::XLogPageHeaderData>(),
+    };
+    match next_start % page == header as XLogRecPtr {
+        true => next_start - header as XLogRecPtr,
+        false => next_start,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::durable;
 use super::queue::{self, QUEUE};
+use crate::wait;
 use crate::worker::{self, Worker};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -25,6 +26,7 @@ pub extern "C-unwind" fn flashsale_publisher_main(_argument: pg_sys::Datum) {
     loop {
         worker::reload_if_asked();
         match queue::committed(queue) {
+            None if wait::yielding(|| queue::committed(queue).is_some()) => {}
             None => worker::wait(IDLE_MS),
             Some((end, level)) => {
                 if durable::wait(end, level) {

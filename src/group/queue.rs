@@ -20,7 +20,8 @@ pub static QUEUE: Shared<Queue> = Shared::new(c"flashsale queue");
 
 /// Slots, the list of those free and the list of those not yet taken by the seller.
 pub struct Queue {
-    seller: Seller,
+    /// The worker that serves, while there is one.
+    seller: *mut Latch,
     /// The worker that waits until commits are durable, while there is one.
     publisher: *mut Latch,
     waiting: List,
@@ -35,13 +36,6 @@ pub struct Queue {
 
 // SAFETY: numbers, arrays of them and raw pointers; the pointers are to shared memory.
 unsafe impl Zeroed for Queue {}
-
-/// The worker, while there is one.
-struct Seller {
-    pid: i32,
-    latch: *mut Latch,
-    database: Oid,
-}
 
 /// A list of slots, linked by number + 1, so that zeroes are an empty list.
 struct List {
@@ -316,22 +310,12 @@ impl Queue {
     }
 }
 
-/// Why a request was not let in.
-pub enum Refused {
-    Full,
-    /// The seller works for another database.
-    Elsewhere,
-}
-
-/// Queues a request and wakes the seller.
-pub fn join(queue: &Attached<Queue>, ask: &Ask<'_>) -> Result<Ticket, Refused> {
+/// Queues a request and wakes the seller; `None` if the queue is full.
+pub fn join(queue: &Attached<Queue>, ask: &Ask<'_>) -> Option<Ticket> {
     // SAFETY: this backend's own; set before any SQL runs.
-    let (latch, database) = unsafe { (pg_sys::MyLatch, pg_sys::MyDatabaseId) };
+    let latch = unsafe { pg_sys::MyLatch };
     let mut queue = queue.lock();
-    if queue.seller.pid != 0 && queue.seller.database != database {
-        return Err(Refused::Elsewhere);
-    }
-    let slot = queue.unused_slot().ok_or(Refused::Full)?;
+    let slot = queue.unused_slot()?;
     queue.in_use += 1;
     let ticket = Ticket {
         slot,
@@ -344,17 +328,15 @@ pub fn join(queue: &Attached<Queue>, ask: &Ask<'_>) -> Result<Ticket, Refused> {
     it.xid = pg_sys::InvalidTransactionId;
     it.asked.set(ask);
     queue.push(Queue::waiting, slot);
-    let seller = queue.seller.latch;
+    let seller = queue.seller;
     drop(queue);
     wake(seller);
-    Ok(ticket)
+    Some(ticket)
 }
 
-/// Whether there is a seller for this database.
+/// Whether there is a seller.
 pub fn is_served(queue: &Attached<Queue>) -> bool {
-    let queue = queue.read();
-    // SAFETY: set when the backend connected.
-    queue.seller.pid != 0 && queue.seller.database == unsafe { pg_sys::MyDatabaseId }
+    !queue.read().seller.is_null()
 }
 
 /// What there is for the caller. Without the lock while there is nothing.
@@ -411,21 +393,14 @@ fn free(queue: &mut Queue, ticket: Ticket) {
 /// Says who serves the queue from now on.
 pub fn open(queue: &Attached<Queue>) {
     // SAFETY: this worker's own.
-    unsafe {
-        queue.lock().seller = Seller {
-            pid: pg_sys::MyProcPid,
-            latch: pg_sys::MyLatch,
-            database: pg_sys::MyDatabaseId,
-        };
-    }
+    queue.lock().seller = unsafe { pg_sys::MyLatch };
 }
 
 /// The seller is gone: those it had taken learn what became of them by its transaction,
 /// the others wait for the next seller.
 pub fn close(queue: &Attached<Queue>) {
     let mut queue = queue.lock();
-    queue.seller.pid = 0;
-    queue.seller.latch = std::ptr::null_mut();
+    queue.seller = std::ptr::null_mut();
     let mut latches = Vec::new();
     for slot in 0..queue.used {
         let ticket = Ticket {

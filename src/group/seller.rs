@@ -13,6 +13,7 @@ use crate::purchase::outcome::Outcome;
 use crate::purchase::serve::{self, Decrement};
 use crate::shared::Attached;
 use crate::store::items;
+use crate::wait;
 use crate::worker::{self, Transaction, Worker};
 use crate::{order, settings, stats};
 use pgrx::pg_sys::{self, XLogRecPtr};
@@ -51,10 +52,11 @@ pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
     unsafe { pg_sys::before_shmem_exit(Some(close_at_exit), pg_sys::Datum::null()) };
     queue::open(queue);
     let mut held_up = Vec::new();
+    let mut pace = Pace::default();
     loop {
         worker::reload_if_asked();
-        let room = settings::group_size().saturating_sub(held_up.len()).max(1);
-        let taken = queue::take(queue, room);
+        // Beside those held up, so that they keep nobody else from being served.
+        let taken = queue::take(queue, settings::group_size());
         stats::seller_took(taken.iter().map(|(_, asked)| asked.at));
         let jobs = taken
             .into_iter()
@@ -64,11 +66,13 @@ pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
         held_up.retain(|job: &Job| queue::is_waiting(queue, job.ticket));
         if held_up.is_empty() {
             worker::report(None);
-            worker::wait(IDLE_MS);
+            if !wait::yielding(|| queue::backlog(queue) > 0) {
+                worker::wait(IDLE_MS);
+            }
             continue;
         }
         let asked = held_up.len();
-        held_up = round(queue, held_up);
+        held_up = round(queue, held_up, &mut pace);
         if held_up.len() == asked {
             worker::wait(LOCKED_RETRY_MS);
         }
@@ -82,16 +86,38 @@ unsafe extern "C-unwind" fn close_at_exit(_code: i32, _argument: pg_sys::Datum) 
     }
 }
 
-/// What a round leaves behind.
-#[derive(Default)]
-struct Left {
-    unpublished: Unpublished,
-    /// Jobs whose item or order somebody else holds, for the next round.
-    held_up: Vec<Job>,
+/// How many jobs go into one transaction: half as many after one that took too long, so that
+/// a shop with slow triggers still sells, and twice as many after one that did not.
+struct Pace(usize);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self(usize::MAX)
+    }
 }
 
-/// Serves all cancels, then every item once, and returns the jobs to try again.
-fn round(queue: &Attached<Queue>, jobs: Vec<Job>) -> Vec<Job> {
+impl Pace {
+    fn most(&self) -> usize {
+        self.0.min(settings::group_size())
+    }
+
+    fn overran(&mut self, size: usize) {
+        self.0 = (size / 2).max(1);
+    }
+
+    fn kept(&mut self) {
+        self.0 = self.0.saturating_mul(2);
+    }
+}
+
+/// Jobs that one transaction may serve: purchases of one item, or cancels (no item), of one owner's.
+struct Group {
+    item_id: Option<i64>,
+    jobs: Vec<Job>,
+}
+
+/// The groups of a round: cancels first, then the item whose buyers have waited longest.
+fn groups(jobs: Vec<Job>) -> Vec<Group> {
     let mut groups = BTreeMap::<(Option<i64>, u32), Vec<Job>>::new();
     for job in jobs {
         let item_id = match job.asked.ask() {
@@ -101,15 +127,42 @@ fn round(queue: &Attached<Queue>, jobs: Vec<Job>) -> Vec<Job> {
         let key = (item_id, job.asked.owner.to_u32());
         groups.entry(key).or_default().push(job);
     }
+    let mut groups: Vec<Group> = groups
+        .into_iter()
+        .map(|((item_id, _), jobs)| Group { item_id, jobs })
+        .collect();
+    groups.sort_by_key(|group| (group.item_id.is_some(), group.jobs[0].asked.at));
+    groups
+}
+
+/// What a round leaves behind.
+#[derive(Default)]
+struct Left {
+    unpublished: Unpublished,
+    /// Jobs whose item or order somebody else holds, or for which there was no time.
+    held_up: Vec<Job>,
+}
+
+/// Serves all cancels, then every item, for `flashsale.group_wait` at most, and returns the
+/// jobs to try again.
+fn round(queue: &Attached<Queue>, jobs: Vec<Job>, pace: &mut Pace) -> Vec<Job> {
     let mut left = Left::default();
     let mut published_at = clock::now();
-    for ((item_id, _), jobs) in groups {
+    let give_up_at = published_at + settings::group_wait_ms() * 1_000;
+    for Group { item_id, mut jobs } in groups(jobs) {
         worker::report(Some(&match item_id {
             Some(item_id) => format!("flashsale: {} purchases of item {item_id}", jobs.len()),
             None => format!("flashsale: {} cancels", jobs.len()),
         }));
-        let give_up_at = clock::now() + settings::group_wait_ms() * 1_000;
-        serve_group(queue, jobs, give_up_at, &mut left);
+        while !jobs.is_empty() && clock::now() < give_up_at {
+            let later = jobs.split_off(pace.most().min(jobs.len()));
+            let is_held = serve_group(queue, jobs, give_up_at, pace, &mut left);
+            jobs = later;
+            if is_held {
+                break; // nobody overtakes those who came first
+            }
+        }
+        hold_up(queue, jobs.into_iter(), &mut left);
         if clock::now() - published_at > PUBLISH_AT_LEAST_EVERY {
             publish(queue, std::mem::take(&mut left.unpublished));
             published_at = clock::now();
@@ -120,10 +173,17 @@ fn round(queue: &Attached<Queue>, jobs: Vec<Job>) -> Vec<Job> {
 }
 
 /// Serves jobs in one transaction. If that fails, halves them until the one that is at
-/// fault stands alone with its error.
-fn serve_group(queue: &Attached<Queue>, mut jobs: Vec<Job>, give_up_at: Micros, left: &mut Left) {
+/// fault stands alone with its error. True if somebody else holds what they need.
+fn serve_group(
+    queue: &Attached<Queue>,
+    mut jobs: Vec<Job>,
+    give_up_at: Micros,
+    pace: &mut Pace,
+    left: &mut Left,
+) -> bool {
     match transaction(queue, &jobs) {
         Ok(Served { end, replies }) => {
+            pace.kept();
             let (busy, served): (Vec<_>, Vec<_>) = jobs
                 .into_iter()
                 .zip(replies)
@@ -131,19 +191,28 @@ fn serve_group(queue: &Attached<Queue>, mut jobs: Vec<Job>, give_up_at: Micros, 
             left.unpublished.add(served.iter().map(|(job, _)| job), end);
             hold_up(queue, busy.into_iter().map(|(job, _)| job), left);
         }
-        Err(Failure::Locked) => hold_up(queue, jobs.into_iter(), left),
+        Err(Failure::Locked) => {
+            hold_up(queue, jobs.into_iter(), left);
+            return true;
+        }
         Err(Failure::Error(error)) if jobs.len() == 1 => {
             refuse(queue, &jobs, Reply::Error(*error), left);
         }
         Err(Failure::Error(_)) if clock::now() < give_up_at => {
             let later = jobs.split_off(jobs.len() / 2);
-            serve_group(queue, jobs, give_up_at, left);
-            serve_group(queue, later, give_up_at, left);
+            if serve_group(queue, jobs, give_up_at, pace, left) {
+                hold_up(queue, later.into_iter(), left);
+                return true;
+            }
+            return serve_group(queue, later, give_up_at, pace, left);
         }
-        Err(Failure::Error(_) | Failure::Overrun) => {
+        Err(Failure::Error(_)) => refuse(queue, &jobs, Reply::Outcome(Outcome::Busy), left),
+        Err(Failure::Overrun) => {
+            pace.overran(jobs.len());
             refuse(queue, &jobs, Reply::Outcome(Outcome::Busy), left);
         }
     }
+    false
 }
 
 /// Keeps jobs for the next round, and answers those busy that have waited long enough.

@@ -1,5 +1,6 @@
 //! Every SQL statement, planned once a backend and kept; what each locks stands beside it.
 
+mod append;
 pub mod grants;
 pub mod items;
 pub mod lookups;

@@ -1,6 +1,6 @@
 //! Statements on orders.
 
-use super::{Stamp, Statement, cell, some, stamp};
+use super::{Stamp, Statement, append, cell, some, stamp};
 use crate::clock::Micros;
 use crate::error::Fault;
 use crate::order::Cancel;
@@ -287,9 +287,23 @@ pub fn insert(
     requests: &[&Request<'_>],
     now: Micros,
 ) -> Result<Vec<i64>, Fault> {
+    if requests.is_empty() {
+        return Ok(vec![]);
+    }
+    match append::insert(item, requests, now) {
+        Some(order_ids) => Ok(order_ids),
+        None => insert_by_sql(client, item, requests, now),
+    }
+}
+
+fn insert_by_sql(
+    client: &SpiClient<'_>,
+    item: &Item,
+    requests: &[&Request<'_>],
+    now: Micros,
+) -> Result<Vec<i64>, Fault> {
     let expires_at = |request: &Request<'_>| Stamp(now + item.ttl_for(request));
     let rows = match requests {
-        [] => return Ok(vec![]),
         [one] => {
             let arguments: [DatumWithOid<'_>; 8] = [
                 item.item_id.into(),

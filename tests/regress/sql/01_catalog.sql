@@ -15,12 +15,13 @@ SELECT format('%s(%s) -> %s %s %s', proname, pg_get_function_arguments(oid), pg_
               provolatile, proparallel) COLLATE "C" AS signature
 FROM pg_proc WHERE pronamespace = 'flashsale'::regnamespace ORDER BY signature;
 
--- All functions but the two grants act as their owner, and each has its search_path pinned. item_state
--- needs neither: it reads no table, and its body was bound when it was created.
+-- All functions but the two grants act as their owner, and each has its search_path pinned: purchase_item
+-- by its own code. item_state and the CHECKs need neither, since they read no table.
 SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'flashsale'::regnamespace AND NOT prosecdef ORDER BY proname;
 SELECT oid::regprocedure, proconfig FROM pg_proc WHERE pronamespace = 'flashsale'::regnamespace
-  AND proconfig IS DISTINCT FROM '{"search_path=pg_catalog, pg_temp"}' AND prosqlbody IS NULL;
--- None is leakproof or strict: a NULL argument is told, not passed over.
+  AND proconfig IS DISTINCT FROM '{"search_path=pg_catalog, pg_temp"}' AND prosqlbody IS NULL
+ORDER BY oid::regprocedure::text COLLATE "C";
+-- None is leakproof, and none but a CHECK strict: a NULL argument is told, not passed over.
 SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'flashsale'::regnamespace AND (proleakproof OR proisstrict);
 
 -- Nothing is without a description.

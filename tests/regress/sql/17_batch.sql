@@ -82,3 +82,37 @@ SELECT flashsale.purchase_batch('[{"item_id": 1, "user_id": "dave"}]') -> 0 ->> 
 ROLLBACK;
 SELECT count(*) = :before AS nothing_sold FROM flashsale.orders;
 SELECT * FROM flashsale.audit();
+
+-- What a shop adds to the table holds for one order and for many: a constraint, a column with
+-- a default, a trigger.
+CALL t.reset();
+SELECT flashsale.create_item(20, item_id => 1);
+ALTER TABLE flashsale.orders ADD CONSTRAINT no_zoe CHECK (user_id <> 'zoe');
+CREATE UNIQUE INDEX one_each ON flashsale.orders (user_id) WHERE quantity = 3;
+SELECT t.error($$SELECT flashsale.purchase_item(1, 'zoe')$$);
+SELECT t.error($$SELECT flashsale.purchase_batch('[{"item_id": 1, "user_id": "alice"}, {"item_id": 1, "user_id": "zoe"}]')$$);
+SELECT t.error($$SELECT flashsale.purchase_batch('[{"item_id": 1, "user_id": "bob", "quantity": 3}, {"item_id": 1, "user_id": "bob", "quantity": 3}]')$$);
+ALTER TABLE flashsale.orders DROP CONSTRAINT no_zoe;
+DROP INDEX flashsale.one_each;
+SELECT count(*) FROM flashsale.orders;
+CREATE TABLE t.log (order_id bigint, user_id text);
+CREATE FUNCTION t.log() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO t.log VALUES (NEW.order_id, NEW.user_id);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER log AFTER INSERT ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION t.log();
+SELECT flashsale.purchase_item(1, 'alice') ->> 'success',
+       jsonb_array_length(flashsale.purchase_batch('[{"item_id": 1, "user_id": "bob"}, {"item_id": 1, "user_id": "carol"}]'));
+DROP TRIGGER log ON flashsale.orders;
+SELECT user_id FROM t.log JOIN flashsale.orders USING (order_id, user_id) ORDER BY order_id;
+DROP TABLE t.log;
+DROP FUNCTION t.log();
+BEGIN;
+ALTER TABLE flashsale.orders ADD COLUMN channel text DEFAULT 'web';
+SELECT flashsale.purchase_item(1, 'dave') ->> 'success',
+       jsonb_array_length(flashsale.purchase_batch('[{"item_id": 1, "user_id": "erin"}, {"item_id": 1, "user_id": "frank"}]'));
+SELECT user_id, channel FROM flashsale.orders WHERE user_id IN ('dave', 'erin', 'frank') ORDER BY order_id;
+ROLLBACK;
+SELECT t.stock(1);
+SELECT * FROM flashsale.audit();
