@@ -12,9 +12,12 @@ pub fn wait(end: XLogRecPtr, level: i32) -> bool {
     }
     // SAFETY: `end` is the end of a record that this process wrote.
     unsafe { pg_sys::XLogFlush(end) };
-    level <= SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32
-        || !standbys_wanted()
-        || wait_for_standbys(end, level)
+    !needs_standbys(level) || wait_for_standbys(end, level)
+}
+
+/// Whether a commit of this level waits for a standby.
+pub fn needs_standbys(level: i32) -> bool {
+    level > SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32 && standbys_wanted()
 }
 
 /// PostgreSQL takes a cancel for leave to stop waiting and does not say so afterwards:
@@ -61,7 +64,7 @@ pub fn by_now() -> bool {
         if level > SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32 {
             pg_sys::XLogFlush(last_end(pg_sys::GetXLogInsertRecPtr()));
         }
-        level <= SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32 || !standbys_wanted()
+        !needs_standbys(level)
     }
 }
 

@@ -316,7 +316,8 @@ impl Unpublished {
 }
 
 /// Answers once the commits are as durable as their strictest caller asks. While others
-/// wait to be served that is left to the publisher; else nobody gains by another process.
+/// wait to be served, and where a standby has a say, that is left to the publisher; else
+/// nobody gains by another process.
 fn publish(queue: &Attached<Queue>, unpublished: Unpublished) {
     let Unpublished {
         tickets,
@@ -330,7 +331,7 @@ fn publish(queue: &Attached<Queue>, unpublished: Unpublished) {
     if delay_ms > 0 {
         worker::wait(delay_ms);
     }
-    if end != 0 && queue::backlog(queue) > 0 {
+    if end != 0 && (queue::backlog(queue) > 0 || durable::needs_standbys(level)) {
         queue::hand_over(queue, tickets.into_iter(), end);
     } else if end == 0 || durable::wait(end, level) {
         queue::publish(queue, tickets.into_iter());

@@ -72,6 +72,14 @@ pub fn serve(
 ) -> Result<Verdict<Outcomes>, Fault> {
     // Again, now that the item is obtained: a twin may have bought while we got here.
     let mut outcomes = replays(client, requests)?;
+    if decrement == Decrement::Done {
+        // They saw the item without the units that are about to be put back.
+        for outcome in outcomes.iter_mut().flatten() {
+            if let Outcome::Reserved { order, .. } = outcome {
+                order.remaining_inventory = item.inventory;
+            }
+        }
+    }
     let fresh = still_open(&outcomes, requests);
     let (now, fits) = decide(client, item, &fresh)?;
     let reserved: Vec<&Request<'_>> = fresh

@@ -41,4 +41,12 @@ impl Answer {
     pub fn order_id(&self) -> Option<i64> {
         self.number("order_id")
     }
+
+    /// The answers of a batch, one for each of its requests.
+    pub fn each(self) -> Vec<Answer> {
+        match self.0 {
+            Value::Array(answers) => answers.into_iter().map(Answer).collect(),
+            _ => Vec::new(),
+        }
+    }
 }

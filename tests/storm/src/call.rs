@@ -1,5 +1,6 @@
 //! One call of a buyer function, as data: it can be tried again, and sent to any connection.
 
+use serde_json::Value;
 use tokio_postgres::types::{ToSql, Type};
 
 #[derive(Clone, Debug)]
@@ -19,6 +20,16 @@ pub enum Call {
     },
     Cancel {
         order_id: i64,
+    },
+    /// Many purchases at once, as purchase_batch takes them.
+    Batch {
+        requests: Value,
+    },
+    /// One unit from a function that is not ours: `$1` is the item, `$2` the user.
+    Peer {
+        sql: &'static str,
+        item_id: i64,
+        user_id: String,
     },
 }
 
@@ -51,6 +62,8 @@ impl Call {
             Call::BeginPayment { .. } => "SELECT flashsale.begin_payment($1)",
             Call::Confirm { .. } => "SELECT flashsale.confirm_order($1, $2)",
             Call::Cancel { .. } => "SELECT flashsale.cancel_order($1)",
+            Call::Batch { .. } => "SELECT flashsale.purchase_batch($1)",
+            Call::Peer { sql, .. } => sql,
         }
     }
 
@@ -76,12 +89,19 @@ impl Call {
                 order_id,
                 payment_ref,
             } => vec![(order_id, Type::INT8), (payment_ref, Type::TEXT)],
+            Call::Batch { requests } => vec![(requests, Type::JSONB)],
+            Call::Peer {
+                item_id, user_id, ..
+            } => vec![(item_id, Type::INT8), (user_id, Type::TEXT)],
         }
     }
 
     /// Whether a second call does no harm when nobody knows what became of the first.
     /// A purchase needs an idempotency key for that; the others may be repeated anyway.
     pub fn repeatable(&self) -> bool {
-        !matches!(self, Call::Purchase { key: None, .. })
+        !matches!(
+            self,
+            Call::Purchase { key: None, .. } | Call::Batch { .. } | Call::Peer { .. }
+        )
     }
 }

@@ -27,18 +27,24 @@ pub struct Pool {
 impl Pool {
     /// Opens all connections at once, so that a server without room for them says so now.
     pub async fn open(config: &Config, connections: usize) -> Result<Self, Error> {
-        let mut idle = Vec::with_capacity(connections);
+        let mut pool = Self::unopened(config, connections);
+        let idle = pool.idle.get_mut().expect("no panic while held");
         for _ in 0..connections {
             idle.push(Lane::open(config).await?);
         }
-        Ok(Self {
+        Ok(pool)
+    }
+
+    /// Opens each connection when a buyer first needs it.
+    pub fn unopened(config: &Config, connections: usize) -> Self {
+        Self {
             config: config.clone(),
             prepare: true,
             turns: Semaphore::new(connections),
-            idle: Mutex::new(idle),
+            idle: Mutex::new(Vec::with_capacity(connections)),
             retries: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
-        })
+        }
     }
 
     /// For a pooler that hands each transaction to another server connection.

@@ -1,0 +1,8 @@
+-- The three statements of solution 1 bare, as a function; a refused buyer comes back after a pause as long as ours.
+\set item random(:first, :last)
+\set user random(1, 2000000000)
+SELECT coalesce(peer.bare(:item, 'user ' || :user) ->> 'retryable', 'false') AS again \gset
+\if :again
+\set pause random(5, 15)
+\sleep :pause ms
+\endif
