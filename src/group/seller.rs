@@ -288,7 +288,7 @@ fn replies(client: &SpiClient<'_>, jobs: &[Job]) -> Result<Verdict<Vec<Reply>>, 
         let verdict = order::cancel_many(client, &cancels)?;
         return Ok(verdict.map(|all| all.into_iter().map(Reply::Cancelled).collect()));
     };
-    let verdict = match items::lock_sellable(client, first.item_id)? {
+    let verdict = match items::lock_sellable_again(client, first.item_id)? {
         Some(item) => serve::serve(client, &item, &requests, Decrement::Due)?,
         None => serve::refuse_unheld(client, first.item_id, &requests)?,
     };

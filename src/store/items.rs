@@ -5,16 +5,19 @@ use crate::error::Fault;
 use crate::gate;
 use crate::purchase::fit::{Currency, Item};
 use pgrx::datum::Interval;
+use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
+use pgrx::pg_sys;
 use pgrx::pg_sys::BuiltinOid::{
-    BOOLOID, INT4OID, INT8ARRAYOID, INT8OID, INTERVALOID, TEXTOID, TIMESTAMPTZOID,
+    BOOLOID, INT4OID, INT8ARRAYOID, INT8OID, INTERVALOID, TEXTOID, TIDOID, TIMESTAMPTZOID,
 };
 use pgrx::spi::{SpiClient, SpiTupleTable};
+use std::cell::Cell;
 
 /// The columns a purchase decides on, in the order `read_item` expects.
 macro_rules! item_columns {
     () => {
         "item_id, inventory, version, paused, max_per_user, starts_at, ends_at, \
-         unit_price, currency, (extract(epoch FROM reservation_ttl) * 1000000)::bigint"
+         unit_price, currency, (extract(epoch FROM reservation_ttl) * 1000000)::bigint, ctid"
     };
 }
 
@@ -29,23 +32,32 @@ macro_rules! on_sale {
 }
 
 macro_rules! lock_sellable {
-    ($wait:literal) => {
+    ($also:literal, $wait:literal) => {
         concat!(
             "SELECT ",
             item_columns!(),
             " FROM flashsale.items WHERE ",
             on_sale!(),
-            " AND inventory > 0 FOR UPDATE ",
+            " AND inventory > 0 ",
+            $also,
+            "FOR UPDATE ",
             $wait
         )
     };
 }
 
 /// Locks the item's row until the transaction ends, or errs at once (55P03).
-static LOCK_SELLABLE: Statement = Statement::deciding(lock_sellable!("NOWAIT"), &[INT8OID]);
+static LOCK_SELLABLE: Statement = Statement::deciding(lock_sellable!("", "NOWAIT"), &[INT8OID]);
+
+/// As LOCK_SELLABLE where the row was last seen. While somebody holds an old snapshot no
+/// earlier version of the row can be cleaned away, and the index leads to all of them.
+static LOCK_SELLABLE_AT: Statement = Statement::deciding(
+    lock_sellable!("AND ctid = $2 ", "NOWAIT"),
+    &[INT8OID, TIDOID],
+);
 
 /// Waits for the row's lock.
-static AWAIT_SELLABLE: Statement = Statement::deciding(lock_sellable!(""), &[INT8OID]);
+static AWAIT_SELLABLE: Statement = Statement::deciding(lock_sellable!("", ""), &[INT8OID]);
 
 /// Waits for the row's lock, then takes the units if that many are free.
 static TAKE_ON_SALE: Statement = Statement::deciding(
@@ -69,11 +81,11 @@ static READ: Statement = Statement::deciding(
 );
 
 /// Waits for the row's lock, if the caller has not got it; finds no row if the version is
-/// not the one read.
+/// not the one read, where it was read.
 static TAKE_VERSIONED: Statement = Statement::deciding(
     "UPDATE flashsale.items SET inventory = inventory - $2, version = version + 1 \
-     WHERE item_id = $1 AND version = $3 AND inventory >= $2 RETURNING item_id",
-    &[INT8OID, INT8OID, INT8OID],
+     WHERE ctid = $4 AND item_id = $1 AND version = $3 AND inventory >= $2 RETURNING ctid",
+    &[INT8OID, INT8OID, INT8OID, TIDOID],
 );
 
 /// Waits for the row's lock, then takes the units if that many are free.
@@ -167,6 +179,7 @@ fn read_item(row: &SpiTupleTable<'_>) -> Result<Item, Fault> {
         unit_price: row.get(8)?,
         currency: currency(row, 9)?,
         reservation_ttl: row.get(10)?,
+        place: item_pointer_to_u64(some(row, 11)?),
     })
 }
 
@@ -176,6 +189,28 @@ pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item
         .first(client, &[item_id.into()])?
         .map(|row| read_item(&row))
         .transpose()
+}
+
+thread_local! {
+    /// The item that this session sold last, and where its row has lain since.
+    static LAST_SOLD: Cell<(i64, u64)> = const { Cell::new((0, 0)) };
+}
+
+/// As [`lock_sellable`], for the seller: it looks first where it left the row.
+pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
+    let (last_sold, place) = LAST_SOLD.get();
+    if last_sold == item_id
+        && let Some(row) = LOCK_SELLABLE_AT.first(client, &[item_id.into(), tid(place).into()])?
+    {
+        return read_item(&row).map(Some);
+    }
+    lock_sellable(client, item_id)
+}
+
+fn tid(place: u64) -> pg_sys::ItemPointerData {
+    let mut tid = pg_sys::ItemPointerData::default();
+    u64_to_item_pointer(place, &mut tid);
+    tid
 }
 
 /// Holds the item if it is on sale; waits for whoever holds it, `lock_timeout` at most.
@@ -213,8 +248,18 @@ pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault>
 
 /// Takes units off an item as it was read; false if its version is not that any more.
 pub fn take_versioned(client: &SpiClient<'_>, item: &Item, units: i64) -> Result<bool, Fault> {
-    let arguments = [item.item_id.into(), units.into(), item.version.into()];
-    Ok(TAKE_VERSIONED.count(client, &arguments)? == 1)
+    let arguments = [
+        item.item_id.into(),
+        units.into(),
+        item.version.into(),
+        tid(item.place).into(),
+    ];
+    let Some(row) = TAKE_VERSIONED.first(client, &arguments)? else {
+        return Ok(false);
+    };
+    let place = item_pointer_to_u64(some(&row, 1)?);
+    LAST_SOLD.set((item.item_id, place));
+    Ok(true)
 }
 
 /// Takes units if that many are free.

@@ -1,7 +1,8 @@
-//! Programs of PostgreSQL, and a cluster of its own for tests that crash it.
+//! Programs of PostgreSQL, and clusters of their own for tests that crash them or need the seller.
 
 use std::env;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,9 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub fn start() -> Self {
+    /// With the extension preloaded and these settings, each `name = value`. The workers work
+    /// for the database postgres.
+    pub fn start(settings: &[&str]) -> Self {
         let folder = Folder::new();
         let mut config = Config::new();
         config
@@ -92,8 +95,31 @@ impl Cluster {
             tool("initdb"),
             &["-D", &data, "-U", "postgres", "-A", "trust", "-N"],
         );
+        let defaults = [
+            "max_connections = 300",
+            "shared_preload_libraries = flashsale",
+        ];
+        let lines = [&defaults, settings].concat().join("\n") + "\n";
+        let file = OpenOptions::new()
+            .append(true)
+            .open(format!("{data}/postgresql.conf"));
+        file.and_then(|mut file| file.write_all(lines.as_bytes()))
+            .expect("a settings file");
         cluster.restart();
         cluster
+    }
+
+    /// Where its socket is.
+    pub fn folder(&self) -> &str {
+        self.folder.path()
+    }
+
+    /// Tells everybody to stop at once, as an operator does.
+    pub fn stop(&self) {
+        run(
+            tool("pg_ctl"),
+            &["-D", &self.data(), "-m", "fast", "-w", "stop"],
+        );
     }
 
     /// As a power cut for everything but the disk: no process gets to say goodbye.

@@ -10,8 +10,15 @@ use tokio::time::sleep;
 use tokio_postgres::{Client, Config};
 
 use crate::cluster::Cluster;
+use crate::room::room_for_a_cluster;
 use crate::shop::{CROWD, Shop, answer, sold, within};
 use crate::sql::{audit, run, value};
+use crate::strategy::{Strategy, under_each_strategy};
+
+under_each_strategy!(
+    a_crash_in_mid_storm_loses_nothing,
+    broken_connections_lose_nothing
+);
 
 const UNITS: usize = 400;
 const BUYERS: usize = 1_200;
@@ -48,10 +55,10 @@ async fn until_sold(config: &Config, orders: i64) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crash_in_mid_storm_loses_nothing() {
+async fn a_crash_in_mid_storm_loses_nothing(strategy: Strategy) {
     const CRASHES: usize = 3;
-    let cluster = Cluster::start();
+    let _room = room_for_a_cluster().await;
+    let cluster = Cluster::start(&[]);
     let client = connect(&cluster.config).await.expect("the server answers");
     run(&client, "CREATE EXTENSION flashsale").await;
     let item_id: i64 = value(
@@ -60,7 +67,11 @@ async fn a_crash_in_mid_storm_loses_nothing() {
         &[&(UNITS as i64)],
     )
     .await;
-    let pool = Arc::new(Pool::open(&cluster.config, 50).await.expect("connections"));
+    let pool = Arc::new(
+        Pool::open(&strategy.of(&cluster.config), 50)
+            .await
+            .expect("connections"),
+    );
 
     let storm = tokio::spawn(Crowd::start(&pool, keyed_buyers(item_id)).all());
     for crash in 1..=CRASHES {
@@ -88,9 +99,8 @@ async fn a_crash_in_mid_storm_loses_nothing() {
     assert_eq!(audit(&client).await, Vec::<String>::new());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn broken_connections_lose_nothing() {
-    let shop = Shop::open(CROWD + 10).await;
+async fn broken_connections_lose_nothing(strategy: Strategy) {
+    let shop = Shop::open_under(strategy, CROWD + 10).await;
     let item_id = shop.item(UNITS as i64).await;
     let pool = shop.pool(CROWD).await;
     let storm = tokio::spawn(Crowd::start(&pool, keyed_buyers(item_id)).all());

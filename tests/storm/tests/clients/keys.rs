@@ -5,6 +5,14 @@ use std::collections::HashMap;
 use storm::{Answer, Call, Done};
 
 use crate::shop::{CROWD, Shop, answer};
+use crate::strategy::{Strategy, under_each_strategy};
+
+under_each_strategy!(
+    twins_share_one_order,
+    twins_share_the_last_unit,
+    twins_share_an_order_at_the_user_limit,
+    a_key_is_not_reused_for_another_quantity,
+);
 
 const TWINS: usize = 4;
 
@@ -60,10 +68,9 @@ fn assert_twins_agree(done: &[Done]) -> usize {
     bought
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn twins_share_one_order() {
+async fn twins_share_one_order(strategy: Strategy) {
     const UNITS: usize = 150;
-    let shop = Shop::open(CROWD).await;
+    let shop = Shop::open_under(strategy, CROWD).await;
     let item_id = shop.item(UNITS as i64).await;
     let done = shop.rush(CROWD, twins(item_id, 500)).await;
     assert_eq!(assert_twins_agree(&done), UNITS);
@@ -73,10 +80,9 @@ async fn twins_share_one_order() {
 }
 
 /// A look-up before the lock misses the twin that is just buying the last unit.
-#[tokio::test(flavor = "multi_thread")]
-async fn twins_share_the_last_unit() {
+async fn twins_share_the_last_unit(strategy: Strategy) {
     const ITEMS: usize = 300;
-    let shop = Shop::open(CROWD).await;
+    let shop = Shop::open_under(strategy, CROWD).await;
     let mut items = Vec::new();
     for _ in 0..ITEMS {
         items.push(shop.item(1).await);
@@ -91,10 +97,9 @@ async fn twins_share_the_last_unit() {
 
 /// A user at the limit still gets the answer to a click of before. Each user has an item of
 /// their own, so that only twins get into each other's way, and at every step.
-#[tokio::test(flavor = "multi_thread")]
-async fn twins_share_an_order_at_the_user_limit() {
+async fn twins_share_an_order_at_the_user_limit(strategy: Strategy) {
     const ITEMS: usize = 300;
-    let shop = Shop::open(CROWD).await;
+    let shop = Shop::open_under(strategy, CROWD).await;
     let create = "SELECT flashsale.create_item(10, max_per_user => 1)";
     let mut items = Vec::new();
     for _ in 0..ITEMS {
@@ -108,9 +113,8 @@ async fn twins_share_an_order_at_the_user_limit() {
     shop.assert_sound().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_not_reused_for_another_quantity() {
-    let shop = Shop::open(CROWD).await;
+async fn a_key_is_not_reused_for_another_quantity(strategy: Strategy) {
+    let shop = Shop::open_under(strategy, CROWD).await;
     let item_id = shop.item(1_000).await;
     let clicks = (0..400).map(|n| Call::Purchase {
         item_id,

@@ -6,7 +6,13 @@ use storm::Answer;
 
 use crate::shop::{CROWD, Shop};
 use crate::sql::ask;
+use crate::strategy::{Strategy, under_each_strategy};
 use crate::visit::{Trace, visitors};
+
+under_each_strategy!(
+    every_order_and_charge_ends_as_its_buyer_was_told,
+    refunds_happen_once,
+);
 
 /// The pool, two reconcilers, the desk, and one to spare.
 const CONNECTIONS: usize = CROWD + 4;
@@ -57,9 +63,8 @@ fn count(traces: &[Trace], status: &str) -> usize {
     traces.iter().filter(|trace| trace.status == status).count()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_order_and_charge_ends_as_its_buyer_was_told() {
-    let shop = Shop::open(CONNECTIONS).await;
+async fn every_order_and_charge_ends_as_its_buyer_was_told(strategy: Strategy) {
+    let shop = Shop::open_under(strategy, CONNECTIONS).await;
     let item_id = priced_item(&shop).await;
     let pool = shop.pool(CROWD).await;
     let traces = visitors(&shop, &pool, item_id, 0..1_500).await;
@@ -77,9 +82,8 @@ async fn every_order_and_charge_ends_as_its_buyer_was_told() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn refunds_happen_once() {
-    let shop = Shop::open(CONNECTIONS).await;
+async fn refunds_happen_once(strategy: Strategy) {
+    let shop = Shop::open_under(strategy, CONNECTIONS).await;
     let item_id = priced_item(&shop).await;
     let pool = shop.pool(CROWD).await;
     let traces = visitors(&shop, &pool, item_id, 0..600).await;

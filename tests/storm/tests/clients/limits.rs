@@ -5,6 +5,13 @@ use std::collections::HashMap;
 use storm::{Call, Done};
 
 use crate::shop::{CROWD, Shop, answer, refused, sold};
+use crate::strategy::{Strategy, under_each_strategy};
+
+under_each_strategy!(
+    clicks_of_one_user_meet,
+    everybody_reaches_the_limit_and_no_further,
+    the_limit_holds_while_the_stock_runs_out,
+);
 
 const LIMIT: usize = 3;
 const CLICKS: usize = 8;
@@ -33,10 +40,9 @@ async fn limited_item(shop: &Shop, units: usize) -> i64 {
 
 /// Each user has an item of their own, so that only their own clicks get into each other's
 /// way: one that counts holdings before it has the row counts too few.
-#[tokio::test(flavor = "multi_thread")]
-async fn clicks_of_one_user_meet() {
+async fn clicks_of_one_user_meet(strategy: Strategy) {
     const ITEMS: usize = 300;
-    let shop = Shop::open(CROWD).await;
+    let shop = Shop::open_under(strategy, CROWD).await;
     let mut items = Vec::new();
     for _ in 0..ITEMS {
         items.push(limited_item(&shop, 100).await);
@@ -56,10 +62,9 @@ async fn clicks_of_one_user_meet() {
     shop.assert_sound().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn everybody_reaches_the_limit_and_no_further() {
+async fn everybody_reaches_the_limit_and_no_further(strategy: Strategy) {
     const USERS: usize = 150;
-    let shop = Shop::open(CROWD).await;
+    let shop = Shop::open_under(strategy, CROWD).await;
     let item_id = limited_item(&shop, 10_000).await;
     let done = shop.rush(CROWD, clicks(item_id, USERS)).await;
     let units = units_by_user(&done);
@@ -73,10 +78,9 @@ async fn everybody_reaches_the_limit_and_no_further() {
     shop.assert_sound().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_limit_holds_while_the_stock_runs_out() {
+async fn the_limit_holds_while_the_stock_runs_out(strategy: Strategy) {
     const UNITS: usize = 200;
-    let shop = Shop::open(CROWD).await;
+    let shop = Shop::open_under(strategy, CROWD).await;
     let item_id = limited_item(&shop, UNITS).await;
     let done = shop.rush(CROWD, clicks(item_id, 150)).await;
     assert_eq!(sold(&done), UNITS);

@@ -3,22 +3,27 @@
 //! Needs a server: PGHOST, PGPORT and PGUSER (a superuser) in the environment, PG_BINDIR for the
 //! tools. Every test makes its own database, or its own cluster, and leaves nothing behind.
 
+mod batch;
 mod bouncer;
 mod cluster;
 mod crash;
 mod ddl;
 mod drivers;
 mod dump;
+mod gate;
+mod group;
 mod hostile;
 mod keys;
 mod lifecycle;
 mod limits;
 mod locks;
+mod mix;
 mod privileges;
 mod room;
 mod shop;
 mod sql;
 mod storms;
+mod strategy;
 mod transactions;
 mod visit;
 mod watcher;

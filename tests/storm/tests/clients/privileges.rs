@@ -14,6 +14,7 @@ const APP: &[&str] = &[
     "find_payment",
     "get_order",
     "item_availability",
+    "purchase_batch",
     "purchase_item",
     "user_orders",
 ];
@@ -96,6 +97,7 @@ const APP_CALLS: &[&str] = &[
     "SELECT flashsale.purchase_item(1, 'alice')",
     "SELECT flashsale.purchase_item(1, 42)",
     "SELECT flashsale.purchase_item(1, '00000000-0000-0000-0000-000000000001'::uuid)",
+    "SELECT flashsale.purchase_batch('[{\"item_id\": 1, \"user_id\": \"alice\"}]')",
     "SELECT flashsale.begin_payment(1)",
     "SELECT flashsale.confirm_order(1, 'a charge')",
     "SELECT flashsale.cancel_order(2)",
@@ -194,7 +196,7 @@ async fn an_operator_runs_the_sale_and_moves_no_stock_by_hand() {
         .await;
     let operator = shop.connect_as(&role).await;
     assert_denied(&operator, FORBIDDEN).await;
-    assert_denied(&operator, &APP_CALLS[..3]).await;
+    assert_denied(&operator, &APP_CALLS[..4]).await;
     assert_allowed(&operator, OPERATOR_CALLS).await;
     assert_allowed(
         &operator,

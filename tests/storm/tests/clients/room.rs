@@ -36,3 +36,17 @@ pub async fn room_size() -> usize {
         })
         .await
 }
+
+/// Clusters that tests start for themselves; more at once would only wait for the same cores.
+const CLUSTERS: usize = 2;
+
+pub async fn room_for_a_cluster() -> OwnedSemaphorePermit {
+    static ROOM: OnceCell<Arc<Semaphore>> = OnceCell::const_new();
+    let room = ROOM
+        .get_or_init(|| async { Arc::new(Semaphore::new(CLUSTERS)) })
+        .await;
+    Arc::clone(room)
+        .acquire_owned()
+        .await
+        .expect("the semaphore is never closed")
+}

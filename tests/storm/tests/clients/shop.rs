@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use storm::{Answer, Call, Crowd, Done, Pool, config_from_env, connect, explain};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::block_in_place;
 use tokio::time::timeout;
 use tokio_postgres::types::{FromSqlOwned, ToSql};
 use tokio_postgres::{Client, Config, Error};
 
-use crate::room::{room_for, room_size};
+use crate::cluster::Cluster;
+use crate::room::{room_for, room_for_a_cluster, room_size};
 use crate::sql::{audit, run, value};
+use crate::strategy::Strategy;
 
 /// What a crowd of the size the server is built for needs.
 pub const CROWD: usize = 200;
@@ -27,6 +30,8 @@ pub struct Shop {
     pub config: Config,
     pub client: Client,
     pub name: String,
+    /// Its server, where that is not the one that all share.
+    pub cluster: Option<Cluster>,
     server: Config,
     roles: Vec<String>,
     _room: Option<OwnedSemaphorePermit>,
@@ -38,6 +43,36 @@ impl Shop {
         let shop = Self::empty(connections).await;
         shop.run("CREATE EXTENSION flashsale").await;
         shop
+    }
+
+    /// A shop whose sessions purchase by this strategy.
+    pub async fn open_under(strategy: Strategy, connections: usize) -> Self {
+        if strategy == Strategy::Grouped {
+            return Self::grouped(&[]).await;
+        }
+        let mut shop = Self::open(connections).await;
+        shop.config = strategy.of(&shop.config);
+        shop.client = shop.connect().await;
+        shop
+    }
+
+    /// A shop whose sessions purchase by strategy `grouped`. The seller works for one database
+    /// of a server alone, so the shop has a server of its own, with these settings.
+    pub async fn grouped(settings: &[&str]) -> Self {
+        let room = room_for_a_cluster().await;
+        let cluster = block_in_place(|| Cluster::start(settings));
+        let config = Strategy::Grouped.of(&cluster.config);
+        let client = connect(&config).await.expect("the server answers");
+        run(&client, "CREATE EXTENSION flashsale").await;
+        Self {
+            client,
+            name: "postgres".into(),
+            server: cluster.config.clone(),
+            config,
+            cluster: Some(cluster),
+            roles: Vec::new(),
+            _room: Some(room),
+        }
     }
 
     /// A new database without the extension.
@@ -68,6 +103,7 @@ impl Shop {
             config,
             client,
             name,
+            cluster: None,
             server,
             roles: Vec::new(),
             _room: room,
@@ -89,6 +125,12 @@ impl Shop {
                 .await
                 .expect("connections"),
         )
+    }
+
+    /// Connections that purchase by this strategy, whatever the shop's is.
+    pub async fn pool_under(&self, strategy: Strategy, connections: usize) -> Arc<Pool> {
+        let config = strategy.of(&self.config);
+        Arc::new(Pool::open(&config, connections).await.expect("connections"))
     }
 
     /// A role that may log in; it goes when the shop goes.
@@ -190,6 +232,9 @@ impl Shop {
 impl Drop for Shop {
     /// Also after a failure; a thread, because a destructor cannot await.
     fn drop(&mut self) {
+        if self.cluster.is_some() {
+            return; // it goes with its cluster
+        }
         let server = self.server.clone();
         let mut statements = vec![format!("DROP DATABASE {} WITH (FORCE)", self.name)];
         statements.extend(self.roles.iter().map(|role| format!("DROP ROLE {role}")));

@@ -3,6 +3,16 @@
 use storm::Call;
 
 use crate::shop::{CROWD, Shop, answer, refused, sold};
+use crate::strategy::{Strategy, under_each_strategy};
+
+under_each_strategy!(
+    one_unit,
+    a_hundred_units,
+    ten_thousand_units,
+    more_units_than_buyers,
+    quantities_from_one_to_five,
+    many_items_at_once,
+);
 
 /// Everybody wants one.
 async fn sells_exactly(shop: Shop, units: usize, buyers: usize) {
@@ -20,31 +30,37 @@ async fn sells_exactly(shop: Shop, units: usize, buyers: usize) {
     shop.assert_sound().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_unit() {
-    sells_exactly(Shop::open(CROWD).await, 1, 3_000).await;
+async fn one_unit(strategy: Strategy) {
+    sells_exactly(
+        Shop::open_under(strategy, CROWD).await,
+        1,
+        strategy.share(3_000),
+    )
+    .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_units() {
-    sells_exactly(Shop::open(CROWD).await, 100, 5_000).await;
+async fn a_hundred_units(strategy: Strategy) {
+    sells_exactly(
+        Shop::open_under(strategy, CROWD).await,
+        100,
+        strategy.share(5_000),
+    )
+    .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_units() {
-    let shop = Shop::open(CROWD).await;
+async fn ten_thousand_units(strategy: Strategy) {
+    let shop = Shop::open_under(strategy, CROWD).await;
     // Ten thousand commits one after the other take their time if each waits for the disk.
     shop.run(&format!(
         "ALTER DATABASE {} SET synchronous_commit = off",
         shop.name
     ))
     .await;
-    sells_exactly(shop, 10_000, 10_500).await;
+    sells_exactly(shop, strategy.share(10_000), strategy.share(10_500)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn more_units_than_buyers() {
-    let shop = Shop::open(CROWD).await;
+async fn more_units_than_buyers(strategy: Strategy) {
+    let shop = Shop::open_under(strategy, CROWD).await;
     let item_id = shop.item(1_000).await;
     let done = shop
         .rush(
@@ -58,10 +74,9 @@ async fn more_units_than_buyers() {
     shop.assert_sound().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn quantities_from_one_to_five() {
+async fn quantities_from_one_to_five(strategy: Strategy) {
     const UNITS: i64 = 2_000;
-    let shop = Shop::open(CROWD).await;
+    let shop = Shop::open_under(strategy, CROWD).await;
     let item_id = shop.item(UNITS).await;
     let buy = |user_id: String, quantity| Call::Purchase {
         item_id,
@@ -111,10 +126,9 @@ fn quantity(done: &storm::Done) -> i64 {
     quantity
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn many_items_at_once() {
+async fn many_items_at_once(strategy: Strategy) {
     const ITEMS: usize = 20;
-    let shop = Shop::open(CROWD).await;
+    let shop = Shop::open_under(strategy, CROWD).await;
     let mut items = Vec::new();
     for _ in 0..ITEMS {
         items.push(shop.item(25).await);

@@ -36,6 +36,16 @@ pub async fn visitors(
     item_id: i64,
     numbers: impl Iterator<Item = usize>,
 ) -> Vec<Trace> {
+    visitors_through(shop, std::slice::from_ref(pool), item_id, numbers).await
+}
+
+/// The same through several pools, each visitor through one of them.
+pub async fn visitors_through(
+    shop: &Shop,
+    pools: &[Arc<Pool>],
+    item_id: i64,
+    numbers: impl Iterator<Item = usize>,
+) -> Vec<Trace> {
     let closing = Arc::new(AtomicBool::new(false));
     let mut reconcilers = Vec::new();
     for _ in 0..2 {
@@ -44,7 +54,7 @@ pub async fn visitors(
     let desk = Arc::new(shop.connect().await);
     let mut crowd = JoinSet::new();
     for n in numbers {
-        let (pool, desk) = (Arc::clone(pool), Arc::clone(&desk));
+        let (pool, desk) = (Arc::clone(&pools[n % pools.len()]), Arc::clone(&desk));
         crowd.spawn(async move {
             visit(
                 &Visitor {

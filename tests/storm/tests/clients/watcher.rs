@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::shop::{CROWD, Shop};
 use crate::sql::audit;
+use crate::strategy::{Strategy, under_each_strategy};
 use crate::visit::visitors;
+
+under_each_strategy!(a_watcher_never_sees_a_broken_invariant);
 
 /// The storm goes on until the watcher has looked that often.
 const LOOKS: usize = 100;
 const VISITORS_A_WAVE: usize = 400;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_watcher_never_sees_a_broken_invariant() {
-    let shop = Shop::open(CROWD + 10).await;
+async fn a_watcher_never_sees_a_broken_invariant(strategy: Strategy) {
+    let shop = Shop::open_under(strategy, CROWD + 10).await;
     let create = "SELECT flashsale.create_item(1000000, unit_price => 1999, currency => 'EUR')";
     let item_id: i64 = shop.value(create, &[]).await;
     let pool = shop.pool(CROWD).await;
