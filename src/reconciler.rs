@@ -12,6 +12,10 @@ use pgrx::prelude::*;
 const MAX_ORDERS: i32 = 1_000;
 /// A run that takes longer is given up, and tried again.
 const MAX_RUN_MS: i64 = 60_000;
+/// How often, and how soon, it comes back to items that somebody held. The seller holds a hot
+/// one most of the time, though never for long.
+const MOST_RETURNS: usize = 20;
+const RETURN_AFTER_MS: i64 = 10;
 /// How often a reconciler that is off looks whether it still is.
 const OFF_MS: i64 = 60_000;
 
@@ -27,32 +31,57 @@ pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
             continue;
         }
         worker::report(Some("flashsale: expiring stale reservations"));
-        while expire_some() {
-            worker::wait(0);
-        }
+        run();
         worker::report(None);
         worker::wait(interval_ms);
     }
 }
 
-/// Expires what one transaction may; whether there is more. An error is logged and left
-/// to the next run.
-fn expire_some() -> bool {
+/// Expires all that is stale, transaction by transaction.
+fn run() {
+    let mut returns = 0;
+    loop {
+        match expire_some() {
+            Left::Nothing => break,
+            Left::More => worker::wait(0),
+            Left::Held if returns < MOST_RETURNS => {
+                returns += 1;
+                worker::wait(RETURN_AFTER_MS);
+            }
+            Left::Held => break,
+        }
+    }
+}
+
+/// What a transaction leaves to the next.
+enum Left {
+    Nothing,
+    More,
+    /// Nothing but what somebody else holds.
+    Held,
+}
+
+/// Expires what one transaction may. An error is logged and left to the next run.
+fn expire_some() -> Left {
     let run = worker::guarded(|| match owner()? {
-        None => Ok(false),
+        None => Ok(Left::Nothing),
         Some(owner) => {
             let transaction = Transaction::begin_as(owner, MAX_RUN_MS);
             let answer = reconcile::run(None, MAX_ORDERS)?;
             transaction.commit();
             let count = |name: &str| answer[name].as_i64().unwrap_or_default();
             stats::reconciled(count("expired"), count("skipped"));
-            Ok(answer["more"].as_bool().unwrap_or_default())
+            Ok(match answer["more"].as_bool() {
+                Some(true) => Left::More,
+                _ if count("skipped") > 0 => Left::Held,
+                _ => Left::Nothing,
+            })
         }
     });
     run.unwrap_or_else(|fault| {
         stats::reconciler_failed();
         log!("flashsale reconciler: {fault}");
-        false
+        Left::Nothing
     })
 }
 

@@ -31,12 +31,12 @@ pub fn purchase(request: &Request<'_>) -> Result<Outcome, Fault> {
 }
 
 /// Hands a cancel to the seller, which returns the units of many orders at once; `None`
-/// where that is not possible and the caller has to do it itself.
+/// where that is not possible, or nobody buys in groups just now and the caller is as quick.
 pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Cancelled>, Fault> {
     let Some(queue) = QUEUE.get() else {
         return Ok(None);
     };
-    if !is_sellers_database() || unfit_caller().is_some() || !queue::is_served(queue) {
+    if !queue::is_in_use(queue) || !is_sellers_database() || unfit_caller().is_some() {
         return Ok(None);
     }
     match hand_over(queue, &Ask::Cancel(*cancel))? {

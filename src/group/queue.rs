@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Slots there are; `flashsale.queue_size` says how many of them are used.
 pub const SLOTS: usize = 1_024;
 const MAX_TEXT_BYTES: usize = 255;
+/// How long after a purchase the queue counts as in use.
+const IN_USE_FOR: Micros = 1_000_000;
 
 pub static QUEUE: Shared<Queue> = Shared::new(c"flashsale queue");
 
@@ -31,6 +33,8 @@ pub struct Queue {
     /// Slots beyond this one were never used.
     used: usize,
     in_use: usize,
+    /// When the seller last took something.
+    taken_at: Micros,
     slots: [Slot; SLOTS],
 }
 
@@ -334,9 +338,10 @@ pub fn join(queue: &Attached<Queue>, ask: &Ask<'_>) -> Option<Ticket> {
     Some(ticket)
 }
 
-/// Whether there is a seller.
-pub fn is_served(queue: &Attached<Queue>) -> bool {
-    !queue.read().seller.is_null()
+/// Whether there is a seller, and it had something to do lately.
+pub fn is_in_use(queue: &Attached<Queue>) -> bool {
+    let queue = queue.read();
+    !queue.seller.is_null() && clock::now() - queue.taken_at < IN_USE_FOR
 }
 
 /// What there is for the caller. Without the lock while there is nothing.
@@ -426,6 +431,9 @@ pub fn take(queue: &Attached<Queue>, most: usize) -> Vec<(Ticket, Asked)> {
         queue.slots[slot].taken = true;
         let generation = queue.slots[slot].state.load(Ordering::Relaxed) >> 3;
         taken.push((Ticket { slot, generation }, queue.slots[slot].asked));
+    }
+    if !taken.is_empty() {
+        queue.taken_at = clock::now();
     }
     taken
 }

@@ -23,6 +23,8 @@ use std::collections::BTreeMap;
 
 /// How long to stay away from an item that somebody else holds.
 const LOCKED_RETRY_MS: i64 = 1;
+/// How long cancels wait for each other: a transaction costs more than what is in it.
+const CANCELS_GATHER_FOR: Micros = 2_000;
 /// Answers of a round wait for one flush together, but no longer than this for a slow item.
 const PUBLISH_AT_LEAST_EVERY: Micros = 5_000;
 /// The latch wakes an idle seller; this only bounds what a lost one could do.
@@ -150,6 +152,10 @@ fn round(queue: &Attached<Queue>, jobs: Vec<Job>, pace: &mut Pace) -> Vec<Job> {
     let mut published_at = clock::now();
     let give_up_at = published_at + settings::group_wait_ms() * 1_000;
     for Group { item_id, mut jobs } in groups(jobs) {
+        if item_id.is_none() && clock::now() - jobs[0].asked.at < CANCELS_GATHER_FOR {
+            left.held_up.extend(jobs);
+            continue;
+        }
         worker::report(Some(&match item_id {
             Some(item_id) => format!("flashsale: {} purchases of item {item_id}", jobs.len()),
             None => format!("flashsale: {} cancels", jobs.len()),

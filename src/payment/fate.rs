@@ -52,6 +52,16 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// As the table stores it.
+    pub fn parse(status: &str, why: Option<&str>) -> Option<Self> {
+        match (status, why) {
+            ("paid", None) => Some(Self::Paid),
+            ("due", Some(why)) => Why::parse(why).map(Self::Due),
+            ("refunded", Some(why)) => Why::parse(why).map(Self::Refunded),
+            _ => None,
+        }
+    }
+
     fn is_stray(self) -> bool {
         matches!(
             self,

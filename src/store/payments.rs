@@ -113,13 +113,7 @@ fn read_entry(row: &SpiHeapTupleData<'_>, charge: &Charge<'_>) -> Result<Entry, 
 }
 
 fn standing(status: &str, why: Option<String>) -> Result<Standing, Fault> {
-    let why = why.as_deref().and_then(Why::parse);
-    match (status, why) {
-        ("paid", None) => Ok(Standing::Paid),
-        ("due", Some(why)) => Ok(Standing::Due(why)),
-        ("refunded", Some(why)) => Ok(Standing::Refunded(why)),
-        _ => Err(Fault::Broken("a payment has no fate")),
-    }
+    Standing::parse(status, why.as_deref()).ok_or(Fault::Broken("a payment has no fate"))
 }
 
 /// Records a charge, as paid or, with a reason, as due; returns the payment's id.

@@ -136,7 +136,7 @@ ROLLBACK;
 
 -- payment_has_one_fate: paid and due, due since never, refunded never, and no fate at all.
 BEGIN;
-ALTER TABLE flashsale.payments DROP CONSTRAINT payments_due, DROP CONSTRAINT payments_refunded, DROP CONSTRAINT payments_status_known;
+ALTER TABLE flashsale.payments DROP CONSTRAINT payments_fate;
 UPDATE flashsale.payments SET due_since = now() WHERE payment_ref = 'pay-carol';
 UPDATE flashsale.payments SET due_since = NULL WHERE payment_ref = 'pay-carol-2';
 UPDATE flashsale.payments SET refunded_at = NULL WHERE payment_ref = 'pay-frank';
@@ -144,7 +144,7 @@ UPDATE flashsale.payments SET status = 'lost' WHERE payment_ref = 'pay-dave';
 SELECT * FROM pg_temp.found();
 ROLLBACK;
 BEGIN;
-ALTER TABLE flashsale.payments DROP CONSTRAINT payments_due, DROP CONSTRAINT payments_refunded;
+ALTER TABLE flashsale.payments DROP CONSTRAINT payments_fate;
 UPDATE flashsale.payments SET refunded_at = now() WHERE payment_ref IN ('pay-carol', 'pay-dave');
 SELECT * FROM pg_temp.found();
 ROLLBACK;
