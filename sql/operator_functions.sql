@@ -75,7 +75,7 @@ CREATE FUNCTION flashsale.read_stats(
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'read_stats_wrapper';
 COMMENT ON FUNCTION flashsale.read_stats() IS
-'What the view stats shows. Reads shared memory alone. Errors: 55000 without preload.';
+'What the view stats shows: counters of the whole server, not of this database. Reads shared memory alone. Errors: 55000 without preload.';
 
 CREATE FUNCTION flashsale.stats_reset() RETURNS void
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -47,7 +47,7 @@ pub enum Fault {
         hint: String,
     },
 
-    #[error("whether order {0} will survive a failover cannot be known")]
+    #[error("whether what was done to order {0} will survive a failover cannot be known")]
     OutcomeUnknown(i64),
 
     /// A row that another transaction wrote cannot be seen under the caller's snapshot.
@@ -142,7 +142,7 @@ impl From<Fault> for ErrorReport {
         match fault {
             Fault::Broken(_) => report.set_hint("See flashsale.audit()."),
             Fault::NotPreloaded(_) => report.set_hint(
-                "Add flashsale to shared_preload_libraries and restart the server, or use another strategy.",
+                "Add flashsale to shared_preload_libraries and restart the server. The other strategies work without.",
             ),
             Fault::OtherDatabase => report.set_hint(
                 "Set flashsale.database to this database and restart the server, or use another strategy.",

@@ -74,7 +74,7 @@ pub fn connect(worker: Worker) {
         .get()
         .map(|part| unsafe { &(*part.atomics())[worker as usize] });
     if connecting.is_some_and(|flag| flag.swap(true, Ordering::Relaxed)) {
-        stay_away();
+        sleep(RECONNECT_AFTER_MS);
     }
     let database = settings::database();
     // SAFETY: connects as the bootstrap superuser; each transaction becomes the owner.
@@ -90,8 +90,9 @@ pub fn connect(worker: Worker) {
     set_lock_timeout();
 }
 
-fn stay_away() {
-    let until = clock::now() + RECONNECT_AFTER_MS * 1_000;
+/// Sleeps until the time is over, whoever wakes the process meanwhile.
+pub fn sleep(milliseconds: i64) {
+    let until = clock::now() + milliseconds * 1_000;
     while clock::now() < until {
         nap((until - clock::now()) / 1_000);
     }

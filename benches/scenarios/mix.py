@@ -28,7 +28,9 @@ def run(size):
 def mixed(seconds):
     """Counts the calls that did something."""
     GROUPED.open()
-    done = GROUPED.load(64, seconds=seconds, script="mix.sql")
+    done = GROUPED.load(
+        64, seconds=seconds, script="mix.sql", options="-c flashsale.strategy=grouped"
+    )
     GROUPED.sold()
     moves = int(
         server.value(

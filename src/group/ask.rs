@@ -17,13 +17,18 @@ use std::ffi::CStr;
 /// How long to sleep between looks at a transaction that is about to end.
 const TRANSACTION_END_POLL_MS: i64 = 1;
 
-/// Hands a purchase to the seller and returns its outcome.
-pub fn purchase(request: &Request<'_>) -> Result<Outcome, Fault> {
-    let queue = QUEUE.require("strategy grouped")?;
+/// Refuses a caller whom the seller cannot serve.
+pub fn check_caller() -> Result<(), Fault> {
+    QUEUE.require("strategy grouped")?;
     if !is_sellers_database() {
         return Err(Fault::OtherDatabase);
     }
-    unfit_caller().map_or(Ok(()), |why| Err(Fault::NotOnItsOwn(why)))?;
+    unfit_caller().map_or(Ok(()), |why| Err(Fault::NotOnItsOwn(why)))
+}
+
+/// Hands a purchase of a caller who was checked to the seller and returns its outcome.
+pub fn purchase(request: &Request<'_>) -> Result<Outcome, Fault> {
+    let queue = QUEUE.require("strategy grouped")?;
     match hand_over(queue, &Ask::Purchase(*request))? {
         Reply::Outcome(outcome) => Ok(outcome),
         _ => Err(Fault::Broken("a purchase was answered as a cancel")),
@@ -31,12 +36,12 @@ pub fn purchase(request: &Request<'_>) -> Result<Outcome, Fault> {
 }
 
 /// Hands a cancel to the seller, which returns the units of many orders at once; `None`
-/// where that is not possible, or nobody buys in groups just now and the caller is as quick.
+/// where that is not possible and the caller has to do it itself.
 pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Cancelled>, Fault> {
     let Some(queue) = QUEUE.get() else {
         return Ok(None);
     };
-    if !queue::is_in_use(queue) || !is_sellers_database() || unfit_caller().is_some() {
+    if check_caller().is_err() || !queue::is_served(queue) {
         return Ok(None);
     }
     match hand_over(queue, &Ask::Cancel(*cancel))? {
@@ -50,12 +55,25 @@ pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Cancelled>, Fault> {
 /// ALTER TABLE between us and the seller would be a deadlock that nobody can see.
 fn hand_over(queue: &Attached<Queue>, ask: &Ask<'_>) -> Result<Reply, Fault> {
     let Some(ticket) = queue::join(queue, ask) else {
-        return Ok(Reply::Outcome(Outcome::Busy));
+        return Ok(busy());
     };
-    match Place::hold(queue, ticket).answer()? {
+    let reply = match Place::hold(queue, ticket).answer()? {
+        Found::Answered(reply) => reply,
+        Found::Orphaned {
+            xid,
+            reply: Some(reply),
+        } => orphaned(ask, xid, reply)?,
+        // It was not even tried.
+        Found::Orphaned { reply: None, .. } | Found::Waiting => busy(),
+    };
+    match reply {
         Reply::Error(error) => Err(raised(&error)),
         reply => Ok(reply),
     }
+}
+
+fn busy() -> Reply {
+    Reply::Outcome(Outcome::Busy)
 }
 
 thread_local! {
@@ -129,26 +147,22 @@ impl<'a> Place<'a> {
         }
     }
 
-    fn answer(&self) -> Result<Reply, Fault> {
-        let busy = Reply::Outcome(Outcome::Busy);
+    /// Waits for what there is to find. Still waiting is what it returns where nobody took
+    /// the request within `flashsale.group_wait`, and nobody will.
+    fn answer(&self) -> Result<Found, Fault> {
         loop {
             if wait::yielding(|| !queue::is_waiting(self.queue, self.ticket)) {
                 match queue::look(self.queue, self.ticket) {
-                    Found::Answered(reply) => return Ok(reply),
-                    Found::Orphaned { xid, reply } => return orphaned(xid, reply),
-                    Found::Waiting { .. } => {}
+                    Found::Waiting => {}
+                    found => return Ok(found),
                 }
             }
             let patience = settings::group_wait_ms();
             let waited_ms = (clock::now() - self.since) / 1_000;
-            if waited_ms >= patience {
-                // Once it is taken, only the seller knows.
-                if let Found::Waiting { taken: false } = queue::look(self.queue, self.ticket)
-                    && queue::withdraw(self.queue, self.ticket)
-                {
-                    HELD.set(None);
-                    return Ok(busy);
-                }
+            // Once it is taken, only the seller knows.
+            if waited_ms >= patience && queue::withdraw(self.queue, self.ticket) {
+                HELD.set(None);
+                return Ok(Found::Waiting);
             }
             wait::sleep(WaitFor::Seller, (patience - waited_ms).max(50));
         }
@@ -175,20 +189,22 @@ unsafe extern "C-unwind" fn leave_at_exit(_code: i32, _argument: pg_sys::Datum) 
 }
 
 /// The seller died over the request: its transaction tells what became of it.
-fn orphaned(xid: TransactionId, reply: Option<Reply>) -> Result<Reply, Fault> {
-    let busy = Ok(Reply::Outcome(Outcome::Busy));
-    let Some(reply) = reply else { return busy };
+fn orphaned(ask: &Ask<'_>, xid: TransactionId, reply: Reply) -> Result<Reply, Fault> {
     // SAFETY: looks at the list of running transactions and at the commit log.
     while unsafe { pg_sys::TransactionIdIsInProgress(xid) } {
         wait::sleep(WaitFor::SellersTransaction, TRANSACTION_END_POLL_MS);
     }
+    // SAFETY: as above.
     if !unsafe { pg_sys::TransactionIdDidCommit(xid) } {
-        return busy;
+        return Ok(busy());
     }
-    match reply {
-        Reply::Outcome(Outcome::Reserved { order, .. }) if !durable::by_now() => {
-            Err(Fault::OutcomeUnknown(order.order_id))
-        }
-        reply => Ok(reply),
+    let changed = match (&reply, ask) {
+        (Reply::Outcome(Outcome::Reserved { order, .. }), _) => Some(order.order_id),
+        (Reply::Cancelled(_), Ask::Cancel(cancel)) => Some(cancel.order_id),
+        _ => None,
+    };
+    match changed {
+        Some(order_id) if !durable::by_now() => Err(Fault::OutcomeUnknown(order_id)),
+        _ => Ok(reply),
     }
 }

@@ -15,8 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Slots there are; `flashsale.queue_size` says how many of them are used.
 pub const SLOTS: usize = 1_024;
 const MAX_TEXT_BYTES: usize = 255;
-/// How long after a purchase the queue counts as in use.
-const IN_USE_FOR: Micros = 1_000_000;
 
 pub static QUEUE: Shared<Queue> = Shared::new(c"flashsale queue");
 
@@ -33,8 +31,6 @@ pub struct Queue {
     /// Slots beyond this one were never used.
     used: usize,
     in_use: usize,
-    /// When the seller last took something.
-    taken_at: Micros,
     slots: [Slot; SLOTS],
 }
 
@@ -230,9 +226,7 @@ impl Error {
 
 /// What a caller finds in its slot.
 pub enum Found {
-    Waiting {
-        taken: bool,
-    },
+    Waiting,
     Answered(Reply),
     Orphaned {
         xid: TransactionId,
@@ -338,10 +332,9 @@ pub fn join(queue: &Attached<Queue>, ask: &Ask<'_>) -> Option<Ticket> {
     Some(ticket)
 }
 
-/// Whether there is a seller, and it had something to do lately.
-pub fn is_in_use(queue: &Attached<Queue>) -> bool {
-    let queue = queue.read();
-    !queue.seller.is_null() && clock::now() - queue.taken_at < IN_USE_FOR
+/// Whether there is a seller.
+pub fn is_served(queue: &Attached<Queue>) -> bool {
+    !queue.read().seller.is_null()
 }
 
 /// What there is for the caller. Without the lock while there is nothing.
@@ -357,7 +350,7 @@ pub fn look(queue: &Attached<Queue>, ticket: Ticket) -> Found {
             (it.xid != pg_sys::InvalidTransactionId).then(|| unsafe { it.reply.assume_init() });
         return Found::Orphaned { xid: it.xid, reply };
     }
-    Found::Waiting { taken: it.taken }
+    Found::Waiting
 }
 
 /// Whether anything is left to wait for; takes no lock.
@@ -431,9 +424,6 @@ pub fn take(queue: &Attached<Queue>, most: usize) -> Vec<(Ticket, Asked)> {
         queue.slots[slot].taken = true;
         let generation = queue.slots[slot].state.load(Ordering::Relaxed) >> 3;
         taken.push((Ticket { slot, generation }, queue.slots[slot].asked));
-    }
-    if !taken.is_empty() {
-        queue.taken_at = clock::now();
     }
     taken
 }

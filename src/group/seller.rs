@@ -333,10 +333,7 @@ fn publish(queue: &Attached<Queue>, unpublished: Unpublished) {
     if tickets.is_empty() {
         return;
     }
-    let delay_ms = settings::debug_publish_delay_ms();
-    if delay_ms > 0 {
-        worker::wait(delay_ms);
-    }
+    worker::sleep(settings::debug_publish_delay_ms());
     if end != 0 && (queue::backlog(queue) > 0 || durable::needs_standbys(level)) {
         queue::hand_over(queue, tickets.into_iter(), end);
     } else if end == 0 || durable::wait(end, level) {

@@ -8,6 +8,7 @@ use crate::backoff::retry_after_ms;
 use crate::clock::{self, Micros};
 use crate::error::Fault;
 use crate::group::ask;
+use crate::settings::{self, Strategy};
 use crate::store::orders::Order;
 use crate::store::{items, orders, payments};
 use machine::{Move, Status, Step, step};
@@ -91,9 +92,8 @@ pub enum Cancelled {
     Busy,
 }
 
-/// Gives up a reservation; its units come back once. While others buy in groups the seller
-/// does it, so that nobody waits for the item's row in between; unless it has to be part of
-/// the caller's transaction.
+/// Gives up a reservation; its units come back once. Under strategy `grouped` the seller
+/// does it, unless it has to be part of the caller's transaction.
 pub fn cancel(order_id: i64, reason: Option<&str>) -> Result<Value, Fault> {
     let cancel = Cancel {
         order_id,
@@ -101,7 +101,11 @@ pub fn cancel(order_id: i64, reason: Option<&str>) -> Result<Value, Fault> {
         // SAFETY: reads this backend's own state.
         by: unsafe { pg_sys::GetSessionUserId() },
     };
-    let cancelled = match ask::cancel(&cancel)? {
+    let grouped = match settings::strategy() {
+        Strategy::Grouped => ask::cancel(&cancel)?,
+        _ => None,
+    };
+    let cancelled = match grouped {
         Some(cancelled) => cancelled,
         None => attempt_or_busy(|client| cancel_one(client, &cancel))?.unwrap_or(Cancelled::Busy),
     };

@@ -20,6 +20,9 @@ use serve::Outcomes;
 
 /// Purchases by the strategy.
 pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Outcome, Fault> {
+    if strategy == Strategy::Grouped {
+        ask::check_caller()?;
+    }
     let outcome = match at_the_gate(request)? {
         Some(outcome) => outcome,
         None if strategy == Strategy::Grouped => ask::purchase(request)?,
