@@ -38,6 +38,9 @@ pub enum Fault {
     #[error("strategy grouped commits on its own and cannot be used {0}")]
     NotOnItsOwn(&'static str),
 
+    #[error("cannot sell in a read-only transaction")]
+    ReadOnly,
+
     /// An error of PostgreSQL's, or of a trigger, that a worker met.
     #[error("{message}")]
     Raised {
@@ -112,6 +115,7 @@ impl Fault {
             Self::Locked(_) => ERRCODE_LOCK_NOT_AVAILABLE,
             Self::NotPreloaded(_) | Self::OtherDatabase => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NotOnItsOwn(_) => ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Self::ReadOnly => ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Self::Raised { sqlstate, .. } => *sqlstate,
             Self::OutcomeUnknown(_) => ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN,
             Self::Serialization => ERRCODE_T_R_SERIALIZATION_FAILURE,

@@ -23,6 +23,10 @@ pub fn check_caller() -> Result<(), Fault> {
     if !is_sellers_database() {
         return Err(Fault::OtherDatabase);
     }
+    // SAFETY: reads this backend's own transaction state.
+    if unsafe { pg_sys::XactReadOnly } {
+        return Err(Fault::ReadOnly);
+    }
     unfit_caller().map_or(Ok(()), |why| Err(Fault::NotOnItsOwn(why)))
 }
 
