@@ -23,9 +23,9 @@ build: setup ## Build the extension into the private PostgreSQL
 install: ## Install the extension into the PostgreSQL of PG_CONFIG=pg_config, for real use
 	@scripts/install $(PG_CONFIG)
 
-demo: build ## A flash sale before your eyes: BUYERS=5000 UNITS=100 CONNECTIONS=100
+demo: build ## A flash sale before your eyes: BUYERS=5000 UNITS=100 CONNECTIONS=100 STRATEGY=grouped
 	@cargo build --quiet --release --package storm --bin demo
-	@$(WITH_SERVER) cargo run --quiet --release --package storm --bin demo
+	@$(WITH_SERVER) --postgres-setting flashsale.strategy=$(or $(STRATEGY),grouped) cargo run --quiet --release --package storm --bin demo
 
 psql: build ## A shell on a throw-away server with an item on sale
 	@$(WITH_SERVER) scripts/psql
