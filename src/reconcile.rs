@@ -13,17 +13,17 @@ use std::collections::{BTreeMap, HashSet};
 
 /// What a run did, and what it had to leave to others.
 #[derive(Default)]
-struct Progress {
-    expired: i64,
+pub struct Progress {
+    pub expired: i64,
     restored: i64,
     held_items: Vec<i64>,
-    held_orders: Vec<i64>,
-    skipped: i64,
+    /// Orders to look past: those held by others, and those a caller wants left alone.
+    but_orders: Vec<i64>,
+    pub skipped: i64,
+    pub more: bool,
 }
 
-/// Expires up to `max_orders` stale reservations. Orders, then their items, are taken
-/// SKIP LOCKED, so it waits for nobody; an item none of whose orders it could take is
-/// not touched, so that it holds up no sale.
+/// Expires up to `max_orders` stale reservations, and says so to SQL.
 pub fn run(older_than: Option<Micros>, max_orders: i32) -> Result<Value, Fault> {
     let now = clock::now();
     let staleness = match older_than {
@@ -31,17 +31,13 @@ pub fn run(older_than: Option<Micros>, max_orders: i32) -> Result<Value, Fault> 
         Some(age) => Staleness::CreatedBefore(now.saturating_sub(age)),
     };
     attempt_answer(|client| {
-        let mut progress = Progress::default();
-        while progress.expired < i64::from(max_orders)
-            && round(client, staleness, max_orders, &mut progress)?
-        {}
-        let more = !left(client, staleness, 1, &progress)?.is_empty();
+        let progress = expire_stale(client, staleness, max_orders, &[])?;
         let answer = answer::success(json!({
             "expired": progress.expired,
             "restored": progress.restored,
             "skipped": progress.skipped,
             "payment_checks": orders::count_payment_checks(client, now)?,
-            "more": more,
+            "more": progress.more,
         }));
         Ok(if progress.expired > 0 {
             Verdict::Keep(answer)
@@ -49,6 +45,26 @@ pub fn run(older_than: Option<Micros>, max_orders: i32) -> Result<Value, Fault> 
             Verdict::Undo(answer)
         })
     })
+}
+
+/// Expires up to `max_orders` stale reservations, but for some. Orders, then their items, are
+/// taken SKIP LOCKED, so it waits for nobody; an item none of whose orders it could take is
+/// not touched, so that it holds up no sale.
+pub fn expire_stale(
+    client: &SpiClient<'_>,
+    staleness: Staleness,
+    max_orders: i32,
+    but_orders: &[i64],
+) -> Result<Progress, Fault> {
+    let mut progress = Progress {
+        but_orders: but_orders.to_vec(),
+        ..Progress::default()
+    };
+    while progress.expired < i64::from(max_orders)
+        && round(client, staleness, max_orders, &mut progress)?
+    {}
+    progress.more = !left(client, staleness, 1, &progress)?.is_empty();
+    Ok(progress)
 }
 
 /// Expires what can be had of the oldest stale orders, and remembers what was held by
@@ -79,7 +95,7 @@ fn round(
     progress.skipped += (found.len() - stale.len()) as i64;
     progress.held_items.extend(wanted.difference(&held));
     progress
-        .held_orders
+        .but_orders
         .extend(found.into_iter().filter(|order_id| !had.contains(order_id)));
     Ok(true)
 }
@@ -94,7 +110,7 @@ fn left(
         client,
         staleness,
         &progress.held_items,
-        &progress.held_orders,
+        &progress.but_orders,
         limit,
     )
 }

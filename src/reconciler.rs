@@ -1,12 +1,15 @@
 //! The reconciler: the worker that expires stale reservations every `flashsale.reconcile_interval`.
 
+use crate::clock;
 use crate::error::Fault;
-use crate::reconcile;
-use crate::store::grants;
+use crate::reconcile::{self, Progress};
+use crate::store::orders::Staleness;
+use crate::store::{grants, orders};
 use crate::worker::{self, Transaction, Worker};
 use crate::{settings, stats};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
 
 /// One transaction's worth, so that no lock is held for long.
 const MAX_ORDERS: i32 = 1_000;
@@ -16,6 +19,8 @@ const MAX_RUN_MS: i64 = 60_000;
 /// one most of the time, though never for long.
 const MOST_RETURNS: usize = 20;
 const RETURN_AFTER_MS: i64 = 10;
+/// How many orders that fail it leaves as they are in one run.
+const MOST_AT_FAULT: usize = 100;
 /// How often a reconciler that is off looks whether it still is.
 const OFF_MS: i64 = 60_000;
 
@@ -37,20 +42,35 @@ pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
     }
 }
 
-/// Expires all that is stale, transaction by transaction.
+/// Expires all that is stale, transaction by transaction. Where one fails, ever fewer orders
+/// go into the next, until the one at fault stands alone; it is left as it is.
 fn run() {
     let mut returns = 0;
+    let mut most = MAX_ORDERS;
+    let mut at_fault = Vec::new();
     loop {
-        match expire_some() {
-            Left::Nothing => break,
-            Left::More => worker::wait(0),
-            Left::Held if returns < MOST_RETURNS => {
+        match expire_some(most, &at_fault) {
+            Ok(Left::Nothing) => break,
+            Ok(Left::More) => most = (most * 2).min(MAX_ORDERS),
+            Ok(Left::Held) if returns < MOST_RETURNS => {
                 returns += 1;
                 worker::wait(RETURN_AFTER_MS);
             }
-            Left::Held => break,
+            Ok(Left::Held) => break,
+            Err(_) if most > 1 => most /= 2,
+            Err(fault) => {
+                stats::reconciler_failed();
+                let order_id = oldest(&at_fault);
+                log!("flashsale reconciler: order {order_id:?} does not expire: {fault}");
+                match order_id {
+                    Some(order_id) if at_fault.len() < MOST_AT_FAULT => at_fault.push(order_id),
+                    _ => break,
+                }
+            }
         }
+        worker::wait(0);
     }
+    stats::reconciled();
 }
 
 /// What a transaction leaves to the next.
@@ -61,27 +81,42 @@ enum Left {
     Held,
 }
 
-/// Expires what one transaction may. An error is logged and left to the next run.
-fn expire_some() -> Left {
-    let run = worker::guarded(|| match owner()? {
-        None => Ok(Left::Nothing),
-        Some(owner) => {
-            let transaction = Transaction::begin_as(owner, MAX_RUN_MS);
-            let answer = reconcile::run(None, MAX_ORDERS)?;
-            transaction.commit();
-            let count = |name: &str| answer[name].as_i64().unwrap_or_default();
-            stats::reconciled(count("expired"), count("skipped"));
-            Ok(match answer["more"].as_bool() {
-                Some(true) => Left::More,
-                _ if count("skipped") > 0 => Left::Held,
-                _ => Left::Nothing,
-            })
-        }
-    });
-    run.unwrap_or_else(|fault| {
-        stats::reconciler_failed();
-        log!("flashsale reconciler: {fault}");
-        Left::Nothing
+/// Expires what one transaction may.
+fn expire_some(most: i32, at_fault: &[i64]) -> Result<Left, Fault> {
+    let progress = in_transaction(|client| {
+        let staleness = Staleness::ExpiredAt(clock::now());
+        reconcile::expire_stale(client, staleness, most, at_fault)
+    })?;
+    let Some(progress) = progress else {
+        return Ok(Left::Nothing);
+    };
+    stats::expired(progress.expired, progress.skipped);
+    Ok(match progress {
+        Progress { more: true, .. } => Left::More,
+        Progress { skipped: 1.., .. } => Left::Held,
+        _ => Left::Nothing,
+    })
+}
+
+/// The order that is expired next.
+fn oldest(at_fault: &[i64]) -> Option<i64> {
+    let staleness = Staleness::ExpiredAt(clock::now());
+    let found = in_transaction(|client| orders::stale(client, staleness, &[], at_fault, 1));
+    found.ok().flatten()?.pop()
+}
+
+/// Runs what is done as the owner; `None` while the extension is not installed.
+fn in_transaction<T>(
+    body: impl FnOnce(&SpiClient<'_>) -> Result<T, Fault>,
+) -> Result<Option<T>, Fault> {
+    worker::guarded(|| {
+        let Some(owner) = owner()? else {
+            return Ok(None);
+        };
+        let transaction = Transaction::begin_as(owner, MAX_RUN_MS);
+        let done = Spi::connect(body)?;
+        transaction.commit();
+        Ok(Some(done))
     })
 }
 

@@ -127,8 +127,16 @@ pub fn init() {
         MAX_SPAN_SECONDS as i32,
         GucFlags::UNIT_S,
     );
+    int(
+        c"flashsale.payment_window",
+        c"How long after begin_payment an order is listed in payment_checks, where the call does not say.",
+        c"1 s to 7 days, default 30 min.",
+        &PAYMENT_WINDOW_S,
+        1,
+        MAX_SPAN_SECONDS as i32,
+        GucFlags::UNIT_S,
+    );
     init_of_workers();
-    int(c"flashsale.payment_window", c"How long after begin_payment an order is listed in payment_checks, where the call does not say.", c"1 s to 7 days, default 30 min.", &PAYMENT_WINDOW_S, 1, MAX_SPAN_SECONDS as i32, GucFlags::UNIT_S);
     // SAFETY: reserves our own prefix, so that a misspelt setting is an error.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"flashsale".as_ptr()) };
 }

@@ -133,12 +133,17 @@ pub fn seller_failed() {
     add(|stats| &stats.seller_errors, 1);
 }
 
-/// Counts a run of the reconciler, and what it left behind.
-pub fn reconciled(expired: i64, backlog: i64) {
+/// Counts what the reconciler expired, and notes what others kept it from.
+pub fn expired(expired: i64, backlog: i64) {
     let Some(stats) = stats() else { return };
-    stats.runs.fetch_add(1, Relaxed);
     stats.expired.fetch_add(expired, Relaxed);
     stats.backlog.store(backlog, Relaxed);
+}
+
+/// Counts a run of the reconciler.
+pub fn reconciled() {
+    let Some(stats) = stats() else { return };
+    stats.runs.fetch_add(1, Relaxed);
     stats.last_run.store(clock::now(), Relaxed);
 }
 

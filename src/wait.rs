@@ -15,6 +15,10 @@ pub enum WaitFor {
     Work,
 }
 
+/// What the names stand for, asked for once a process: it takes a lock.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+static NUMBERS: [std::sync::OnceLock<u32>; 4] = [const { std::sync::OnceLock::new() }; 4];
+
 impl WaitFor {
     /// Up to PostgreSQL 16 all waits of extensions share one name, `Extension`.
     #[cfg(any(feature = "pg15", feature = "pg16"))]
@@ -31,7 +35,8 @@ impl WaitFor {
             Self::Work => c"FlashsaleWork",
         };
         // SAFETY: a NUL-terminated name; the same name gets the same number each time.
-        unsafe { pg_sys::WaitEventExtensionNew(name.as_ptr()) }
+        *NUMBERS[self as usize]
+            .get_or_init(|| unsafe { pg_sys::WaitEventExtensionNew(name.as_ptr()) })
     }
 }
 

@@ -19,7 +19,9 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 const RECONNECT_AFTER_MS: i64 = 2_000;
 
 /// What a worker relies on, whatever is set for its database or role.
-const SETTINGS: [(&CStr, &CStr); 11] = [
+const SETTINGS: &[(&CStr, &CStr)] = &[
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    (c"transaction_timeout", c"0"),
     (c"default_transaction_isolation", c"read committed"),
     (c"default_transaction_read_only", c"off"),
     (c"default_transaction_deferrable", c"off"),
@@ -28,7 +30,6 @@ const SETTINGS: [(&CStr, &CStr); 11] = [
     (c"session_replication_role", c"origin"),
     (c"enable_seqscan", c"off"),
     (c"enable_bitmapscan", c"off"),
-    (c"row_security", c"off"),
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"jit", c"off"),
 ];
@@ -84,7 +85,7 @@ pub fn connect(worker: Worker) {
     if let Some(flag) = connecting {
         flag.store(false, Ordering::Relaxed);
     }
-    for (name, value) in SETTINGS {
+    for &(name, value) in SETTINGS {
         set(name, value);
     }
     set_lock_timeout();
@@ -114,8 +115,10 @@ pub fn set(name: &CStr, value: &CStr) {
     }
 }
 
+/// A tenth of the bound on all of it, so that one wait is told from a long day's work.
 fn set_lock_timeout() {
-    let value = CString::new(settings::group_wait_ms().to_string()).expect("digits hold no NUL");
+    let milliseconds = (settings::group_wait_ms() / 10).max(10);
+    let value = CString::new(milliseconds.to_string()).expect("digits hold no NUL");
     set(c"lock_timeout", &value);
 }
 
@@ -134,12 +137,23 @@ pub fn reload_if_asked() {
 /// Sleeps until woken or the time is over, outside a transaction, having reported what
 /// autovacuum wants to know.
 pub fn wait(at_most_ms: i64) {
-    // SAFETY: this process is connected and outside a transaction.
-    unsafe { pg_sys::pgstat_report_stat(false) };
+    report_statistics();
     nap(at_most_ms);
 }
 
-/// A cancel has nothing to cancel here; a shutdown ends the process.
+/// Reports what autovacuum wants to know; does nothing more than once a second.
+pub fn report_statistics() {
+    // SAFETY: this process is connected and outside a transaction.
+    unsafe { pg_sys::pgstat_report_stat(false) };
+}
+
+/// A cancel has nothing to cancel outside a transaction; a shutdown ends the process.
+pub fn serve_interrupts() {
+    // SAFETY: a flag of this process's own.
+    unsafe { pg_sys::QueryCancelPending = 0 };
+    pgrx::check_for_interrupts!();
+}
+
 fn nap(at_most_ms: i64) {
     let wake = (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
     // SAFETY: the latch and the flag are this process's own.
@@ -151,9 +165,8 @@ fn nap(at_most_ms: i64) {
             WaitFor::Work.event(),
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
-        pg_sys::QueryCancelPending = 0;
     }
-    pgrx::check_for_interrupts!();
+    serve_interrupts();
 }
 
 /// Shows in pg_stat_activity what the worker does.
@@ -180,6 +193,7 @@ unsafe extern "C-unwind" {
     pub fn StatementCancelHandler(signal: i32);
     fn enable_timeout_after(id: i32, delay_ms: i32);
     fn disable_timeout(id: i32, keep_indicator: bool);
+    fn disable_all_timeouts(keep_indicators: bool);
 }
 
 /// The same in 15 to 18.
@@ -201,6 +215,8 @@ impl Transaction {
         };
         // SAFETY: called outside a transaction, as PostgreSQL's own workers do it.
         unsafe {
+            // What a trigger of the shop's left set in an earlier one.
+            pg_sys::ResetAllOptions();
             pg_sys::SetCurrentStatementStartTimestamp();
             pg_sys::StartTransactionCommand();
             enable_timeout_after(STATEMENT_TIMEOUT, at_most_ms as i32);
@@ -244,7 +260,7 @@ pub fn guarded<T>(body: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
 pub fn abort() {
     // SAFETY: PostgreSQL's own sequence after an error in a worker.
     unsafe {
-        disable_timeout(STATEMENT_TIMEOUT, false);
+        disable_all_timeouts(false);
         pg_sys::QueryCancelPending = 0;
         pg_sys::InterruptHoldoffCount += 1;
         pg_sys::AbortCurrentTransaction();

@@ -8,6 +8,8 @@ use serde_json::Value;
 use std::borrow::Cow;
 
 const MOST_REQUESTS: usize = 1_000;
+/// Up to here a number written with a point is known to the last digit: 2^53.
+const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
 const FIELDS: [&str; 4] = ["item_id", "user_id", "quantity", "idempotency_key"];
 
 /// One element, its types checked.
@@ -90,6 +92,9 @@ fn integer(name: &'static str, value: Option<&Value>) -> Result<Option<i64>, Fau
         None | Some(Value::Null) => Ok(None),
         Some(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) => Ok(Some(whole)),
+            (None, Some(whole)) if whole.fract() == 0.0 && whole.abs() < EXACT_BELOW => {
+                Ok(Some(whole as i64))
+            }
             (None, Some(large)) if large.fract() == 0.0 => {
                 Err(Fault::out_of_range(name, number, "it must fit a bigint"))
             }

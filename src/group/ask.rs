@@ -204,7 +204,7 @@ fn orphaned(ask: &Ask<'_>, xid: TransactionId, reply: Reply) -> Result<Reply, Fa
     }
     let changed = match (&reply, ask) {
         (Reply::Outcome(Outcome::Reserved { order, .. }), _) => Some(order.order_id),
-        (Reply::Cancelled(_), Ask::Cancel(cancel)) => Some(cancel.order_id),
+        (Reply::Cancelled(Cancelled::Closed { .. }), Ask::Cancel(cancel)) => Some(cancel.order_id),
         _ => None,
     };
     match changed {

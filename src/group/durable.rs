@@ -10,7 +10,7 @@ pub fn wait(end: XLogRecPtr, level: i32) -> bool {
     if level <= SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32 {
         return true;
     }
-    // SAFETY: `end` is the end of a record that this process wrote.
+    // SAFETY: `end` is the end of a record that was written.
     unsafe { pg_sys::XLogFlush(end) };
     !needs_standbys(level) || wait_for_standbys(end, level)
 }
@@ -58,19 +58,21 @@ pub fn set_synchronous_commit(value: &CStr) {
 /// Whether a commit of another process, seen to be over, is as durable as this session
 /// asks. Flushes what there is; about a standby nothing can be known from here.
 pub fn by_now() -> bool {
-    // SAFETY: a setting of this session, and what of the log was written into memory.
+    // SAFETY: a setting of this session; what was written into memory can be flushed.
     unsafe {
         let level = pg_sys::synchronous_commit;
         if level > SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32 {
-            pg_sys::XLogFlush(last_end(pg_sys::GetXLogInsertRecPtr()));
+            pg_sys::XLogFlush(written_so_far());
         }
         !needs_standbys(level)
     }
 }
 
-/// Where the last record ends, given where the next one begins. They differ at the start of
-/// a page, whose header is not there to be flushed before a record is.
-fn last_end(next_start: XLogRecPtr) -> XLogRecPtr {
+/// Where the last record ends. That is where the next one begins but at the start of a page,
+/// whose header is not there to be flushed before a record is.
+pub fn written_so_far() -> XLogRecPtr {
+    // SAFETY: reads a position.
+    let next_start = unsafe { pg_sys::GetXLogInsertRecPtr() };
     let page = XLogRecPtr::from(pg_sys::XLOG_BLCKSZ);
     // SAFETY: a setting of the cluster's.
     let segment = unsafe { pg_sys::wal_segment_size } as XLogRecPtr;
@@ -84,7 +86,8 @@ fn last_end(next_start: XLogRecPtr) -> XLogRecPtr {
     }
 }
 
-fn standbys_wanted() -> bool {
+/// Whether the server is to wait for standbys at all.
+pub fn standbys_wanted() -> bool {
     // SAFETY: reads two settings; the names are null or NUL-terminated.
     unsafe {
         let names = pg_sys::SyncRepStandbyNames;

@@ -1,7 +1,8 @@
 //! The publisher: waits until commits are durable while the seller serves the next buyers.
 
 use super::durable;
-use super::queue::{self, QUEUE};
+use super::queue::{self, QUEUE, Queue};
+use crate::shared::Attached;
 use crate::wait;
 use crate::worker::{self, Worker};
 use pgrx::pg_sys;
@@ -25,17 +26,22 @@ pub extern "C-unwind" fn flashsale_publisher_main(_argument: pg_sys::Datum) {
     }
     loop {
         worker::reload_if_asked();
-        match queue::committed(queue) {
-            None if wait::yielding(|| queue::committed(queue).is_some()) => {}
-            None => worker::wait(IDLE_MS),
-            Some((end, level)) => {
-                if durable::wait(end, level) {
-                    queue::publish_committed(queue, end);
-                }
-                pgrx::check_for_interrupts!();
-            }
+        if !publish(queue) && !wait::yielding(|| queue::committed(queue).is_some()) {
+            worker::wait(IDLE_MS);
         }
+        worker::serve_interrupts();
     }
+}
+
+/// Publishes what was handed over, once it is durable. False if there was nothing.
+pub fn publish(queue: &Attached<Queue>) -> bool {
+    let Some((end, level)) = queue::committed(queue) else {
+        return false;
+    };
+    if durable::wait(end, level) {
+        queue::publish_committed(queue, end);
+    }
+    true
 }
 
 #[pg_guard]

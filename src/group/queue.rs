@@ -18,7 +18,7 @@ const MAX_TEXT_BYTES: usize = 255;
 
 pub static QUEUE: Shared<Queue> = Shared::new(c"flashsale queue");
 
-/// Slots, the list of those free and the list of those not yet taken by the seller.
+/// Slots, and the lists of those free, not yet taken by the seller, and committed.
 pub struct Queue {
     /// The worker that serves, while there is one.
     seller: *mut Latch,
@@ -175,6 +175,15 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// Whether it tells of what was done before.
+    pub fn is_replay(&self) -> bool {
+        match self {
+            Self::Outcome(outcome) => outcome.is_replay(),
+            Self::Cancelled(cancelled) => matches!(cancelled, Cancelled::Closed { .. }),
+            Self::Error(_) => false,
+        }
+    }
+
     /// Whether nothing was done, and may be done yet.
     pub fn is_busy(&self) -> bool {
         matches!(
@@ -337,7 +346,7 @@ pub fn is_served(queue: &Attached<Queue>) -> bool {
     !queue.read().seller.is_null()
 }
 
-/// What there is for the caller. Without the lock while there is nothing.
+/// What there is for the caller.
 pub fn look(queue: &Attached<Queue>, ticket: Ticket) -> Found {
     let read = queue.read();
     let it = &read.slots[ticket.slot];
@@ -465,6 +474,11 @@ pub fn publish(queue: &Attached<Queue>, tickets: impl Iterator<Item = Ticket>) {
     latches.into_iter().for_each(wake);
 }
 
+/// Whether there is a publisher.
+pub fn has_publisher(queue: &Attached<Queue>) -> bool {
+    !queue.read().publisher.is_null()
+}
+
 /// Leaves committed answers to the publisher.
 pub fn hand_over(queue: &Attached<Queue>, tickets: impl Iterator<Item = Ticket>, end: XLogRecPtr) {
     let mut guard = queue.lock();
@@ -480,9 +494,13 @@ pub fn hand_over(queue: &Attached<Queue>, tickets: impl Iterator<Item = Ticket>,
     wake(publisher);
 }
 
-/// Says who publishes from now on; nobody, if null.
+/// Says who publishes from now on; nobody, if null, until when the seller has to.
 pub fn set_publisher(queue: &Attached<Queue>, latch: *mut Latch) {
-    queue.lock().publisher = latch;
+    let mut queue = queue.lock();
+    queue.publisher = latch;
+    let seller = queue.seller;
+    drop(queue);
+    wake(seller);
 }
 
 /// Up to where the log must be durable for the answers handed over, and how.

@@ -3,8 +3,8 @@
 //! Cancels come first, all in one transaction, so that the units they return are sold in the
 //! same round.
 
-use super::durable;
 use super::queue::{self, Ask, Asked, Error, QUEUE, Queue, Reply, Ticket};
+use super::{durable, publisher};
 use crate::attempt::Verdict;
 use crate::clock::{self, Micros};
 use crate::error::Fault;
@@ -19,7 +19,9 @@ use crate::{order, settings, stats};
 use pgrx::pg_sys::{self, XLogRecPtr};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 /// How long to stay away from an item that somebody else holds.
 const LOCKED_RETRY_MS: i64 = 1;
@@ -64,6 +66,9 @@ pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
             .into_iter()
             .map(|(ticket, asked)| Job { ticket, asked });
         held_up.extend(jobs);
+        if !queue::has_publisher(queue) {
+            publisher::publish(queue);
+        }
         // A caller who left meanwhile needs no order.
         held_up.retain(|job: &Job| queue::is_waiting(queue, job.ticket));
         if held_up.is_empty() {
@@ -88,27 +93,29 @@ unsafe extern "C-unwind" fn close_at_exit(_code: i32, _argument: pg_sys::Datum) 
     }
 }
 
-/// How many jobs go into one transaction: half as many after one that took too long, so that
-/// a shop with slow triggers still sells, and twice as many after one that did not.
-struct Pace(usize);
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self(usize::MAX)
-    }
-}
+/// How many jobs of an item go into one transaction: half as many after one that took too
+/// long, so that a shop with slow triggers still sells, and twice as many after one that did
+/// not. Items without an entry have never taken too long.
+#[derive(Default)]
+struct Pace(HashMap<Option<i64>, usize>);
 
 impl Pace {
-    fn most(&self) -> usize {
-        self.0.min(settings::group_size())
+    fn most(&self, item_id: Option<i64>) -> usize {
+        let most = settings::group_size();
+        self.0.get(&item_id).map_or(most, |&pace| pace.min(most))
     }
 
-    fn overran(&mut self, size: usize) {
-        self.0 = (size / 2).max(1);
+    fn overran(&mut self, item_id: Option<i64>, size: usize) {
+        self.0.insert(item_id, (size / 2).max(1));
     }
 
-    fn kept(&mut self) {
-        self.0 = self.0.saturating_mul(2);
+    fn kept(&mut self, item_id: Option<i64>) {
+        if let Entry::Occupied(mut slow) = self.0.entry(item_id) {
+            *slow.get_mut() *= 2;
+            if *slow.get() >= settings::group_size() {
+                slow.remove();
+            }
+        }
     }
 }
 
@@ -146,13 +153,19 @@ struct Left {
 }
 
 /// Serves all cancels, then every item, for `flashsale.group_wait` at most, and returns the
-/// jobs to try again.
+/// jobs to try again. Each group may take its share of the time that is left, so that a slow
+/// item leaves the others theirs.
 fn round(queue: &Attached<Queue>, jobs: Vec<Job>, pace: &mut Pace) -> Vec<Job> {
     let mut left = Left::default();
     let mut published_at = clock::now();
     let give_up_at = published_at + settings::group_wait_ms() * 1_000;
-    for Group { item_id, mut jobs } in groups(jobs) {
-        if item_id.is_none() && clock::now() - jobs[0].asked.at < CANCELS_GATHER_FOR {
+    let groups = groups(jobs);
+    let mut groups_left = groups.len() as Micros;
+    for Group { item_id, mut jobs } in groups {
+        let now = clock::now();
+        let until = now + (give_up_at - now).max(0) / groups_left;
+        groups_left -= 1;
+        if item_id.is_none() && now - jobs[0].asked.at < CANCELS_GATHER_FOR {
             left.held_up.extend(jobs);
             continue;
         }
@@ -160,73 +173,100 @@ fn round(queue: &Attached<Queue>, jobs: Vec<Job>, pace: &mut Pace) -> Vec<Job> {
             Some(item_id) => format!("flashsale: {} purchases of item {item_id}", jobs.len()),
             None => format!("flashsale: {} cancels", jobs.len()),
         }));
-        while !jobs.is_empty() && clock::now() < give_up_at {
-            let later = jobs.split_off(pace.most().min(jobs.len()));
-            let is_held = serve_group(queue, jobs, give_up_at, pace, &mut left);
+        let mut is_held = false;
+        // Nobody overtakes those who came first.
+        while !jobs.is_empty() && clock::now() < until && !is_held {
+            let later = jobs.split_off(pace.most(item_id).min(jobs.len()));
+            let mut turn = Turn {
+                queue,
+                item_id,
+                until,
+                pace,
+                left: &mut left,
+            };
+            is_held = turn.serve(jobs);
             jobs = later;
-            if is_held {
-                break; // nobody overtakes those who came first
+            if clock::now() - published_at > PUBLISH_AT_LEAST_EVERY {
+                publish(queue, std::mem::take(&mut left.unpublished));
+                published_at = clock::now();
             }
         }
-        hold_up(queue, jobs.into_iter(), &mut left);
-        if clock::now() - published_at > PUBLISH_AT_LEAST_EVERY {
-            publish(queue, std::mem::take(&mut left.unpublished));
-            published_at = clock::now();
-        }
+        left.held_up.extend(jobs);
     }
     publish(queue, left.unpublished);
+    worker::report_statistics();
     left.held_up
 }
 
-/// Serves jobs in one transaction. If that fails, halves them until the one that is at
-/// fault stands alone with its error. True if somebody else holds what they need.
-fn serve_group(
-    queue: &Attached<Queue>,
-    mut jobs: Vec<Job>,
-    give_up_at: Micros,
-    pace: &mut Pace,
-    left: &mut Left,
-) -> bool {
-    match transaction(queue, &jobs) {
-        Ok(Served { end, replies }) => {
-            pace.kept();
-            let (busy, served): (Vec<_>, Vec<_>) = jobs
-                .into_iter()
-                .zip(replies)
-                .partition(|(_, reply)| reply.is_busy());
-            left.unpublished.add(served.iter().map(|(job, _)| job), end);
-            hold_up(queue, busy.into_iter().map(|(job, _)| job), left);
-        }
-        Err(Failure::Locked) => {
-            hold_up(queue, jobs.into_iter(), left);
-            return true;
-        }
-        Err(Failure::Error(error)) if jobs.len() == 1 => {
-            refuse(queue, &jobs, Reply::Error(*error), left);
-        }
-        Err(Failure::Error(_)) if clock::now() < give_up_at => {
-            let later = jobs.split_off(jobs.len() / 2);
-            if serve_group(queue, jobs, give_up_at, pace, left) {
-                hold_up(queue, later.into_iter(), left);
-                return true;
-            }
-            return serve_group(queue, later, give_up_at, pace, left);
-        }
-        Err(Failure::Error(_)) => refuse(queue, &jobs, Reply::Outcome(Outcome::Busy), left),
-        Err(Failure::Overrun) => {
-            pace.overran(jobs.len());
-            refuse(queue, &jobs, Reply::Outcome(Outcome::Busy), left);
-        }
-    }
-    false
+/// A group's turn in a round.
+struct Turn<'a> {
+    queue: &'a Attached<Queue>,
+    item_id: Option<i64>,
+    until: Micros,
+    pace: &'a mut Pace,
+    left: &'a mut Left,
 }
 
-/// Keeps jobs for the next round, and answers those busy that have waited long enough.
-fn hold_up(queue: &Attached<Queue>, jobs: impl Iterator<Item = Job>, left: &mut Left) {
-    let since = clock::now() - settings::group_wait_ms() * 1_000;
-    let (late, patient): (Vec<Job>, Vec<Job>) = jobs.partition(|job| job.asked.at < since);
-    left.held_up.extend(patient);
-    refuse(queue, &late, Reply::Outcome(Outcome::Busy), left);
+impl Turn<'_> {
+    /// Serves jobs in one transaction. If that fails, halves them until the one that is at
+    /// fault stands alone with its error. True if somebody else holds what they need.
+    fn serve(&mut self, mut jobs: Vec<Job>) -> bool {
+        match transaction(self.queue, &jobs, self.until) {
+            Ok(Served { end, replies }) => {
+                self.pace.kept(self.item_id);
+                let (busy, served): (Vec<_>, Vec<_>) = jobs
+                    .into_iter()
+                    .zip(replies)
+                    .partition(|(_, reply)| reply.is_busy());
+                self.left
+                    .unpublished
+                    .add(served.iter().map(|(job, _)| job), end);
+                self.hold_up(busy.into_iter().map(|(job, _)| job));
+                return false;
+            }
+            Err(Failure::Locked) => {
+                self.hold_up(jobs.into_iter());
+                return true;
+            }
+            Err(Failure::Error(fault)) if jobs.len() == 1 => {
+                let reply = match fault.sqlstate() {
+                    PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => Reply::Outcome(Outcome::Busy),
+                    _ => Reply::Error(Error::of(*fault)),
+                };
+                self.refuse(&jobs, reply);
+            }
+            Err(Failure::Error(_)) if clock::now() < self.until => {
+                let later = jobs.split_off(jobs.len() / 2);
+                if self.serve(jobs) {
+                    self.hold_up(later.into_iter());
+                    return true;
+                }
+                return self.serve(later);
+            }
+            Err(Failure::Error(_)) => self.refuse(&jobs, Reply::Outcome(Outcome::Busy)),
+            Err(Failure::Overrun) => {
+                self.pace.overran(self.item_id, jobs.len());
+                self.refuse(&jobs, Reply::Outcome(Outcome::Busy));
+            }
+        }
+        false
+    }
+
+    /// Keeps jobs for the next round, and answers those busy that have waited long enough.
+    fn hold_up(&mut self, jobs: impl Iterator<Item = Job>) {
+        let since = clock::now() - settings::group_wait_ms() * 1_000;
+        let (late, patient): (Vec<Job>, Vec<Job>) = jobs.partition(|job| job.asked.at < since);
+        self.left.held_up.extend(patient);
+        self.refuse(&late, Reply::Outcome(Outcome::Busy));
+    }
+
+    /// Answers jobs with what no commit stands behind.
+    fn refuse(&mut self, jobs: &[Job], reply: Reply) {
+        let tickets = jobs.iter().map(|job| job.ticket);
+        let none = pg_sys::InvalidTransactionId;
+        queue::write(self.queue, tickets.zip(std::iter::repeat(&reply)), none);
+        self.left.unpublished.add(jobs.iter(), 0);
+    }
 }
 
 /// What a transaction came to: where its commit ends in the log, 0 if it wrote nothing,
@@ -240,27 +280,37 @@ struct Served {
 enum Failure {
     /// Somebody else holds the item.
     Locked,
-    /// It took longer than `flashsale.group_wait`.
+    /// It took longer than the group's share of `flashsale.group_wait`.
     Overrun,
-    Error(Box<Error>),
+    Error(Box<Fault>),
 }
 
-fn transaction(queue: &Attached<Queue>, jobs: &[Job]) -> Result<Served, Failure> {
-    worker::guarded(|| serve(queue, jobs)).map_err(|fault| match fault.sqlstate() {
-        PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => Failure::Locked,
-        PgSqlErrorCode::ERRCODE_QUERY_CANCELED => Failure::Overrun,
+fn transaction(queue: &Attached<Queue>, jobs: &[Job], until: Micros) -> Result<Served, Failure> {
+    use PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_QUERY_CANCELED};
+    let is_obtained = Cell::new(false);
+    let served = worker::guarded(|| serve(queue, jobs, until, &is_obtained));
+    // A trigger can raise the same, for its one buyer.
+    served.map_err(|fault| match fault.sqlstate() {
+        ERRCODE_LOCK_NOT_AVAILABLE if !is_obtained.get() => Failure::Locked,
+        ERRCODE_QUERY_CANCELED if clock::now() >= until => Failure::Overrun,
         _ => {
             stats::seller_failed();
-            Failure::Error(Box::new(Error::of(fault)))
+            Failure::Error(Box::new(fault))
         }
     })
 }
 
 /// Serves, leaves the answers in the slots, and only then commits: should this process
 /// die over it, each caller finds its answer there and what to ask whether it holds.
-fn serve(queue: &Attached<Queue>, jobs: &[Job]) -> Result<Served, Fault> {
-    let transaction = Transaction::begin_as(jobs[0].asked.owner, settings::group_wait_ms());
-    let (replies, keep) = match Spi::connect(|client| replies(client, jobs))? {
+fn serve(
+    queue: &Attached<Queue>,
+    jobs: &[Job],
+    until: Micros,
+    is_obtained: &Cell<bool>,
+) -> Result<Served, Fault> {
+    let at_most_ms = (until - clock::now()) / 1_000 + 1;
+    let transaction = Transaction::begin_as(jobs[0].asked.owner, at_most_ms);
+    let (replies, keep) = match Spi::connect(|client| replies(client, jobs, is_obtained))? {
         Verdict::Keep(replies) => (replies, true),
         Verdict::Undo(replies) => (replies, false),
     };
@@ -274,14 +324,23 @@ fn serve(queue: &Attached<Queue>, jobs: &[Job]) -> Result<Served, Fault> {
         true => transaction.commit(),
         false => {
             worker::abort();
-            0
+            match replies.iter().any(Reply::is_replay) {
+                // What it tells of may be a commit that is not durable yet.
+                true => durable::written_so_far(),
+                false => 0,
+            }
         }
     };
     Ok(Served { end, replies })
 }
 
-/// The replies to jobs that are all cancels, or all purchases of one item.
-fn replies(client: &SpiClient<'_>, jobs: &[Job]) -> Result<Verdict<Vec<Reply>>, Fault> {
+/// The replies to jobs that are all cancels, or all purchases of one item; `is_obtained` says
+/// whether that is held by now.
+fn replies(
+    client: &SpiClient<'_>,
+    jobs: &[Job],
+    is_obtained: &Cell<bool>,
+) -> Result<Verdict<Vec<Reply>>, Fault> {
     let mut cancels = Vec::new();
     let mut requests = Vec::<Request<'_>>::new();
     for job in jobs {
@@ -291,22 +350,17 @@ fn replies(client: &SpiClient<'_>, jobs: &[Job]) -> Result<Verdict<Vec<Reply>>, 
         }
     }
     let Some(first) = requests.first() else {
+        is_obtained.set(true); // each order that is not is answered by itself
         let verdict = order::cancel_many(client, &cancels)?;
         return Ok(verdict.map(|all| all.into_iter().map(Reply::Cancelled).collect()));
     };
-    let verdict = match items::lock_sellable_again(client, first.item_id)? {
+    let item = items::lock_sellable_again(client, first.item_id)?;
+    is_obtained.set(true);
+    let verdict = match item {
         Some(item) => serve::serve(client, &item, &requests, Decrement::Due)?,
         None => serve::refuse_unheld(client, first.item_id, &requests)?,
     };
     Ok(verdict.map(|all| all.into_iter().map(Reply::Outcome).collect()))
-}
-
-/// Answers jobs with what no commit stands behind.
-fn refuse(queue: &Attached<Queue>, jobs: &[Job], reply: Reply, left: &mut Left) {
-    let tickets = jobs.iter().map(|job| job.ticket);
-    let none = pg_sys::InvalidTransactionId;
-    queue::write(queue, tickets.zip(std::iter::repeat(&reply)), none);
-    left.unpublished.add(jobs.iter(), 0);
 }
 
 impl Unpublished {
@@ -334,7 +388,12 @@ fn publish(queue: &Attached<Queue>, unpublished: Unpublished) {
         return;
     }
     worker::sleep(settings::debug_publish_delay_ms());
-    if end != 0 && (queue::backlog(queue) > 0 || durable::needs_standbys(level)) {
+    // Who asks for no standby does not wait behind those who do.
+    let leave_it = match durable::standbys_wanted() {
+        true => durable::needs_standbys(level),
+        false => queue::backlog(queue) > 0,
+    };
+    if end != 0 && leave_it && queue::has_publisher(queue) {
         queue::hand_over(queue, tickets.into_iter(), end);
     } else if end == 0 || durable::wait(end, level) {
         queue::publish(queue, tickets.into_iter());

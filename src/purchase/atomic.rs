@@ -1,17 +1,15 @@
 //! Strategy `atomic`: one conditional decrement, which waits its turn for the row.
 
 use super::fit::Request;
-use super::outcome::Outcome;
 use super::serve::{self, Decrement, Outcomes};
-use crate::attempt::{Verdict, attempt_or_busy};
+use crate::attempt::Verdict;
 use crate::error::Fault;
 use crate::store::items;
 use pgrx::spi::SpiClient;
 
 /// Waits `flashsale.lock_wait` at most; a refusal found after the decrement undoes it.
 pub fn purchase(item_id: i64, requests: &[Request<'_>]) -> Result<Outcomes, Fault> {
-    Ok(attempt_or_busy(|client| once(client, item_id, requests))?
-        .unwrap_or_else(|| vec![Outcome::Busy; requests.len()]))
+    serve::attempt_unless_replayed(requests, |client| once(client, item_id, requests))
 }
 
 fn once(
@@ -19,9 +17,6 @@ fn once(
     item_id: i64,
     requests: &[Request<'_>],
 ) -> Result<Verdict<Outcomes>, Fault> {
-    if let Some(replayed) = serve::all_replayed(client, requests)? {
-        return Ok(Verdict::Undo(replayed));
-    }
     // How much several can have is known only once the row is held.
     let (item, decrement) = match requests {
         [one] => (

@@ -109,14 +109,13 @@ pub fn replay(request: &Request<'_>, prior: &PriorOrder) -> Option<Reason> {
 /// Fits requests whose keys are new into an item held by the caller. `held` says how
 /// many units each user holds or has bought already. One that does not fit does not
 /// block a later one that does.
-pub fn fit(
+pub fn fit<'a>(
     item: &Item,
     now: Micros,
-    requests: &[Request<'_>],
-    held: &HashMap<&str, i64>,
+    requests: &[Request<'a>],
+    mut held: HashMap<&'a str, i64>,
 ) -> Vec<Fit> {
     let mut item = *item;
-    let mut held = held.clone();
     let mut keys = HashMap::<(&str, &str), usize>::new();
     let mut fits = Vec::with_capacity(requests.len());
     for (place, request) in requests.iter().enumerate() {

@@ -8,14 +8,13 @@ mod optimistic;
 pub mod outcome;
 pub mod serve;
 
+use crate::attempt::{Verdict, attempt_or_busy};
 use crate::error::Fault;
-use crate::group::ask;
-use crate::search_path::pinned;
+use crate::group::{ask, durable};
 use crate::settings::Strategy;
 use crate::{gate, stats};
 use fit::Request;
 use outcome::Outcome;
-use pgrx::spi::Spi;
 use serve::Outcomes;
 
 /// Purchases by the strategy.
@@ -23,15 +22,13 @@ pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Outcome, Fa
     if strategy == Strategy::Grouped {
         ask::check_caller()?;
     }
+    let request_alone = std::slice::from_ref(request);
     let outcome = match at_the_gate(request)? {
         Some(outcome) => outcome,
         None if strategy == Strategy::Grouped => ask::purchase(request)?,
-        None => {
-            let outcomes = obtain(request.item_id, std::slice::from_ref(request), strategy)?;
-            *outcomes
-                .first()
-                .ok_or(Fault::Broken("a request has no outcome"))?
-        }
+        None => *obtain(request.item_id, request_alone, strategy)?
+            .first()
+            .ok_or(Fault::Broken("a request has no outcome"))?,
     };
     stats::answered(strategy.into(), &outcome);
     Ok(outcome)
@@ -44,21 +41,34 @@ fn at_the_gate(request: &Request<'_>) -> Result<Option<Outcome>, Fault> {
         return Ok(None);
     }
     stats::gate_hit();
-    let replayed = match request.idempotency_key {
-        None => None,
-        Some(_) => pinned(|| Spi::connect(|client| serve::replays(client, &[*request])))?
-            .pop()
-            .flatten(),
-    };
-    Ok(Some(replayed.unwrap_or_else(Outcome::sold_out)))
+    if request.idempotency_key.is_none() {
+        return Ok(Some(Outcome::sold_out()));
+    }
+    let replayed = attempt_or_busy(|client| {
+        let replayed = serve::replays(client, &[*request])?.pop().flatten();
+        Ok(Verdict::Undo(replayed.unwrap_or_else(Outcome::sold_out)))
+    })?;
+    let outcome = replayed.unwrap_or(Outcome::Busy);
+    make_durable(std::slice::from_ref(&outcome));
+    Ok(Some(outcome))
 }
 
 /// Serves requests for one item, which the strategies obtain each in its way.
 fn obtain(item_id: i64, requests: &[Request<'_>], strategy: Strategy) -> Result<Outcomes, Fault> {
-    match strategy {
+    let outcomes = match strategy {
         // A group is a batch already; `ask` is how a single purchase joins one.
         Strategy::Nowait | Strategy::Grouped => nowait::purchase(item_id, requests),
         Strategy::Optimistic => optimistic::purchase(item_id, requests),
         Strategy::Atomic => atomic::purchase(item_id, requests),
+    }?;
+    make_durable(&outcomes);
+    Ok(outcomes)
+}
+
+/// A replay writes nothing, so no commit of its own makes durable what it tells of; and the
+/// seller's commits are seen before they are.
+fn make_durable(outcomes: &[Outcome]) {
+    if outcomes.iter().any(Outcome::is_replay) {
+        durable::by_now();
     }
 }

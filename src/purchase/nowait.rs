@@ -3,7 +3,7 @@
 use super::fit::Request;
 use super::outcome::Outcome;
 use super::serve::{self, Decrement, Outcomes};
-use crate::attempt::{Verdict, attempt_or_busy};
+use crate::attempt::Verdict;
 use crate::backoff;
 use crate::error::Fault;
 use crate::settings;
@@ -12,15 +12,17 @@ use pgrx::spi::SpiClient;
 
 /// Holds no lock between its tries.
 pub fn purchase(item_id: i64, requests: &[Request<'_>]) -> Result<Outcomes, Fault> {
-    let busy = |outcomes: &Outcomes| outcomes.iter().all(|one| matches!(one, Outcome::Busy));
-    for _ in 0..settings::nowait_retries() {
-        match attempt_or_busy(|client| once(client, item_id, requests))? {
-            Some(outcomes) if !busy(&outcomes) => return Ok(outcomes),
-            _ => backoff::pause(),
+    let mut tries_left = settings::nowait_retries();
+    loop {
+        let outcomes =
+            serve::attempt_unless_replayed(requests, |client| once(client, item_id, requests))?;
+        let is_busy = outcomes.iter().all(|one| matches!(one, Outcome::Busy));
+        if !is_busy || tries_left == 0 {
+            return Ok(outcomes);
         }
+        tries_left -= 1;
+        backoff::pause();
     }
-    Ok(attempt_or_busy(|client| once(client, item_id, requests))?
-        .unwrap_or_else(|| vec![Outcome::Busy; requests.len()]))
 }
 
 fn once(
@@ -28,9 +30,6 @@ fn once(
     item_id: i64,
     requests: &[Request<'_>],
 ) -> Result<Verdict<Outcomes>, Fault> {
-    if let Some(replayed) = serve::all_replayed(client, requests)? {
-        return Ok(Verdict::Undo(replayed));
-    }
     match items::lock_sellable(client, item_id)? {
         Some(item) => serve::serve(client, &item, requests, Decrement::Due),
         None => serve::refuse_unheld(client, item_id, requests),

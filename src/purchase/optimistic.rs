@@ -3,12 +3,10 @@
 use super::fit::Request;
 use super::outcome::Outcome;
 use super::serve::{self, Decrement, Outcomes};
-use crate::attempt::{Verdict, attempt_or_busy};
+use crate::attempt::Verdict;
 use crate::backoff;
 use crate::error::Fault;
-use crate::gate;
 use crate::settings;
-use crate::store::items;
 use pgrx::spi::SpiClient;
 
 /// Tries again where somebody else changed the item in between, then answers conflict.
@@ -17,8 +15,7 @@ use pgrx::spi::SpiClient;
 pub fn purchase(item_id: i64, requests: &[Request<'_>]) -> Result<Outcomes, Fault> {
     let mut tries_left = settings::optimistic_retries();
     loop {
-        let outcomes = attempt_or_busy(|client| once(client, item_id, requests))?
-            .unwrap_or_else(|| vec![Outcome::Busy; requests.len()]);
+        let outcomes = serve::attempt(requests, |client| once(client, item_id, requests))?;
         let conflict = outcomes.iter().any(|one| matches!(one, Outcome::Conflict));
         if !conflict || tries_left == 0 {
             return Ok(outcomes);
@@ -33,12 +30,8 @@ fn once(
     item_id: i64,
     requests: &[Request<'_>],
 ) -> Result<Verdict<Outcomes>, Fault> {
-    let epoch = gate::epoch(item_id);
-    let Some(item) = items::read(client, item_id)? else {
-        return Ok(Verdict::Undo(vec![Outcome::NotFound; requests.len()]));
-    };
-    if item.inventory == 0 {
-        gate::shut(item_id, epoch);
+    match serve::look(client, item_id)? {
+        Some(item) => serve::serve(client, &item, requests, Decrement::Due),
+        None => Ok(Verdict::Undo(vec![Outcome::NotFound; requests.len()])),
     }
-    serve::serve(client, &item, requests, Decrement::Due)
 }

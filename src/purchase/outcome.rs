@@ -78,6 +78,11 @@ impl Outcome {
         Self::closed(Reason::OutOfStock, &Item::default())
     }
 
+    /// Whether it tells of an order that was there before.
+    pub fn is_replay(&self) -> bool {
+        matches!(self, Self::Reserved { replayed: true, .. })
+    }
+
     /// The reason of a refusal.
     pub fn reason(&self) -> Option<Reason> {
         match *self {

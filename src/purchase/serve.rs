@@ -3,7 +3,7 @@
 use super::fit::{self, Fit, Item, PriorOrder, Request};
 use super::outcome::Outcome;
 use crate::answer::Reason;
-use crate::attempt::Verdict;
+use crate::attempt::{Verdict, attempt_or_busy};
 use crate::clock::{self, Micros};
 use crate::error::Fault;
 use crate::gate;
@@ -48,8 +48,27 @@ fn again(request: &Request<'_>, order: PriorOrder) -> Outcome {
     }
 }
 
-/// The outcomes if every request is a replay, which needs no lock.
-pub fn all_replayed(
+/// Tries `body` once, bounded; all are busy if a lock was refused.
+pub fn attempt(
+    requests: &[Request<'_>],
+    body: impl FnOnce(&SpiClient<'_>) -> Result<Verdict<Outcomes>, Fault>,
+) -> Result<Outcomes, Fault> {
+    Ok(attempt_or_busy(body)?.unwrap_or_else(|| vec![Outcome::Busy; requests.len()]))
+}
+
+/// As [`attempt`], where requests that are all replays need no lock.
+pub fn attempt_unless_replayed(
+    requests: &[Request<'_>],
+    body: impl FnOnce(&SpiClient<'_>) -> Result<Verdict<Outcomes>, Fault>,
+) -> Result<Outcomes, Fault> {
+    attempt(requests, |client| match all_replayed(client, requests)? {
+        Some(replayed) => Ok(Verdict::Undo(replayed)),
+        None => body(client),
+    })
+}
+
+/// The outcomes if every request is a replay.
+fn all_replayed(
     client: &SpiClient<'_>,
     requests: &[Request<'_>],
 ) -> Result<Option<Outcomes>, Fault> {
@@ -70,6 +89,7 @@ pub fn serve(
     requests: &[Request<'_>],
     decrement: Decrement,
 ) -> Result<Verdict<Outcomes>, Fault> {
+    let held = holdings(client, item, requests)?;
     // Again, now that the item is obtained: a twin may have bought while we got here.
     let mut outcomes = replays(client, requests)?;
     if decrement == Decrement::Done {
@@ -81,7 +101,8 @@ pub fn serve(
         }
     }
     let fresh = still_open(&outcomes, requests);
-    let (now, fits) = decide(client, item, &fresh)?;
+    let now = clock::now();
+    let fits = fit::fit(item, now, &fresh, held);
     let reserved: Vec<&Request<'_>> = fresh
         .iter()
         .zip(&fits)
@@ -104,6 +125,16 @@ pub fn serve(
     })
 }
 
+/// Reads an item without a lock, and shuts the gate if it is sold out.
+pub fn look(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
+    let epoch = gate::epoch(item_id);
+    let item = items::read(client, item_id)?;
+    if item.is_some_and(|item| item.inventory == 0) {
+        gate::shut(item_id, epoch);
+    }
+    Ok(item)
+}
+
 /// Answers requests for an item that could not be obtained because it is not on sale,
 /// from a plain read: the crowd at a sold-out item takes no lock.
 pub fn refuse_unheld(
@@ -111,22 +142,20 @@ pub fn refuse_unheld(
     item_id: i64,
     requests: &[Request<'_>],
 ) -> Result<Verdict<Outcomes>, Fault> {
-    let epoch = gate::epoch(item_id);
-    let Some(item) = items::read(client, item_id)? else {
+    let Some(item) = look(client, item_id)? else {
         return Ok(Verdict::Undo(vec![Outcome::NotFound; requests.len()]));
     };
-    if item.inventory == 0 {
-        gate::shut(item_id, epoch);
-    }
+    let held = holdings(client, &item, requests)?;
     let mut outcomes = replays(client, requests)?;
     let fresh = still_open(&outcomes, requests);
-    let (_, fits) = decide(client, &item, &fresh)?;
+    let fits = fit::fit(&item, clock::now(), &fresh, held);
+    // It came on sale between the two statements: worth another try, by everybody.
+    let is_on_sale = fits.iter().any(|fit| matches!(fit, Fit::Reserved { .. }));
     let mut refused = Vec::with_capacity(fits.len());
     for (request, fit) in fresh.iter().zip(&fits) {
         refused.push(match fit {
-            Fit::Refused { reason, .. } => refusal(client, &item, request, *reason)?,
-            // It came on sale between the two statements: worth another try.
-            Fit::Reserved { .. } | Fit::Repeats(_) => Outcome::Busy,
+            Fit::Refused { reason, .. } if !is_on_sale => refusal(client, &item, request, *reason)?,
+            _ => Outcome::Busy,
         });
     }
     fill(&mut outcomes, refused);
@@ -151,18 +180,17 @@ fn fill(outcomes: &mut [Option<Outcome>], found: Vec<Outcome>) {
     }
 }
 
-/// Reads holdings, then the clock, and fits.
-fn decide(
+/// Units that each user holds or has bought; not read where there is no limit. Read before
+/// the keys: where nobody holds the item, a twin's order that counts here is found there.
+fn holdings<'a>(
     client: &SpiClient<'_>,
     item: &Item,
-    requests: &[Request<'_>],
-) -> Result<(Micros, Vec<Fit>), Fault> {
-    let held = match item.max_per_user {
-        Some(_) => orders::held_units(client, item.item_id, requests)?,
-        None => HashMap::new(),
-    };
-    let now = clock::now();
-    Ok((now, fit::fit(item, now, requests, &held)))
+    requests: &[Request<'a>],
+) -> Result<HashMap<&'a str, i64>, Fault> {
+    match item.max_per_user {
+        Some(_) => orders::held_units(client, item.item_id, requests),
+        None => Ok(HashMap::new()),
+    }
 }
 
 /// Turns fits into outcomes; `order_ids` are those of the reserved ones, in their order.

@@ -8,10 +8,19 @@ use crate::clock::Micros;
 use crate::order::machine::Status;
 use crate::purchase::fit::{Currency, Item, Request};
 use pgrx::pg_sys::{self, Datum, EState, Oid, Relation, ResultRelInfo, TupleTableSlot};
-use pgrx::{IntoDatum, direct_function_call};
+use pgrx::{IntoDatum, PgTupleDesc, direct_function_call};
 
-/// Columns of `orders`, in the order of `sql/tables.sql`.
+/// Types of the columns of `orders`, in the order of `sql/tables.sql`.
+const TYPES: [Oid; COLUMNS] = {
+    use pg_sys::{INT8OID as INT8, TEXTOID as TEXT, TIMESTAMPTZOID as TIME};
+    [
+        INT8, INT8, INT8, INT8, INT8, TIME, TIME, TIME, TIME, TIME, TIME, TEXT, TEXT, TEXT, TEXT,
+        TEXT, TEXT,
+    ]
+};
 const COLUMNS: usize = 17;
+/// Columns with a DEFAULT: order_id and status.
+const DEFAULTS: u16 = 2;
 const ORDER_ID: usize = 0;
 const ITEM_ID: usize = 1;
 const QUANTITY: usize = 2;
@@ -69,8 +78,18 @@ unsafe fn is_as_installed(table: Relation) -> bool {
     unsafe {
         let class = (*table).rd_rel;
         let triggers = (*table).trigdesc.as_ref();
-        (*class).relnatts as usize == COLUMNS
+        let columns = PgTupleDesc::from_pg_unchecked((*table).rd_att);
+        let constraints = (*(*table).rd_att).constr.as_ref();
+        columns.len() == COLUMNS
+            && columns.iter().zip(TYPES).all(|(column, of_type)| {
+                column.atttypid == of_type
+                    && column.atttypmod == -1
+                    && !column.attisdropped
+                    && column.attgenerated == 0
+            })
+            && constraints.is_some_and(|constraints| constraints.num_defval == DEFAULTS)
             && (*class).relam == pg_sys::HEAP_TABLE_AM_OID
+            && !(*class).relispartition
             && !(*class).relrowsecurity
             && (*table).rd_rules.is_null()
             && !triggers.is_some_and(|on| {

@@ -55,8 +55,7 @@ fn grant(statements: &[String]) -> Result<(), Fault> {
 
 /// Locks nothing.
 static FUNCTIONS_OWNER: Statement = Statement::looking(
-    "SELECT p.proowner FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
-     WHERE n.nspname = 'flashsale' AND p.proname = 'reconcile_stale_reservations'",
+    "SELECT extowner FROM pg_catalog.pg_extension WHERE extname = 'flashsale'",
     &[],
 );
 

@@ -104,7 +104,7 @@ proptest! {
     ) {
         let (mut left, mut now_held) = (item.inventory, held.clone());
         let mut twins = HashMap::new();
-        let fits = fit(&item, NOW, &requests, &held);
+        let fits = fit(&item, NOW, &requests, held);
         prop_assert_eq!(fits.len(), requests.len());
         for (place, (request, fit)) in requests.iter().zip(fits).enumerate() {
             let key = request.idempotency_key.map(|key| (request.user_id, key));
@@ -122,7 +122,7 @@ proptest! {
 
     #[test]
     fn never_past_stock_nor_past_a_limit(item in items(), requests in requests(), held in holdings()) {
-        let fits = fit(&item, NOW, &requests, &held);
+        let fits = fit(&item, NOW, &requests, held.clone());
         let mut sold = HashMap::<&str, i64>::new();
         for (request, fit) in requests.iter().zip(&fits) {
             if let Fit::Reserved { .. } = fit {
@@ -137,7 +137,7 @@ proptest! {
 
     #[test]
     fn a_crowd_of_single_units_sells_exactly_what_there_is(inventory in 0..50i64, crowd in 0..80usize) {
-        let fits = fit(&on_sale(inventory), NOW, &vec![request("ann", 1); crowd], &HashMap::new());
+        let fits = fit(&on_sale(inventory), NOW, &vec![request("ann", 1); crowd], HashMap::new());
         let sold = fits.iter().take_while(|fit| matches!(fit, Fit::Reserved { .. })).count();
         prop_assert_eq!(sold, crowd.min(inventory as usize));
         prop_assert!(fits[sold..].iter().all(|fit| *fit == refused(Reason::OutOfStock, 0)));
@@ -150,7 +150,7 @@ fn one_that_does_not_fit_does_not_block_a_later_one_that_does() {
         &on_sale(2),
         NOW,
         &[request("ann", 3), request("bob", 2)],
-        &HashMap::new(),
+        HashMap::new(),
     );
     assert_eq!(
         fits,
@@ -171,7 +171,7 @@ fn quantities_at_the_limit_of_bigint_do_not_overflow() {
     };
     let held = HashMap::from([("ann", 3)]);
     assert_eq!(
-        fit(&item, NOW, &[request("ann", i64::MAX)], &held),
+        fit(&item, NOW, &[request("ann", i64::MAX)], held),
         [refused(Reason::OutOfStock, 5)]
     );
 }

@@ -34,7 +34,7 @@ SELECT nth, t.answer(answer) FROM jsonb_array_elements(flashsale.purchase_batch(
     {"item_id": 1, "user_id": "alice", "quantity": 2, "idempotency_key": "k"},
     {"item_id": 1, "user_id": "alice", "quantity": 3, "idempotency_key": "k"},
     {"item_id": 2, "user_id": "alice", "idempotency_key": "k"},
-    {"item_id": 2, "user_id": 42},
+    {"item_id": 2.0, "user_id": 42, "quantity": 1.0},
     {"item_id": 2, "user_id": "42"}]')) WITH ORDINALITY AS a (answer, nth);
 
 -- No requests, and as many as there may be.
