@@ -1,7 +1,4 @@
 //! Orders written past the executor: many rows take one page lock and one log record.
-//!
-//! Against INSERT through SPI this saves a purchase under `nowait` an eighth of its CPU, and
-//! `grouped` a sixth of its WAL.
 
 use super::Stamp;
 use crate::clock::Micros;
