@@ -79,9 +79,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// With the extension preloaded and these settings, each `name = value`. The workers work
-    /// for the database postgres.
-    pub fn start(settings: &[&str]) -> Self {
+    fn planned() -> Self {
         let folder = Folder::new();
         let mut config = Config::new();
         config
@@ -89,7 +87,38 @@ impl Cluster {
             .port(PORT)
             .user("postgres")
             .dbname("postgres");
-        let cluster = Self { config, folder };
+        Self { config, folder }
+    }
+
+    /// A copy of another cluster that follows it.
+    pub fn standby_of(primary: &Cluster) -> Self {
+        let standby = Self::planned();
+        let port = PORT.to_string();
+        run(
+            tool("pg_basebackup"),
+            &[
+                "-D",
+                &standby.data(),
+                "-h",
+                primary.folder(),
+                "-p",
+                &port,
+                "-U",
+                "postgres",
+                "-c",
+                "fast",
+                "-R",
+                "-N",
+            ],
+        );
+        standby.restart();
+        standby
+    }
+
+    /// With the extension preloaded and these settings, each `name = value`. The workers work
+    /// for the database postgres.
+    pub fn start(settings: &[&str]) -> Self {
+        let cluster = Self::planned();
         let data = cluster.data();
         run(
             tool("initdb"),

@@ -67,7 +67,12 @@ async fn every_order_and_charge_ends_as_its_buyer_was_told(strategy: Strategy) {
     let shop = Shop::open_under(strategy, CONNECTIONS).await;
     let item_id = priced_item(&shop).await;
     let pool = shop.pool(CROWD).await;
-    let traces = visitors(&shop, &pool, item_id, 0..1_500).await;
+    let visits = if strategy == Strategy::Nowait {
+        1_500
+    } else {
+        600
+    };
+    let traces = visitors(&shop, &pool, item_id, 0..visits).await;
     assert_as_told(&shop, &traces).await;
     shop.assert_sound().await;
 

@@ -29,11 +29,15 @@ const OPERATOR: &[&str] = &[
     // The views call it.
     "item_state",
     "pause_item",
+    "read_stats",
     "reconcile_stale_reservations",
     "refund_order",
     "refund_payment",
     "restock_item",
     "resume_item",
+    "stats_reset",
+    // The CHECK of items calls it when an operator changes a price.
+    "stock_adds_up",
     "user_orders",
 ];
 const OPERATOR_COLUMNS: &[&str] = &[
@@ -81,6 +85,7 @@ const READS: &[&str] = &[
     "SELECT FROM flashsale.item_status",
     "SELECT FROM flashsale.payment_checks",
     "SELECT FROM flashsale.refunds_due",
+    "SELECT FROM flashsale.stats",
     "SELECT last_value FROM flashsale.orders_order_id_seq",
     "SELECT flashsale.audit()",
 ];
@@ -92,6 +97,7 @@ const OPERATOR_CALLS: &[&str] = &[
     "SELECT flashsale.reconcile_stale_reservations()",
     "SELECT flashsale.refund_order(1)",
     "SELECT flashsale.refund_payment('a charge')",
+    "SELECT flashsale.stats_reset()",
 ];
 const APP_CALLS: &[&str] = &[
     "SELECT flashsale.purchase_item(1, 'alice')",
@@ -204,6 +210,7 @@ async fn an_operator_runs_the_sale_and_moves_no_stock_by_hand() {
             "SELECT FROM flashsale.item_status",
             "SELECT FROM flashsale.payment_checks",
             "SELECT FROM flashsale.refunds_due",
+            "SELECT FROM flashsale.stats",
             "SELECT flashsale.audit()",
             "UPDATE flashsale.items SET name = 'cup', unit_price = 5, currency = 'EUR'",
             "UPDATE flashsale.items SET starts_at = now(), ends_at = now() + interval '1 hour'",

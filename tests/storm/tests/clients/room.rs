@@ -38,7 +38,7 @@ pub async fn room_size() -> usize {
 }
 
 /// Clusters that tests start for themselves; more at once would only wait for the same cores.
-const CLUSTERS: usize = 2;
+const CLUSTERS: usize = 3;
 
 pub async fn room_for_a_cluster() -> OwnedSemaphorePermit {
     static ROOM: OnceCell<Arc<Semaphore>> = OnceCell::const_new();

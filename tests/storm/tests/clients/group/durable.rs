@@ -1,0 +1,132 @@
+//! Nobody is told of a success before it is as durable as the strictest of them asks.
+
+use std::time::Duration;
+
+use storm::Call;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_postgres::{Client, NoTls};
+
+use super::{CALLERS, assert_truthful, buy, orders, set, storm, terminate, until, worker};
+use crate::shop::{Shop, answer, within};
+use crate::sql::{run, sqlstate};
+
+const CANCELLED: &str = "57014";
+const OUTCOME_UNKNOWN: &str = "08007";
+
+/// Half of the crowd does not care, the other half does; everybody gets one.
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_differ_in_synchronous_commit() {
+    let shop = Shop::grouped(&[]).await;
+    let item_id = shop.item(4_000).await;
+    let mut crowds = Vec::new();
+    for (n, level) in ["off", "local", "on", "remote_apply"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut config = shop.config.clone();
+        config.options(format!(
+            "-c flashsale.strategy=grouped -c synchronous_commit={level}"
+        ));
+        let pool = storm::Pool::open(&config, CALLERS / 4)
+            .await
+            .expect("connections");
+        let names = n * 1_000..(n + 1) * 1_000;
+        let calls = names.map(|n| Call::buy(item_id, format!("user {n}")));
+        crowds.push(storm(&pool.into(), calls));
+    }
+    let mut done = Vec::new();
+    for crowd in crowds {
+        done.extend(within(crowd).await.expect("the crowd comes home"));
+    }
+    assert!(done.iter().all(|done| answer(done).success()));
+    assert_eq!(assert_truthful(&shop, &done).await, 4_000);
+    assert_eq!(shop.inventory(item_id).await, 0);
+    shop.assert_sound().await;
+}
+
+/// A shop that wants a standby which is not there. Whoever sets it up does not wait for one.
+async fn shop_without_its_standby() -> (Shop, i64) {
+    let shop = Shop::grouped(&["synchronous_commit = local"]).await;
+    let item_id = shop.item(100).await;
+    set(&shop.client, "synchronous_standby_names", "'nobody'").await;
+    (shop, item_id)
+}
+
+async fn careful(shop: &Shop) -> Client {
+    let client = shop.connect().await;
+    run(&client, "SET synchronous_commit = on").await;
+    client
+}
+
+fn purchase(client: Client, item_id: i64, user_id: &str) -> JoinHandle<String> {
+    let purchase = format!("SELECT flashsale.purchase_item({item_id}, '{user_id}')");
+    tokio::spawn(async move { sqlstate(&client, &purchase).await })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_success_before_the_standby_has_it() {
+    let (shop, item_id) = shop_without_its_standby().await;
+    let client = careful(&shop).await;
+    run(&client, "SET statement_timeout = '500ms'").await;
+    assert_eq!(
+        within(purchase(client, item_id, "the hasty"))
+            .await
+            .expect("an error"),
+        CANCELLED
+    );
+    assert_eq!(
+        orders(&shop.client).await,
+        1,
+        "it was committed all the same"
+    );
+
+    let client = careful(&shop).await;
+    let token = client.cancel_token();
+    let caller = purchase(client, item_id, "the cancelled");
+    sleep(Duration::from_millis(300)).await;
+    assert!(!caller.is_finished(), "a success without the standby");
+    token.cancel_query(NoTls).await.expect("a cancel request");
+    assert_eq!(within(caller).await.expect("an error"), CANCELLED);
+
+    // A cancel of a worker's wait is no leave to tell of success either.
+    let caller = purchase(careful(&shop).await, item_id, "the patient");
+    for name in ["seller", "publisher"] {
+        let pid = worker(&shop.client, name).await;
+        run(&shop.client, &format!("SELECT pg_cancel_backend({pid})")).await;
+    }
+    sleep(Duration::from_millis(300)).await;
+    assert!(!caller.is_finished(), "a success without the standby");
+
+    // Nobody has to wait any more, and who still does is told.
+    set(&shop.client, "synchronous_standby_names", "''").await;
+    let told = within(caller).await.expect("an answer");
+    assert_eq!(told, "", "the patient");
+    assert!(
+        within(buy(&careful(&shop).await, item_id, "the next"))
+            .await
+            .success()
+    );
+    shop.assert_sound().await;
+}
+
+/// Workers that wait for the standby are told to go: what they waited for is no success yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_cut_short_is_no_success() {
+    let (shop, item_id) = shop_without_its_standby().await;
+    let caller = purchase(careful(&shop).await, item_id, "alice");
+    until(&shop.client, "SELECT count(*) = 1 FROM flashsale.orders").await;
+    for name in ["seller", "publisher"] {
+        let pid = worker(&shop.client, name).await;
+        terminate(&shop.client, pid).await;
+    }
+    sleep(Duration::from_millis(300)).await;
+    let cut_short = caller.is_finished();
+    set(&shop.client, "synchronous_standby_names", "''").await;
+    let told = within(caller).await.expect("an answer or an error");
+    assert_eq!(told, if cut_short { OUTCOME_UNKNOWN } else { "" });
+    let pool = shop.pool(1).await;
+    let next = within(pool.settle(&Call::buy(item_id, "bob"))).await;
+    assert!(next.expect("an answer").success());
+    shop.assert_sound().await;
+}

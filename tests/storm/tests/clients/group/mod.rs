@@ -1,0 +1,142 @@
+//! Strategy `grouped`, sentence by sentence: whom it refuses, whom it serves, and what is told
+//! when a caller, the seller or the whole server goes away in between.
+
+mod callers;
+mod durable;
+mod neighbours;
+mod queue;
+mod refusals;
+mod workers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use storm::{Answer, Call, Crowd, Done, Pool};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use crate::shop::{Shop, within};
+use crate::sql::{ask, run, value};
+
+/// As many callers at once as these tests need to meet one another.
+const CALLERS: usize = 64;
+
+/// Buyers named `user 0`, `user 1` and so on, one unit each.
+fn buyers(item_id: i64, buyers: usize) -> impl Iterator<Item = Call> {
+    (0..buyers).map(move |n| Call::buy(item_id, format!("user {n}")))
+}
+
+fn storm(pool: &Arc<Pool>, calls: impl IntoIterator<Item = Call>) -> JoinHandle<Vec<Done>> {
+    tokio::spawn(Crowd::start(pool, calls).all())
+}
+
+fn user(done: &Done) -> &str {
+    match &done.call {
+        Call::Purchase { user_id, .. } => user_id,
+        other => panic!("{other:?} is no purchase"),
+    }
+}
+
+/// Each order that somebody was told of is theirs, and whoever was refused has none. Only
+/// those who got an error may have an order that nobody was told of, and no more than one.
+/// Returns how many were told of an order.
+async fn assert_truthful(shop: &Shop, done: &[Done]) -> usize {
+    let orders = "SELECT user_id, array_agg(order_id) FROM flashsale.orders GROUP BY user_id";
+    let rows = shop.client.query(orders, &[]).await.expect("orders");
+    let mut rows: BTreeMap<String, Vec<i64>> =
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let mut told = 0;
+    for done in done {
+        let orders = rows.remove(user(done)).unwrap_or_default();
+        match &done.answer {
+            Ok(answer) if answer.success() => {
+                told += 1;
+                let order_id = answer.order_id().expect("an order id");
+                assert_eq!(orders, [order_id], "{:?}: {answer:?}", done.call);
+            }
+            Ok(answer) => assert_eq!(orders, [0; 0], "{:?}: {answer:?}", done.call),
+            Err(_) => assert!(orders.len() <= 1, "{:?}: {orders:?}", done.call),
+        }
+    }
+    assert!(rows.is_empty(), "orders of nobody: {rows:?}");
+    told
+}
+
+/// The SQLSTATEs of those who got an error, "" for a connection that was closed.
+fn errors(done: &[Done]) -> BTreeSet<&str> {
+    let errors = done.iter().filter_map(|done| done.answer.as_ref().err());
+    errors
+        .map(|error| error.code().map_or("", SqlState::code))
+        .collect()
+}
+
+async fn buy(client: &Client, item_id: i64, user_id: &str) -> Answer {
+    let purchase = format!("SELECT flashsale.purchase_item({item_id}, '{user_id}')");
+    ask(client, &purchase).await
+}
+
+/// Looks until a query answers true.
+async fn until(client: &Client, query: &str) {
+    within(async {
+        while !value::<bool>(client, query, &[]).await {
+            sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+/// Looks until so many callers wait for the seller.
+async fn until_asked(client: &Client, callers: usize) {
+    let asked = format!(
+        "SELECT count(*) = {callers} FROM pg_stat_activity
+         WHERE query LIKE '%purchase_item%' AND state = 'active' AND wait_event_type = 'Extension'"
+    );
+    until(client, &asked).await;
+}
+
+/// Locks an item's row until the client's transaction ends.
+async fn hold(client: &Client, item_id: i64) {
+    let hold = "BEGIN; SELECT 1 FROM flashsale.items WHERE item_id =";
+    run(client, &format!("{hold} {item_id} FOR UPDATE")).await;
+}
+
+async fn orders(client: &Client) -> i64 {
+    value(client, "SELECT count(*) FROM flashsale.orders", &[]).await
+}
+
+/// The process of a worker, once there is one.
+async fn worker(client: &Client, name: &str) -> i32 {
+    let pid = format!(
+        "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE backend_type = 'flashsale {name}'"
+    );
+    within(async {
+        loop {
+            match value::<i32>(client, &pid, &[]).await {
+                0 => sleep(Duration::from_millis(5)).await,
+                pid => return pid,
+            }
+        }
+    })
+    .await
+}
+
+/// Ends a process, and waits until it is gone.
+async fn terminate(client: &Client, pid: i32) {
+    run(client, &format!("SELECT pg_terminate_backend({pid})")).await;
+    until(
+        client,
+        &format!("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})"),
+    )
+    .await;
+}
+
+/// Changes a setting of the server's, and waits until its sessions have heard of it.
+async fn set(client: &Client, name: &str, to: &str) {
+    run(client, &format!("ALTER SYSTEM SET {name} = {to}")).await;
+    run(client, "SELECT pg_reload_conf()").await;
+    // A reload reaches each process when it looks: no query tells of another's.
+    sleep(Duration::from_millis(100)).await;
+}

@@ -1,0 +1,168 @@
+//! One bad request never fails its neighbours, and neither does work on the tables.
+
+use storm::{Call, Done};
+
+use super::{CALLERS, assert_truthful, errors, storm, until, user};
+use crate::shop::{Shop, answer, within};
+use crate::sql::{run, sqlstate, value};
+
+const BUYERS: usize = 1_000;
+
+fn is_bad(done: &Done) -> bool {
+    user(done).starts_with("bad")
+}
+
+/// One buyer in ten is bad; after their purchases the good ones have an order each, and the
+/// bad ones an error.
+async fn assert_fails_alone(guard: &str, code: &str) {
+    let shop = Shop::grouped(&[]).await;
+    shop.run(guard).await;
+    let item_id = shop.item(2 * BUYERS as i64).await;
+    let name = |n| {
+        if n % 10 == 3 {
+            format!("bad {n}")
+        } else {
+            format!("user {n}")
+        }
+    };
+    let pool = shop.pool(CALLERS).await;
+    let calls = (0..BUYERS).map(|n| Call::buy(item_id, name(n)));
+    let done = within(storm(&pool, calls))
+        .await
+        .expect("the crowd comes home");
+    let (bad, good): (Vec<Done>, Vec<Done>) = done.into_iter().partition(is_bad);
+    assert_eq!(bad.len(), BUYERS / 10);
+    assert_eq!(errors(&bad).into_iter().collect::<Vec<_>>(), [code]);
+    assert!(bad.iter().all(|done| done.answer.is_err()));
+    assert!(good.iter().all(|done| answer(done).success()));
+    assert_eq!(assert_truthful(&shop, &good).await, good.len());
+    assert_eq!(
+        shop.inventory(item_id).await as usize,
+        2 * BUYERS - good.len()
+    );
+    shop.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_trigger_fails_its_buyer_alone() {
+    let guard = "
+        CREATE FUNCTION no_bad() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.user_id LIKE 'bad %' THEN
+                RAISE EXCEPTION 'not %', NEW.user_id USING ERRCODE = 'P0001';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER no_bad BEFORE INSERT ON flashsale.orders
+            FOR EACH ROW EXECUTE FUNCTION no_bad()";
+    assert_fails_alone(guard, "P0001").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deferred_trigger_fails_its_buyer_alone() {
+    let guard = "
+        CREATE FUNCTION no_bad() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.user_id LIKE 'bad %' THEN
+                RAISE EXCEPTION 'not %', NEW.user_id USING ERRCODE = 'P0001';
+            END IF;
+            RETURN NULL;
+        END $$;
+        CREATE CONSTRAINT TRIGGER no_bad AFTER INSERT ON flashsale.orders
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION no_bad()";
+    assert_fails_alone(guard, "P0001").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_constraint_fails_its_buyer_alone() {
+    const CHECK_VIOLATION: &str = "23514";
+    let guard = "ALTER TABLE flashsale.orders ADD CHECK (user_id NOT LIKE 'bad %')";
+    assert_fails_alone(guard, CHECK_VIOLATION).await;
+}
+
+/// A trigger that would sleep for ever is cut short; who shares a commit with it is told busy
+/// and served without it in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_trigger_does_not_hold_the_seller() {
+    let shop = Shop::grouped(&["flashsale.group_wait = 200ms"]).await;
+    shop.run(
+        "CREATE FUNCTION sleep_for_bad() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF NEW.user_id LIKE 'bad %' THEN PERFORM pg_sleep(600); END IF;
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER sleep_for_bad BEFORE INSERT ON flashsale.orders
+             FOR EACH ROW EXECUTE FUNCTION sleep_for_bad()",
+    )
+    .await;
+    let item_id = shop.item(1_000).await;
+    let pool = shop.pool(CALLERS).await;
+    let crowd = storm(
+        &pool,
+        (0..300).map(|n| Call::buy(item_id, format!("user {n}"))),
+    );
+    let slow = shop.pool(1).await;
+    for n in 0..3 {
+        let answer = within(slow.call(&Call::buy(item_id, format!("bad {n}")))).await;
+        let answer = answer.expect("an answer");
+        assert_eq!(
+            (answer.reason(), answer.retryable()),
+            ("busy", true),
+            "{answer:?}"
+        );
+    }
+    let done = within(crowd).await.expect("the crowd comes home");
+    assert!(done.iter().all(|done| answer(done).success()));
+    assert_eq!(assert_truthful(&shop, &done).await, 300);
+    shop.assert_sound().await;
+}
+
+/// Each change waits for its lock and then keeps it for a while. Callers hold no lock while
+/// they wait, so nobody deadlocks; an error would show.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_altered_in_mid_storm() {
+    let shop = Shop::grouped(&["deadlock_timeout = 50ms"]).await;
+    let items = [shop.item(1_500).await, shop.item(1_500).await];
+    let pool = shop.pool(CALLERS).await;
+    let calls = (0..3_000).map(|n| Call::buy(items[n % 2], format!("user {n}")));
+    let crowd = storm(&pool, calls);
+    let mut changes = 0;
+    while !crowd.is_finished() && changes < 12 {
+        let table = ["orders", "items"][changes % 2];
+        let sold = format!("SELECT count(*) >= {} FROM flashsale.orders", changes * 200);
+        until(&shop.client, &sold).await;
+        let alter = format!(
+            "ALTER TABLE flashsale.{table} ADD COLUMN extra_{changes} text DEFAULT 'x';
+             SELECT pg_sleep(0.1)"
+        );
+        assert_eq!(sqlstate(&shop.client, &alter).await, "", "{alter}");
+        changes += 1;
+    }
+    let done = within(crowd).await.expect("the crowd comes home");
+    assert!(changes >= 4, "{changes} changes only");
+    assert!(done.iter().all(|done| answer(done).success()));
+    assert_eq!(assert_truthful(&shop, &done).await, 3_000);
+    for item_id in items {
+        assert_eq!(shop.inventory(item_id).await, 0);
+    }
+    shop.assert_sound().await;
+}
+
+/// A caller that held a lock on a table while it waits would deadlock with this, unseen: the
+/// seller waits for the ALTER, the ALTER for the caller, the caller for the seller.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_caller_holds_no_lock() {
+    let shop = Shop::grouped(&["flashsale.group_wait = 60s"]).await;
+    let item_id = shop.item(10).await;
+    let (client, holder) = (shop.connect().await, shop.connect().await);
+    // A known key makes the caller look before it asks, if it looks at all.
+    let purchase = format!("SELECT flashsale.purchase_item({item_id}, 'alice', 1, 'a key')");
+    run(&holder, "BEGIN; SELECT 1 FROM flashsale.items FOR UPDATE").await;
+    let caller = tokio::spawn(async move { sqlstate(&client, &purchase).await });
+    super::until_asked(&shop.client, 1).await;
+    let locks = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+         WHERE a.query LIKE '%a key%' AND a.pid <> pg_backend_pid() AND l.relation IS NOT NULL";
+    assert_eq!(value::<i64>(&shop.client, locks, &[]).await, 0);
+    run(&holder, "COMMIT").await;
+    assert_eq!(within(caller).await.expect("an answer"), "");
+}
