@@ -57,6 +57,9 @@ pub enum Fault {
     #[error("could not serialize access due to concurrent update")]
     Serialization,
 
+    #[error("a trigger on flashsale.orders kept an order from being written")]
+    Suppressed,
+
     #[error("the store broke its own rule: {0}")]
     Broken(&'static str),
 
@@ -115,6 +118,7 @@ impl Fault {
             Self::Locked(_) => ERRCODE_LOCK_NOT_AVAILABLE,
             Self::NotPreloaded(_) | Self::OtherDatabase => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NotOnItsOwn(_) => ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Self::Suppressed => ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
             Self::ReadOnly => ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Self::Raised { sqlstate, .. } => *sqlstate,
             Self::OutcomeUnknown(_) => ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN,

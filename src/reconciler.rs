@@ -1,6 +1,6 @@
 //! The reconciler: the worker that expires stale reservations every `flashsale.reconcile_interval`.
 
-use crate::clock;
+use crate::clock::{self, Micros};
 use crate::error::Fault;
 use crate::reconcile::{self, Progress};
 use crate::store::orders::Staleness;
@@ -19,8 +19,9 @@ const MAX_RUN_MS: i64 = 60_000;
 /// one most of the time, though never for long.
 const MOST_RETURNS: usize = 20;
 const RETURN_AFTER_MS: i64 = 10;
-/// How many orders that fail it leaves as they are in one run.
-const MOST_AT_FAULT: usize = 100;
+/// For how long, and of how many at most, orders that fail are left as they are.
+const LEFT_FOR: Micros = 3_600_000_000;
+const MOST_AT_FAULT: usize = 10_000;
 /// How often a reconciler that is off looks whether it still is.
 const OFF_MS: i64 = 60_000;
 
@@ -28,6 +29,7 @@ const OFF_MS: i64 = 60_000;
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
     worker::connect(Worker::Reconciler);
+    let mut at_fault = AtFault::default();
     loop {
         worker::reload_if_asked();
         let interval_ms = settings::reconcile_interval_ms();
@@ -36,20 +38,33 @@ pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
             continue;
         }
         worker::report(Some("flashsale: expiring stale reservations"));
-        run();
+        run(&mut at_fault);
         worker::report(None);
         worker::wait(interval_ms);
     }
 }
 
+/// Orders that fail to expire, and since when they are left alone.
+#[derive(Default)]
+struct AtFault {
+    order_ids: Vec<i64>,
+    since: Micros,
+}
+
 /// Expires all that is stale, transaction by transaction. Where one fails, ever fewer orders
-/// go into the next, until the one at fault stands alone; it is left as it is.
-fn run() {
+/// go into the next, until the one at fault stands alone; it is left as it is for an hour.
+fn run(at_fault: &mut AtFault) {
+    if clock::now() - at_fault.since > LEFT_FOR {
+        *at_fault = AtFault {
+            order_ids: Vec::new(),
+            since: clock::now(),
+        };
+    }
+    let at_fault = &mut at_fault.order_ids;
     let mut returns = 0;
     let mut most = MAX_ORDERS;
-    let mut at_fault = Vec::new();
     loop {
-        match expire_some(most, &at_fault) {
+        match expire_some(most, at_fault) {
             Ok(Left::Nothing) => break,
             Ok(Left::More) => most = (most * 2).min(MAX_ORDERS),
             Ok(Left::Held) if returns < MOST_RETURNS => {
@@ -60,12 +75,13 @@ fn run() {
             Err(_) if most > 1 => most /= 2,
             Err(fault) => {
                 stats::reconciler_failed();
-                let order_id = oldest(&at_fault);
-                log!("flashsale reconciler: order {order_id:?} does not expire: {fault}");
-                match order_id {
-                    Some(order_id) if at_fault.len() < MOST_AT_FAULT => at_fault.push(order_id),
-                    _ => break,
-                }
+                let order_id = oldest(at_fault);
+                let Some(order_id) = order_id.filter(|_| at_fault.len() < MOST_AT_FAULT) else {
+                    log!("flashsale reconciler: {fault}");
+                    break;
+                };
+                log!("flashsale reconciler: order {order_id} does not expire: {fault}");
+                at_fault.push(order_id);
             }
         }
         worker::wait(0);

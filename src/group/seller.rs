@@ -66,7 +66,7 @@ pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
             .into_iter()
             .map(|(ticket, asked)| Job { ticket, asked });
         held_up.extend(jobs);
-        if !queue::has_publisher(queue) {
+        if !queue::has_publisher(queue) && !durable::standbys_wanted() {
             publisher::publish(queue);
         }
         // A caller who left meanwhile needs no order.
@@ -94,8 +94,8 @@ unsafe extern "C-unwind" fn close_at_exit(_code: i32, _argument: pg_sys::Datum) 
 }
 
 /// How many jobs of an item go into one transaction: half as many after one that took too
-/// long, so that a shop with slow triggers still sells, and twice as many after one that did
-/// not. Items without an entry have never taken too long.
+/// long, so that a shop with slow triggers still sells, and one more after one that did not.
+/// Items without an entry have not taken too long.
 #[derive(Default)]
 struct Pace(HashMap<Option<i64>, usize>);
 
@@ -111,7 +111,7 @@ impl Pace {
 
     fn kept(&mut self, item_id: Option<i64>) {
         if let Entry::Occupied(mut slow) = self.0.entry(item_id) {
-            *slow.get_mut() *= 2;
+            *slow.get_mut() += 1;
             if *slow.get() >= settings::group_size() {
                 slow.remove();
             }
@@ -152,18 +152,22 @@ struct Left {
     held_up: Vec<Job>,
 }
 
-/// Serves all cancels, then every item, for `flashsale.group_wait` at most, and returns the
-/// jobs to try again. Each group may take its share of the time that is left, so that a slow
-/// item leaves the others theirs.
+/// Serves all cancels, then every item, for about `flashsale.group_wait`, and returns the jobs
+/// to try again. Each group may take its share of the time that is left, or a quarter of all
+/// of it, so that a slow item leaves the others theirs.
 fn round(queue: &Attached<Queue>, jobs: Vec<Job>, pace: &mut Pace) -> Vec<Job> {
     let mut left = Left::default();
     let mut published_at = clock::now();
-    let give_up_at = published_at + settings::group_wait_ms() * 1_000;
+    let most = settings::group_wait_ms() * 1_000;
+    let give_up_at = published_at + most;
     let groups = groups(jobs);
     let mut groups_left = groups.len() as Micros;
     for Group { item_id, mut jobs } in groups {
         let now = clock::now();
-        let until = now + (give_up_at - now).max(0) / groups_left;
+        let until = match now < give_up_at {
+            true => now + ((give_up_at - now) / groups_left).max(most / 4),
+            false => now,
+        };
         groups_left -= 1;
         if item_id.is_none() && now - jobs[0].asked.at < CANCELS_GATHER_FOR {
             left.held_up.extend(jobs);
@@ -191,7 +195,8 @@ fn round(queue: &Attached<Queue>, jobs: Vec<Job>, pace: &mut Pace) -> Vec<Job> {
                 published_at = clock::now();
             }
         }
-        left.held_up.extend(jobs);
+        // They were not tried, so they get another round.
+        left.hold_up(queue, jobs.into_iter(), 2 * most);
     }
     publish(queue, left.unpublished);
     worker::report_statistics();
@@ -246,26 +251,42 @@ impl Turn<'_> {
             Err(Failure::Error(_)) => self.refuse(&jobs, Reply::Outcome(Outcome::Busy)),
             Err(Failure::Overrun) => {
                 self.pace.overran(self.item_id, jobs.len());
-                self.refuse(&jobs, Reply::Outcome(Outcome::Busy));
+                self.hold_up(jobs.into_iter());
             }
         }
         false
     }
 
-    /// Keeps jobs for the next round, and answers those busy that have waited long enough.
     fn hold_up(&mut self, jobs: impl Iterator<Item = Job>) {
-        let since = clock::now() - settings::group_wait_ms() * 1_000;
+        let patience = settings::group_wait_ms() * 1_000;
+        self.left.hold_up(self.queue, jobs, patience);
+    }
+
+    fn refuse(&mut self, jobs: &[Job], reply: Reply) {
+        self.left.refuse(self.queue, jobs, reply);
+    }
+}
+
+impl Left {
+    /// Keeps jobs for the next round, and answers those busy that have waited long enough.
+    fn hold_up(
+        &mut self,
+        queue: &Attached<Queue>,
+        jobs: impl Iterator<Item = Job>,
+        patience: Micros,
+    ) {
+        let since = clock::now() - patience;
         let (late, patient): (Vec<Job>, Vec<Job>) = jobs.partition(|job| job.asked.at < since);
-        self.left.held_up.extend(patient);
-        self.refuse(&late, Reply::Outcome(Outcome::Busy));
+        self.held_up.extend(patient);
+        self.refuse(queue, &late, Reply::Outcome(Outcome::Busy));
     }
 
     /// Answers jobs with what no commit stands behind.
-    fn refuse(&mut self, jobs: &[Job], reply: Reply) {
+    fn refuse(&mut self, queue: &Attached<Queue>, jobs: &[Job], reply: Reply) {
         let tickets = jobs.iter().map(|job| job.ticket);
         let none = pg_sys::InvalidTransactionId;
-        queue::write(self.queue, tickets.zip(std::iter::repeat(&reply)), none);
-        self.left.unpublished.add(jobs.iter(), 0);
+        queue::write(queue, tickets.zip(std::iter::repeat(&reply)), none);
+        self.unpublished.add(jobs.iter(), 0);
     }
 }
 
@@ -391,9 +412,9 @@ fn publish(queue: &Attached<Queue>, unpublished: Unpublished) {
     // Who asks for no standby does not wait behind those who do.
     let leave_it = match durable::standbys_wanted() {
         true => durable::needs_standbys(level),
-        false => queue::backlog(queue) > 0,
+        false => queue::backlog(queue) > 0 && queue::has_publisher(queue),
     };
-    if end != 0 && leave_it && queue::has_publisher(queue) {
+    if end != 0 && leave_it {
         queue::hand_over(queue, tickets.into_iter(), end);
     } else if end == 0 || durable::wait(end, level) {
         queue::publish(queue, tickets.into_iter());

@@ -336,7 +336,7 @@ fn insert_by_sql(
         }
     };
     if rows.len() != requests.len() {
-        return Err(Fault::Broken("an order was not inserted"));
+        return Err(Fault::Suppressed);
     }
     rows.map(|row| cell(&row, 1)).collect()
 }

@@ -114,5 +114,11 @@ SELECT flashsale.purchase_item(1, 'dave') ->> 'success',
        jsonb_array_length(flashsale.purchase_batch('[{"item_id": 1, "user_id": "erin"}, {"item_id": 1, "user_id": "frank"}]'));
 SELECT user_id, channel FROM flashsale.orders WHERE user_id IN ('dave', 'erin', 'frank') ORDER BY order_id;
 ROLLBACK;
+-- A column of another type, and one with another default.
+BEGIN;
+ALTER TABLE flashsale.orders ALTER created_at TYPE date, ALTER closed_by SET DEFAULT 'nobody';
+SELECT flashsale.purchase_item(1, 'dave') ->> 'success';
+SELECT created_at = current_date AS today, closed_by FROM flashsale.orders WHERE user_id = 'dave';
+ROLLBACK;
 SELECT t.stock(1);
 SELECT * FROM flashsale.audit();

@@ -104,6 +104,26 @@ SELECT flashsale.purchase_item(2, 'noah');
 SELECT flashsale.purchase_item(2, 'olga') ->> 'success';
 SELECT close_reason = format('%s, %s', r.rolname, r.rolname) AS as_owner
 FROM flashsale.orders, pg_extension e JOIN pg_roles r ON r.oid = e.extowner WHERE user_id = 'olga' AND extname = 'flashsale';
+-- One who makes it look like somebody else's lock or a timeout is not mistaken for that, and
+-- what a trigger sets for good is forgotten by the next purchase.
+CREATE OR REPLACE FUNCTION t.no_noah() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    CASE NEW.user_id
+        WHEN 'lock' THEN RAISE EXCEPTION 'locked' USING ERRCODE = 'lock_not_available';
+        WHEN 'cancel' THEN RAISE EXCEPTION 'cancelled' USING ERRCODE = 'query_canceled';
+        WHEN 'set' THEN
+            PERFORM set_config('default_transaction_read_only', 'on', false), set_config('search_path', 'public', false);
+        WHEN 'nothing' THEN RETURN NULL;
+        ELSE
+    END CASE;
+    RETURN NEW;
+END $$;
+SELECT flashsale.restock_item(2, 2) ->> 'success';
+SELECT t.answer(flashsale.purchase_item(2, 'lock'));
+SELECT flashsale.purchase_item(2, 'cancel');
+SELECT flashsale.purchase_item(2, 'set') ->> 'success';
+SELECT flashsale.purchase_item(2, 'nothing');
+SELECT flashsale.purchase_item(2, 'otto') ->> 'success';
 DROP TRIGGER no_noah ON flashsale.orders;
 DROP FUNCTION t.no_noah();
 

@@ -19,6 +19,7 @@ mod limits;
 mod locks;
 mod mix;
 mod privileges;
+mod reconciler;
 mod room;
 mod shop;
 mod sql;

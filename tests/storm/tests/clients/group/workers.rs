@@ -42,6 +42,17 @@ async fn each_worker_comes_back() {
     shop.assert_sound().await;
 }
 
+/// Room for the seller, and none for the publisher.
+#[tokio::test(flavor = "multi_thread")]
+async fn sells_without_a_publisher() {
+    let shop = Shop::grouped(&["max_worker_processes = 2"]).await;
+    let item_id = shop.item(100).await;
+    let done = shop.rush(CALLERS, buyers(item_id, 500)).await;
+    assert_eq!(sold(&done), 100);
+    shop.assert_acknowledged(&done).await;
+    shop.assert_sound().await;
+}
+
 /// Sends buyers in until the worker has died several times in the midst of them.
 async fn sells_exactly_without(name: &str, settings: &[&str]) {
     const UNITS: i64 = 1_000_000;
