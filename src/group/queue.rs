@@ -350,13 +350,13 @@ pub fn is_served(queue: &Attached<Queue>) -> bool {
 pub fn look(queue: &Attached<Queue>, ticket: Ticket) -> Found {
     let read = queue.read();
     let it = &read.slots[ticket.slot];
-    // SAFETY of both: written before the phase that says so.
+    // SAFETY: written before the phase, or the transaction, that says so.
+    let reply = || unsafe { it.reply.assume_init() };
     if read.is(ticket, Phase::Answered) {
-        return Found::Answered(unsafe { it.reply.assume_init() });
+        return Found::Answered(reply());
     }
     if read.is(ticket, Phase::Orphaned) {
-        let reply =
-            (it.xid != pg_sys::InvalidTransactionId).then(|| unsafe { it.reply.assume_init() });
+        let reply = (it.xid != pg_sys::InvalidTransactionId).then(reply);
         return Found::Orphaned { xid: it.xid, reply };
     }
     Found::Waiting

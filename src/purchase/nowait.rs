@@ -4,7 +4,6 @@ use super::fit::Request;
 use super::outcome::Outcome;
 use super::serve::{self, Decrement, Outcomes};
 use crate::attempt::Verdict;
-use crate::backoff;
 use crate::error::Fault;
 use crate::settings;
 use crate::store::items;
@@ -12,17 +11,10 @@ use pgrx::spi::SpiClient;
 
 /// Holds no lock between its tries.
 pub fn purchase(item_id: i64, requests: &[Request<'_>]) -> Result<Outcomes, Fault> {
-    let mut tries_left = settings::nowait_retries();
-    loop {
-        let outcomes =
-            serve::attempt_unless_replayed(requests, |client| once(client, item_id, requests))?;
-        let is_busy = outcomes.iter().all(|one| matches!(one, Outcome::Busy));
-        if !is_busy || tries_left == 0 {
-            return Ok(outcomes);
-        }
-        tries_left -= 1;
-        backoff::pause();
-    }
+    let is_busy = |outcomes: &Outcomes| outcomes.iter().all(|one| matches!(one, Outcome::Busy));
+    serve::again_while(is_busy, settings::nowait_retries(), || {
+        serve::attempt_unless_replayed(requests, |client| once(client, item_id, requests))
+    })
 }
 
 fn once(

@@ -4,7 +4,6 @@ use super::fit::Request;
 use super::outcome::Outcome;
 use super::serve::{self, Decrement, Outcomes};
 use crate::attempt::Verdict;
-use crate::backoff;
 use crate::error::Fault;
 use crate::settings;
 use pgrx::spi::SpiClient;
@@ -13,16 +12,10 @@ use pgrx::spi::SpiClient;
 /// Holdings and keys are read after the version: whoever changes them for this item
 /// raises it too, so an unchanged version proves that they still hold.
 pub fn purchase(item_id: i64, requests: &[Request<'_>]) -> Result<Outcomes, Fault> {
-    let mut tries_left = settings::optimistic_retries();
-    loop {
-        let outcomes = serve::attempt(requests, |client| once(client, item_id, requests))?;
-        let conflict = outcomes.iter().any(|one| matches!(one, Outcome::Conflict));
-        if !conflict || tries_left == 0 {
-            return Ok(outcomes);
-        }
-        tries_left -= 1;
-        backoff::pause();
-    }
+    let conflicts = |all: &Outcomes| all.iter().any(|one| matches!(one, Outcome::Conflict));
+    serve::again_while(conflicts, settings::optimistic_retries(), || {
+        serve::attempt(requests, |client| once(client, item_id, requests))
+    })
 }
 
 fn once(

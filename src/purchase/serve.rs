@@ -4,6 +4,7 @@ use super::fit::{self, Fit, Item, PriorOrder, Request};
 use super::outcome::Outcome;
 use crate::answer::Reason;
 use crate::attempt::{Verdict, attempt_or_busy};
+use crate::backoff;
 use crate::clock::{self, Micros};
 use crate::error::Fault;
 use crate::gate;
@@ -46,6 +47,23 @@ fn again(request: &Request<'_>, order: PriorOrder) -> Outcome {
             reason,
         },
     }
+}
+
+/// Tries, and while that comes to nothing tries again, with a pause before each of the retries.
+pub fn again_while(
+    came_to_nothing: impl Fn(&Outcomes) -> bool,
+    retries: i32,
+    try_once: impl Fn() -> Result<Outcomes, Fault>,
+) -> Result<Outcomes, Fault> {
+    let mut outcomes = try_once()?;
+    for _ in 0..retries {
+        if !came_to_nothing(&outcomes) {
+            break;
+        }
+        backoff::pause();
+        outcomes = try_once()?;
+    }
+    Ok(outcomes)
 }
 
 /// Tries `body` once, bounded; all are busy if a lock was refused.
