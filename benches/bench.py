@@ -24,7 +24,7 @@ class Size:
 
 
 FULL = Size(
-    seconds=5,
+    seconds=3,
     clients=(1, 4, 16, 64, 200),
     rounds=5,
     buyers=5_000,
