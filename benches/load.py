@@ -47,8 +47,6 @@ class Running:
             str(clients),
             "-j",
             str(min(clients, 2)),
-            "-d",
-            database,
         ]
         # pgbench counts the time in which its clients connect, which many take a second for.
         command += ["-T", str(seconds + clients // 100)] if seconds else ["-t", str(transactions)]
@@ -61,7 +59,8 @@ class Running:
             command,
             cwd=self.folder.name,
             text=True,
-            env=os.environ | {"PGOPTIONS": options},
+            # Up to PostgreSQL 15 pgbench takes -d for debug.
+            env=os.environ | {"PGOPTIONS": options, "PGDATABASE": database},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
