@@ -58,10 +58,10 @@ def main():
         chosen.save.mkdir(parents=True, exist_ok=True)
         (chosen.save / "table.md").write_text(text + "\n")
         (chosen.save / "results.json").write_text(report.as_json(facts, rows))
-    if lines and (chosen.save or chosen.plot):
-        plot = chosen.plot or chosen.save / "hot.svg"
-        report.plot(lines, plot)
-        print(f"plot: {plot}")
+    for plot in [chosen.plot, chosen.save and chosen.save / "hot.svg"] if lines else []:
+        if plot:
+            report.plot(lines, plot)
+            print(f"plot: {plot}")
 
 
 main()
