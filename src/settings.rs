@@ -9,6 +9,7 @@ use crate::group::queue::SLOTS;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
 
 use std::ffi::{CStr, CString};
+use std::ops::RangeInclusive;
 
 /// How contention on an item's row is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -87,8 +88,8 @@ pub fn init() {
         c"How often a nowait purchase that met a locked row tries again before it answers busy.",
         c"0 to 100, default 0.",
         &NOWAIT_RETRIES,
-        0,
-        100,
+        0..=100,
+        GucContext::Userset,
         GucFlags::default(),
     );
     int(
@@ -96,8 +97,8 @@ pub fn init() {
         c"How often an optimistic purchase whose item changed in between tries again before it answers conflict.",
         c"0 to 100, default 3.",
         &OPTIMISTIC_RETRIES,
-        0,
-        100,
+        0..=100,
+        GucContext::Userset,
         GucFlags::default(),
     );
     int(
@@ -105,8 +106,8 @@ pub fn init() {
         c"Pause between tries, jittered by half, and the mean of retry_after_ms.",
         c"1 ms to 1 s, default 10 ms.",
         &RETRY_DELAY_MS,
-        1,
-        1_000,
+        1..=1_000,
+        GucContext::Userset,
         GucFlags::UNIT_MS,
     );
     int(
@@ -114,8 +115,8 @@ pub fn init() {
         c"Longest wait for a lock before a function answers busy.",
         c"1 ms to 10 min, default 2 s. A shorter lock_timeout of the session holds.",
         &LOCK_WAIT_MS,
-        1,
-        600_000,
+        1..=600_000,
+        GucContext::Userset,
         GucFlags::UNIT_MS,
     );
     int(
@@ -123,8 +124,8 @@ pub fn init() {
         c"How long a reservation lasts where its item does not say.",
         c"1 s to 7 days, default 15 min.",
         &RESERVATION_TTL_S,
-        1,
-        MAX_SPAN_SECONDS as i32,
+        1..=MAX_SPAN_SECONDS as i32,
+        GucContext::Userset,
         GucFlags::UNIT_S,
     );
     int(
@@ -132,8 +133,8 @@ pub fn init() {
         c"How long after begin_payment an order is listed in payment_checks, where the call does not say.",
         c"1 s to 7 days, default 30 min.",
         &PAYMENT_WINDOW_S,
-        1,
-        MAX_SPAN_SECONDS as i32,
+        1..=MAX_SPAN_SECONDS as i32,
+        GucContext::Userset,
         GucFlags::UNIT_S,
     );
     init_of_workers();
@@ -158,80 +159,59 @@ fn init_of_workers() {
         },
         GucFlags::default(),
     );
-    reloaded(
+    int(
         c"flashsale.group_wait",
         c"Longest that the seller lets a lock or an item's purchases take before it answers busy.",
         c"10 ms to 1 min, default 1 s.",
         &GROUP_WAIT_MS,
-        10,
-        60_000,
+        10..=60_000,
+        GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
-    reloaded(
+    int(
         c"flashsale.group_size",
         c"Most purchases that the seller takes from the queue at once.",
         c"1 to 1024, default 256.",
         &GROUP_SIZE,
-        1,
-        SLOTS as i32,
+        1..=SLOTS as i32,
+        GucContext::Sighup,
         GucFlags::default(),
     );
-    reloaded(
+    int(
         c"flashsale.queue_size",
         c"Most purchases that may wait for the seller; one more is answered busy.",
         c"1 to 1024, default 1024.",
         &QUEUE_SIZE,
-        1,
-        SLOTS as i32,
+        1..=SLOTS as i32,
+        GucContext::Sighup,
         GucFlags::default(),
     );
-    reloaded(
+    int(
         c"flashsale.sold_out_ttl",
         c"How long an item seen sold out is refused from shared memory.",
         c"0 (off) to 1 min, default 1 s.",
         &SOLD_OUT_TTL_MS,
-        0,
-        60_000,
+        0..=60_000,
+        GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
-    reloaded(
+    int(
         c"flashsale.reconcile_interval",
         c"Time between two runs of the reconciler.",
         c"0 (off) to 1 day, default 10 s.",
         &RECONCILE_INTERVAL_MS,
-        0,
-        86_400_000,
+        0..=86_400_000,
+        GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
-    reloaded(
+    int(
         c"flashsale.debug_publish_delay",
         c"For tests: how long the seller dawdles between a commit and its answers.",
         c"0 (off) to 10 s, default 0.",
         &DEBUG_PUBLISH_DELAY_MS,
-        0,
-        10_000,
-        GucFlags::UNIT_MS | GucFlags::NO_SHOW_ALL,
-    );
-}
-
-fn reloaded(
-    name: &'static CStr,
-    short: &'static CStr,
-    long: &'static CStr,
-    setting: &'static GucSetting<i32>,
-    least: i32,
-    most: i32,
-    flags: GucFlags,
-) {
-    GucRegistry::define_int_guc(
-        name,
-        short,
-        long,
-        setting,
-        least,
-        most,
+        0..=10_000,
         GucContext::Sighup,
-        flags,
+        GucFlags::UNIT_MS | GucFlags::NO_SHOW_ALL,
     );
 }
 
@@ -240,20 +220,12 @@ fn int(
     short: &'static CStr,
     long: &'static CStr,
     setting: &'static GucSetting<i32>,
-    least: i32,
-    most: i32,
-    unit: GucFlags,
+    range: RangeInclusive<i32>,
+    context: GucContext,
+    flags: GucFlags,
 ) {
-    GucRegistry::define_int_guc(
-        name,
-        short,
-        long,
-        setting,
-        least,
-        most,
-        GucContext::Userset,
-        unit,
-    );
+    let (least, most) = range.into_inner();
+    GucRegistry::define_int_guc(name, short, long, setting, least, most, context, flags);
 }
 
 pub fn strategy() -> Strategy {

@@ -100,7 +100,7 @@ fn all_replayed(
 }
 
 /// Serves requests for an item that is held, or whose version will tell (see
-/// `optimistic`): keys again, holdings, fit, store.
+/// `optimistic`): holdings, keys again, fit, store.
 pub fn serve(
     client: &SpiClient<'_>,
     item: &Item,
