@@ -5,11 +5,13 @@ SHELL := /bin/bash
 WITH_SERVER := scripts/with-server
 # For tests in which nothing may expire by itself.
 QUIET_SERVER := $(WITH_SERVER) --postgres-setting flashsale.reconcile_interval=0
+SHOP_SERVER := $(WITH_SERVER) --postgres-setting flashsale.strategy=grouped \
+	--postgres-setting flashsale.reconcile_interval=1s
 PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install demo psql test test-unit test-pg test-regress \
-	test-isolation test-clients test-docs bench fmt lint
+	test-isolation test-clients test-docs test-shop bench shop shop-up fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -24,14 +26,22 @@ install: ## Install the extension into the PostgreSQL of PG_CONFIG=pg_config, fo
 	@scripts/install $(PG_CONFIG)
 
 demo: build ## A flash sale before your eyes: BUYERS=5000 UNITS=100 CONNECTIONS=100 STRATEGY=grouped
-	@cargo build --quiet --release --package storm --bin demo
-	@$(WITH_SERVER) --postgres-setting flashsale.strategy=$(or $(STRATEGY),grouped) cargo run --quiet --release --package storm --bin demo
+	@cargo build --quiet --profile clients --package storm --bin demo
+	@$(WITH_SERVER) --postgres-setting flashsale.strategy=$(or $(STRATEGY),grouped) cargo run --quiet --profile clients --package storm --bin demo
+
+shop: build ## BUYERS=5000 against examples/checkout with a faulty gateway, then three ledgers compared: UNITS, APPS, KILLS, SEED
+	@cargo build --quiet --profile clients --package checkout --package gateway --package shop
+	@$(SHOP_SERVER) cargo run --quiet --profile clients --package shop
+
+shop-up: build ## The shop left running, to click in
+	@cargo build --quiet --profile clients --package checkout --package gateway --package shop
+	@UP=1 $(SHOP_SERVER) cargo run --quiet --profile clients --package shop
 
 psql: build ## A shell on a throw-away server with an item on sale
 	@$(WITH_SERVER) scripts/psql
 
 test: setup ## Run every test-* below; ends with the line "N passed, M failed"
-	@scripts/test unit regress isolation docs pg clients
+	@scripts/test unit regress isolation docs pg clients shop
 
 test-unit: setup ## Pure decisions: unit and property tests
 	@scripts/unit-test
@@ -57,8 +67,15 @@ test-pg: setup ## Tests inside a server: cargo pgrx test
 	@scripts/pg-test
 
 test-clients: build ## Crowds of real clients, privileges, dump and restore, PgBouncer
-	@cargo test --quiet --release --package storm --no-run
-	@$(WITH_SERVER) cargo test --release --package storm
+	@cargo test --quiet --profile clients --package storm --no-run
+	@$(WITH_SERVER) cargo test --profile clients --package storm
+
+test-shop: build ## examples/checkout: its answers, its pages in a browser, and the disaster
+	@scripts/setup shop
+	@cargo build --quiet --profile clients --package checkout --package gateway
+	@cargo test --quiet --profile clients --package checkout --package gateway --package shop --no-run
+	@cargo test --profile clients --package checkout --package gateway
+	@$(SHOP_SERVER) cargo test --profile clients --package shop
 
 bench: build ## Figures against the peers, a table and a plot: QUICK=1 shortens, ONLY=hot,rush picks, SAVE=1 keeps
 	@scripts/bench $(if $(FLUSH_US),--flush-us $(FLUSH_US)) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \

@@ -1,0 +1,256 @@
+//! Calls of the extension's functions: one retry loop, one place with the SQL.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokio::time::{Instant, sleep};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Config, NoTls};
+
+use crate::jitter::jittered;
+
+const WAIT_FOR_A_CONNECTION: Duration = Duration::from_secs(2);
+/// Calls that meet a lock, or a server that restarts, are repeated for so long.
+const PATIENCE: Duration = Duration::from_secs(4);
+const FIRST_DELAY: Duration = Duration::from_millis(10);
+const LONGEST_DELAY: Duration = Duration::from_millis(500);
+
+/// A pool of connections that all have one role.
+#[derive(Clone)]
+pub struct Database(Pool);
+
+/// An answer of the extension with `success: false`.
+#[derive(Debug, Deserialize)]
+pub struct Refusal {
+    pub reason: String,
+    pub message: String,
+    pub retryable: bool,
+    /// Set where the answer is about an order.
+    pub order_id: Option<i64>,
+    #[serde(default)]
+    pub refund_required: bool,
+    /// Whatever else belongs to the reason.
+    #[serde(flatten)]
+    pub details: Map<String, Value>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("refused: {}", .0.reason)]
+    Refused(Refusal),
+    #[error("no connection: {0}")]
+    Pool(#[from] PoolError),
+    #[error("{0}")]
+    Database(#[from] tokio_postgres::Error),
+    #[error("an answer that cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+}
+
+impl Error {
+    /// Whether the same call can succeed a moment later. It is harmless to repeat any of ours:
+    /// a purchase has its key, and the other functions are idempotent.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Error::Refused(refusal) => refusal.retryable,
+            Error::Pool(_) => true,
+            Error::Database(error) => error.is_closed() || error.code().is_none_or(is_passing),
+            Error::Unreadable(_) => false,
+        }
+    }
+
+    /// What the extension says about an argument that it does not take.
+    pub fn about_arguments(&self) -> Option<&str> {
+        let Error::Database(error) = self else {
+            return None;
+        };
+        let error = error.as_db_error()?;
+        error
+            .code()
+            .code()
+            .starts_with("22")
+            .then(|| error.message())
+    }
+}
+
+/// Lost connections, a server that stops or starts, too little of something, deadlocks, and a
+/// statement that took too long.
+fn is_passing(state: &SqlState) -> bool {
+    let code = state.code();
+    matches!(&code[..2], "08" | "40" | "53")
+        || matches!(code, "55P03" | "57014")
+        || code.starts_with("57P")
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Reservation {
+    pub order_id: i64,
+    pub status: String,
+    pub quantity: i64,
+    pub remaining_inventory: i64,
+    pub unit_price: Option<i64>,
+    pub currency: Option<String>,
+}
+
+/// A success that has nothing more to say.
+#[derive(Debug, Deserialize)]
+pub struct Done {}
+
+#[derive(Debug, Deserialize)]
+pub struct Restocked {
+    pub stock: i64,
+    pub remaining_inventory: i64,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Closing {
+    pub status: String,
+}
+
+/// An order whose payment has to be settled with the gateway.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Unsettled {
+    pub order_id: i64,
+    pub amount: i64,
+    pub currency: String,
+}
+
+impl Database {
+    pub fn open(
+        mut config: Config,
+        connections: usize,
+    ) -> Result<Self, deadpool_postgres::BuildError> {
+        if config.get_options().is_none() {
+            config.options("-c statement_timeout=5s");
+        }
+        config.connect_timeout(WAIT_FOR_A_CONNECTION);
+        let recycling_method = RecyclingMethod::Fast;
+        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
+        Pool::builder(manager)
+            .max_size(connections)
+            .wait_timeout(Some(WAIT_FOR_A_CONNECTION))
+            .create_timeout(Some(WAIT_FOR_A_CONNECTION))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map(Self)
+    }
+
+    /// The one value that a statement returns.
+    pub async fn value(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Value, Error> {
+        let client = self.0.get().await?;
+        let statement = client.prepare_cached(sql).await?;
+        Ok(client.query_one(&statement, parameters).await?.get(0))
+    }
+
+    async fn call_once<T: DeserializeOwned>(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<T, Error> {
+        let answer = self.value(sql, parameters).await?;
+        if answer["success"] == Value::Bool(true) {
+            Ok(serde_json::from_value(answer)?)
+        } else {
+            Err(Error::Refused(serde_json::from_value(answer)?))
+        }
+    }
+
+    /// Calls a function of the extension until its answer is final or patience has ended.
+    async fn call<T: DeserializeOwned>(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<T, Error> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut delay = FIRST_DELAY;
+        loop {
+            match self.call_once(sql, parameters).await {
+                Err(error) if error.is_passing() && Instant::now() + delay < deadline => {
+                    sleep(jittered(delay)).await;
+                    delay = (delay * 2).min(LONGEST_DELAY);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    pub async fn purchase_item(
+        &self,
+        item_id: i64,
+        user_id: &str,
+        quantity: i64,
+        key: &str,
+    ) -> Result<Reservation, Error> {
+        let sql = "SELECT flashsale.purchase_item($1, $2::text, $3, $4)";
+        self.call(sql, &[&item_id, &user_id, &quantity, &key]).await
+    }
+
+    pub async fn begin_payment(&self, order_id: i64, window_s: u32) -> Result<Closing, Error> {
+        let sql = "SELECT flashsale.begin_payment($1, make_interval(secs => $2))";
+        self.call(sql, &[&order_id, &f64::from(window_s)]).await
+    }
+
+    pub async fn confirm_order(
+        &self,
+        order_id: i64,
+        payment_ref: &str,
+        amount: i64,
+        currency: &str,
+    ) -> Result<Done, Error> {
+        let sql = "SELECT flashsale.confirm_order($1, $2, $3, $4)";
+        self.call(sql, &[&order_id, &payment_ref, &amount, &currency])
+            .await
+    }
+
+    pub async fn cancel_order(&self, order_id: i64, reason: &str) -> Result<Closing, Error> {
+        let sql = "SELECT flashsale.cancel_order($1, $2)";
+        self.call(sql, &[&order_id, &reason]).await
+    }
+
+    pub async fn get_order<T: DeserializeOwned>(&self, order_id: i64) -> Result<T, Error> {
+        self.call("SELECT flashsale.get_order($1)", &[&order_id])
+            .await
+    }
+
+    pub async fn user_orders<T: DeserializeOwned>(&self, user_id: &str) -> Result<T, Error> {
+        self.call("SELECT flashsale.user_orders($1)", &[&user_id])
+            .await
+    }
+
+    /// Not repeated: it is not idempotent.
+    pub async fn restock_item(
+        &self,
+        item_id: i64,
+        delta: i64,
+        reason: Option<&str>,
+    ) -> Result<Restocked, Error> {
+        let sql = "SELECT flashsale.restock_item($1, $2, $3)";
+        self.call_once(sql, &[&item_id, &delta, &reason]).await
+    }
+
+    pub async fn pause_item(&self, item_id: i64) -> Result<Done, Error> {
+        self.call("SELECT flashsale.pause_item($1)", &[&item_id])
+            .await
+    }
+
+    pub async fn resume_item(&self, item_id: i64) -> Result<Done, Error> {
+        self.call("SELECT flashsale.resume_item($1)", &[&item_id])
+            .await
+    }
+
+    pub async fn refund_payment(
+        &self,
+        payment_ref: &str,
+        refund_ref: Option<&str>,
+    ) -> Result<Done, Error> {
+        let sql = "SELECT flashsale.refund_payment($1, $2)";
+        self.call(sql, &[&payment_ref, &refund_ref]).await
+    }
+}

@@ -1,0 +1,105 @@
+//! The background task that finishes what somebody left: payments past their deadline, and
+//! charges that have to be given back.
+//!
+//! Every step is idempotent at the gateway and in the database, so any number of processes may
+//! do this at once, and one that is killed simply begins again.
+
+use std::future::Future;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::Shop;
+use crate::database::{Error, Unsettled};
+use crate::jitter::jittered;
+use crate::payment::{SettleError, settle};
+
+/// In random order, so that a few that fail each time do not keep the others from their turn.
+/// The gateway forgets a key after 24 hours, and with it what became of a charge: what is
+/// nearly that old is left to a person.
+const OVERDUE: &str = "SELECT coalesce(jsonb_agg(o), '[]') FROM (SELECT order_id, amount, currency \
+     FROM flashsale.payment_checks WHERE paying_at > now() - interval '20 hours' \
+     AND amount IS NOT NULL AND currency IS NOT NULL ORDER BY random() LIMIT 100) o";
+const DUE: &str = "SELECT coalesce(jsonb_agg(r), '[]') FROM (SELECT payment_ref \
+     FROM flashsale.refunds_due WHERE payment_ref IS NOT NULL ORDER BY random() LIMIT 100) r";
+const BACKLOG: &str = "SELECT jsonb_build_object( \
+     'payment_checks', (SELECT count(*) FROM flashsale.payment_checks), \
+     'refunds_due', (SELECT count(*) FROM flashsale.refunds_due))";
+const AT_ONCE: usize = 16;
+
+#[derive(Clone, Deserialize)]
+struct Due {
+    payment_ref: String,
+}
+
+pub async fn run(shop: Shop, every: Duration) {
+    loop {
+        let overdue = each::<Unsettled, _>(&shop, OVERDUE, resolve).await;
+        let due = each::<Due, _>(&shop, DUE, refund).await;
+        let backlog = note_backlog(&shop).await;
+        for error in [overdue.err(), due.err(), backlog.err()]
+            .into_iter()
+            .flatten()
+        {
+            tracing::warn!(%error, "the resolver could not read its lists");
+        }
+        sleep(jittered(every)).await;
+    }
+}
+
+/// What is left, for those who watch the metrics.
+async fn note_backlog(shop: &Shop) -> Result<(), Error> {
+    let backlog = shop.operators.value(BACKLOG, &[]).await?;
+    for (gauge, list) in [
+        ("checkout_payment_checks", "payment_checks"),
+        ("checkout_refunds_due", "refunds_due"),
+    ] {
+        metrics::gauge!(gauge).set(backlog[list].as_f64().unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Works on the rows of a list, a few at a time.
+async fn each<Row, Work>(shop: &Shop, list: &str, work: fn(Shop, Row) -> Work) -> Result<(), Error>
+where
+    Row: DeserializeOwned,
+    Work: Future<Output = ()> + Send + 'static,
+{
+    let rows: Vec<Row> = serde_json::from_value(shop.operators.value(list, &[]).await?)?;
+    let mut at_work = JoinSet::new();
+    for row in rows {
+        if at_work.len() == AT_ONCE {
+            at_work.join_next().await;
+        }
+        at_work.spawn(work(shop.clone(), row));
+    }
+    at_work.join_all().await;
+    Ok(())
+}
+
+async fn resolve(shop: Shop, order: Unsettled) {
+    match settle(&shop, &order).await {
+        Ok(fate) => tracing::info!(order.order_id, fate = fate.name(), "resolved"),
+        Err(error) => tracing::warn!(order.order_id, %error, "not resolved yet"),
+    }
+}
+
+async fn refund(shop: Shop, due: Due) {
+    let outcome = async {
+        let refund_ref = shop.gateway.refund(&due.payment_ref).await?;
+        shop.operators
+            .refund_payment(&due.payment_ref, refund_ref.as_deref())
+            .await?;
+        Ok::<_, SettleError>(())
+    };
+    match outcome.await {
+        Ok(()) => {
+            metrics::counter!("checkout_refunds_total").increment(1);
+            tracing::info!(due.payment_ref, "refunded");
+        }
+        Err(error) => tracing::warn!(due.payment_ref, %error, "not refunded yet"),
+    }
+}

@@ -1,0 +1,243 @@
+//! What buyers do: look, buy, and see to their orders.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum_extra::extract::cookie::SignedCookieJar;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::events_of;
+use super::extract::{Body, Id};
+use crate::Shop;
+use crate::database::{Error, Unsettled};
+use crate::failure::Failure;
+use crate::payment::{Bought, Click, Fate, buy, settle};
+use crate::session::{self, Buyer};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Purchase {
+    quantity: i64,
+    payment_method: String,
+}
+
+impl Default for Purchase {
+    fn default() -> Self {
+        Self {
+            quantity: 1,
+            payment_method: "pm_card_visa".into(),
+        }
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all(serialize = "camelCase"))]
+pub struct Order {
+    order_id: i64,
+    item_id: i64,
+    #[serde(skip_serializing)]
+    user_id: String,
+    quantity: i64,
+    status: String,
+    total: Option<i64>,
+    currency: Option<String>,
+    created_at: String,
+    expires_at: Option<String>,
+    payment_deadline: Option<String>,
+    close_reason: Option<String>,
+}
+
+/// A guest's session, the one that is there or a new one.
+pub async fn start_session(jar: SignedCookieJar) -> (SignedCookieJar, Json<Value>) {
+    let (jar, user_id) = match session::buyer(&jar) {
+        Some(user_id) => (jar, user_id),
+        None => {
+            let user_id = format!("guest-{}", Uuid::new_v4());
+            (session::start_as_buyer(jar, &user_id), user_id)
+        }
+    };
+    (jar, Json(json!({"success": true, "userId": user_id})))
+}
+
+pub async fn items(State(shop): State<Shop>) -> Result<Response, Failure> {
+    let look = shop.stock.borrow().clone();
+    if look.is_empty() {
+        return Err(Failure::busy("The shop is opening. Try again in a moment."));
+    }
+    Ok((
+        [(header::CONTENT_TYPE, "application/json")],
+        look.to_string(),
+    )
+        .into_response())
+}
+
+pub async fn events(State(shop): State<Shop>) -> impl IntoResponse {
+    events_of("items", shop.stock)
+}
+
+/// Reserves, charges and confirms. An answer of 202 says that the gateway did not tell in time
+/// what became of the charge: the order stays `paying` until the resolver or a webhook knows.
+pub async fn purchase(
+    State(shop): State<Shop>,
+    Buyer(user_id): Buyer,
+    Id(item_id): Id,
+    headers: HeaderMap,
+    Body(Purchase {
+        quantity,
+        payment_method,
+    }): Body<Purchase>,
+) -> Result<Response, Failure> {
+    let begun = Instant::now();
+    let click = Click {
+        item_id,
+        user_id,
+        quantity,
+        payment_method,
+        key: key_of(&headers)?,
+    };
+    // A task of its own: a buyer who closes the browser must not stop it half-way.
+    let payments = shop.payments.clone();
+    let outcome = payments
+        .spawn(async move { buy(&shop, &click).await })
+        .await;
+    let outcome = outcome.unwrap_or_else(|_| Err(Failure::internal()));
+
+    metrics::histogram!("checkout_purchase_seconds").record(begun.elapsed());
+    let name = match &outcome {
+        Ok(bought) => bought_status(bought).to_owned(),
+        Err(failure) => failure.reason.clone(),
+    };
+    metrics::counter!("checkout_purchases_total", "outcome" => name).increment(1);
+    outcome.map(of_bought)
+}
+
+/// The client's key, or one that covers our own repetitions.
+fn key_of(headers: &HeaderMap) -> Result<String, Failure> {
+    let Some(key) = headers.get("idempotency-key") else {
+        return Ok(Uuid::new_v4().to_string());
+    };
+    match key.to_str() {
+        Ok(key) if (1..=255).contains(&key.len()) => Ok(key.to_owned()),
+        _ => Err(Failure::bad_request(
+            "Idempotency-Key must be 1 to 255 printable ASCII characters.",
+        )),
+    }
+}
+
+fn bought_status(bought: &Bought) -> &'static str {
+    if bought.is_confirmed {
+        "confirmed"
+    } else {
+        "paying"
+    }
+}
+
+fn of_bought(bought: Bought) -> Response {
+    let status = if bought.is_confirmed {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
+    let body = json!({
+        "success": true,
+        "orderId": bought.order_id,
+        "remainingInventory": bought.remaining_inventory,
+        "status": bought_status(&bought),
+    });
+    (status, Json(body)).into_response()
+}
+
+pub async fn orders(
+    State(shop): State<Shop>,
+    Buyer(user_id): Buyer,
+) -> Result<Json<Value>, Failure> {
+    #[derive(Deserialize)]
+    struct Orders {
+        orders: Vec<Order>,
+    }
+    let orders = match shop.buyers.user_orders::<Orders>(&user_id).await {
+        Ok(Orders { orders }) => orders,
+        Err(Error::Refused(refusal)) if refusal.reason == "user_not_found" => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Json(json!({ "orders": orders })))
+}
+
+pub async fn order(
+    State(shop): State<Shop>,
+    buyer: Buyer,
+    Id(order_id): Id,
+) -> Result<Json<Order>, Failure> {
+    own_order(&shop, &buyer, order_id).await.map(Json)
+}
+
+/// Somebody else's order is as good as none.
+async fn own_order(shop: &Shop, Buyer(user_id): &Buyer, order_id: i64) -> Result<Order, Failure> {
+    let order: Order = shop.buyers.get_order(order_id).await?;
+    if order.user_id == *user_id {
+        Ok(order)
+    } else {
+        Err(Failure::order_not_found(order_id))
+    }
+}
+
+/// Cancels an order that is not paid. Where a charge may be under way, the gateway is asked to
+/// rule it out first, so that nobody is charged for an order that is gone.
+pub async fn cancel(
+    State(shop): State<Shop>,
+    buyer: Buyer,
+    Id(order_id): Id,
+) -> Result<Json<Value>, Failure> {
+    let order = own_order(&shop, &buyer, order_id).await?;
+    let cancelled =
+        |status: &str| Json(json!({"success": true, "orderId": order_id, "status": status}));
+    match shop
+        .buyers
+        .begin_payment(order_id, shop.payment_window_s)
+        .await
+    {
+        Ok(_) => {}
+        Err(Error::Refused(refusal)) if refusal.reason == "already_confirmed" => {
+            return Err(refusal.into());
+        }
+        Err(Error::Refused(refusal)) if !refusal.retryable => {
+            return Ok(cancelled(refusal.reason.trim_start_matches("order_")));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let (Some(amount), Some(currency)) = (order.total, order.currency) else {
+        return Ok(cancelled(
+            &shop
+                .buyers
+                .cancel_order(order_id, "by the buyer")
+                .await?
+                .status,
+        ));
+    };
+    match settle(
+        &shop,
+        &Unsettled {
+            order_id,
+            amount,
+            currency,
+        },
+    )
+    .await
+    {
+        Ok(Fate::Cancelled | Fate::RefundDue) => Ok(cancelled("cancelled")),
+        Ok(Fate::Confirmed) => {
+            let message = "The payment went through already.";
+            Err(
+                Failure::new(StatusCode::CONFLICT, "already_confirmed", message)
+                    .with("orderId", order_id),
+            )
+        }
+        Ok(Fate::Open) | Err(_) => Err(Failure::busy(
+            "The payment is under way. Try again in a moment.",
+        )),
+    }
+}

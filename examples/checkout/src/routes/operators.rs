@@ -1,0 +1,90 @@
+//! What operators see and do.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum_extra::extract::cookie::SignedCookieJar;
+use hmac::{Hmac, Mac};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use super::events_of;
+use super::extract::{Body, Id};
+use crate::Shop;
+use crate::failure::Failure;
+use crate::session::{self, Operator};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    key: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restock {
+    delta: i64,
+    reason: Option<String>,
+}
+
+pub async fn start_session(
+    State(shop): State<Shop>,
+    jar: SignedCookieJar,
+    Body(Login { key }): Body<Login>,
+) -> Result<(SignedCookieJar, Json<Value>), Failure> {
+    if !is_same(&key, &shop.operator_key) {
+        return Err(Failure::unauthenticated());
+    }
+    Ok((
+        session::start_as_operator(jar),
+        Json(json!({"success": true})),
+    ))
+}
+
+/// Compares in the same time whatever the texts, so that a key cannot be found byte by byte.
+fn is_same(given: &str, expected: &str) -> bool {
+    let mac = |text: &str| {
+        Hmac::<Sha256>::new_from_slice(text.as_bytes()).expect("HMAC takes keys of any length")
+    };
+    mac(given)
+        .verify_slice(&mac(expected).finalize().into_bytes())
+        .is_ok()
+}
+
+pub async fn events(State(shop): State<Shop>, _: Operator) -> impl IntoResponse {
+    events_of("shop", shop.whole)
+}
+
+pub async fn restock(
+    State(shop): State<Shop>,
+    _: Operator,
+    Id(item_id): Id,
+    Body(Restock { delta, reason }): Body<Restock>,
+) -> Result<Json<Value>, Failure> {
+    let added = shop
+        .operators
+        .restock_item(item_id, delta, reason.as_deref())
+        .await?;
+    Ok(Json(
+        json!({"success": true, "stock": added.stock, "remainingInventory": added.remaining_inventory}),
+    ))
+}
+
+pub async fn pause(
+    State(shop): State<Shop>,
+    _: Operator,
+    Id(item_id): Id,
+) -> Result<Json<Value>, Failure> {
+    shop.operators.pause_item(item_id).await?;
+    Ok(Json(json!({"success": true, "paused": true})))
+}
+
+pub async fn resume(
+    State(shop): State<Shop>,
+    _: Operator,
+    Id(item_id): Id,
+) -> Result<Json<Value>, Failure> {
+    shop.operators.resume_item(item_id).await?;
+    Ok(Json(json!({"success": true, "paused": false})))
+}
