@@ -1,0 +1,152 @@
+// The operator page: how the sale stands, second by second.
+
+const $ = (selector, within = document) => within.querySelector(selector);
+const SECONDS = 120;
+// From the bottom of the chart to its top.
+const LAYERS = ["confirmed", "paying", "reserved", "inventory"];
+
+const history = new Map(); // by item: its last looks, oldest first
+let reservedBefore = null;
+
+async function send(method, path, body) {
+  try {
+    const headers = { "Content-Type": "application/json" };
+    const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
+    return { status: response.status, body: await response.json() };
+  } catch {
+    return { status: 0, body: { message: "The shop cannot be reached." } };
+  }
+}
+
+function say(text) {
+  $("#message").textContent = text;
+}
+
+// ---- one look ----
+
+function show(look) {
+  $("#connection").textContent = "";
+  showAudit(look.audit ?? []);
+  look.items.forEach(showItem);
+  const reserved = look.answers.find(({ name }) => name === "reserved")?.value ?? 0;
+  // The counter falls when somebody resets it.
+  $("#rate").textContent = reservedBefore === null ? 0 : Math.max(reserved - reservedBefore, 0);
+  reservedBefore = reserved;
+  fill("#refusals", look.answers.map(({ name, value }) => [name.replaceAll("_", " "), value]));
+  $("#refunds-due").textContent = look.refundsDueCount;
+  fill("#refunds", look.refundsDue.map((due) => [due.paymentRef, due.orderId, money(due), due.why.replaceAll("_", " ")]));
+  $("#payment-checks").textContent = look.paymentChecksCount;
+  fill("#checks", look.paymentChecks.map((check) => [check.orderId, check.userId, money(check), new Date(check.paymentDeadline).toLocaleTimeString()]));
+}
+
+const money = ({ amount, currency }) => (amount === null ? "" : `${amount} ${currency ?? ""} (minor units)`);
+
+function showAudit(rows) {
+  const audit = $("#audit");
+  const words = rows.length
+    ? "Broken: " + rows.map(({ invariant, detail }) => `${invariant} (${detail})`).join("; ")
+    : "All invariants hold.";
+  audit.classList.toggle("alarm", rows.length > 0);
+  if (audit.textContent !== words) audit.textContent = words;
+}
+
+function fill(table, rows) {
+  $("tbody", $(table)).replaceChildren(
+    ...rows.map((cells) => {
+      const row = document.createElement("tr");
+      row.append(...cells.map((cell) => Object.assign(document.createElement("td"), { textContent: cell ?? "" })));
+      return row;
+    }),
+  );
+}
+
+function showItem(item) {
+  let card = $(`#items [data-item="${item.itemId}"]`);
+  if (!card) card = addCard(item);
+  $(".state", card).textContent = item.state.replaceAll("_", " ");
+  for (const name of LAYERS) $(`.${name}`, card).textContent = item[name];
+  $(".supplied", card).textContent = item.stock;
+  $(".pause", card).textContent = item.state === "paused" ? "Resume" : "Pause";
+  card.dataset.state = item.state;
+  const looks = history.get(item.itemId);
+  looks.push(item);
+  if (looks.length > SECONDS) looks.shift();
+  draw($(".chart", card), looks);
+}
+
+function addCard(item) {
+  const card = $("#item-template").content.cloneNode(true).firstElementChild;
+  card.dataset.item = item.itemId;
+  $(".name", card).textContent = item.name ?? `Item ${item.itemId}`;
+  $(".restock-form", card).addEventListener("submit", (event) => {
+    event.preventDefault();
+    restock(card, item.itemId);
+  });
+  $(".pause", card).addEventListener("click", () => pause(card, item.itemId));
+  for (const name of LAYERS) {
+    const area = document.createElementNS("http://www.w3.org/2000/svg", "polygon");
+    area.classList.add(`${name}-color`);
+    $(".chart", card).append(area);
+  }
+  history.set(item.itemId, []);
+  $("#items").append(card);
+  return card;
+}
+
+// Areas on top of one another, a second to a unit of width, the present at the right.
+function draw(chart, looks) {
+  const highest = Math.max(1, ...looks.map((look) => look.stock));
+  const left = SECONDS - looks.length;
+  let floor = looks.map(() => 0);
+  LAYERS.forEach((name, layer) => {
+    const roof = looks.map((look, at) => floor[at] + look[name]);
+    const point = (heights) => (_, at) => `${left + at + 1},${40 - (40 * heights[at]) / highest}`;
+    chart.children[layer].setAttribute("points", [...looks.map(point(roof)), ...looks.map(point(floor)).reverse()].join(" "));
+    floor = roof;
+  });
+  const last = looks.at(-1);
+  chart.setAttribute("aria-label", `Of ${last.stock} units: ${LAYERS.map((name) => `${last[name]} ${name === "inventory" ? "free" : name}`).join(", ")}`);
+}
+
+// ---- what operators do ----
+
+async function restock(card, itemId) {
+  const delta = Number($(".restock-delta", card).value);
+  const reason = $(".restock-reason", card).value;
+  const answer = await send("POST", `/operator/items/${itemId}/restock`, reason ? { delta, reason } : { delta });
+  say(answer.status === 200 ? `Done: ${answer.body.remainingInventory} free of ${answer.body.stock}.` : answer.body.message);
+}
+
+async function pause(card, itemId) {
+  const move = card.dataset.state === "paused" ? "resume" : "pause";
+  const answer = await send("POST", `/operator/items/${itemId}/${move}`);
+  say(answer.status === 200 ? (answer.body.paused ? "Paused." : "On sale again.") : answer.body.message);
+}
+
+// ---- session ----
+
+async function open() {
+  const { status } = await send("GET", "/operator/session");
+  $("#login-form").hidden = status === 200;
+  $("#shop").hidden = status !== 200;
+  if (status === 200) watch();
+  else $("#operator-key").focus();
+}
+
+function watch() {
+  const events = new EventSource("/operator/events");
+  events.addEventListener("shop", (event) => show(JSON.parse(event.data)));
+  events.onerror = () => {
+    $("#connection").textContent = "Connection lost. Trying again…";
+    if (events.readyState === EventSource.CLOSED) setTimeout(open, 2000);
+  };
+}
+
+$("#login-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const answer = await send("POST", "/operator/session", { key: $("#operator-key").value });
+  say(answer.status === 200 ? "" : "That is not the key.");
+  if (answer.status === 200) open();
+});
+
+open();

@@ -1,258 +1,191 @@
-//! One buyer: clicks once, and comes back with the same key until there is a final answer.
+//! One buyer: clicks, waits, comes back with the same key, and keeps on until it knows.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::Value;
-use storm::Backoff;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::session;
+use crate::stage::session_of;
 
-/// Not a measure of speed: whoever waits longer is forgotten.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
-const POLL_EVERY_MS: u64 = 200;
-const RETRY_AFTER_MS: u64 = 50;
-const SESSION_S: i64 = 3600;
+const FIRST_DELAY: Duration = Duration::from_millis(20);
+const LONGEST_DELAY: Duration = Duration::from_millis(1_000);
+/// Longer than anything that can be settled.
+const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The way into the shop, shared by all buyers.
-pub struct Door {
+/// What all buyers of a crowd share.
+pub struct Crowd {
     http: Client,
+    /// Addresses of the app, tried in turn.
     urls: Vec<String>,
-    next: AtomicUsize,
-    session_secret: String,
-    /// Open sockets are files, of which a process may have 1,024 unless told otherwise.
+    /// Requests at once, so that no process runs out of sockets.
     turns: Semaphore,
-}
-
-/// What a buyer does meanwhile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Temper {
-    Patient,
-    /// Closes the connection in the middle of the first request, and comes back.
-    GivesUp,
-    /// Cancels the order while it is being paid.
-    Cancels,
-}
-
-pub struct Buyer {
-    door: Arc<Door>,
     item_id: i64,
-    user: String,
-    temper: Temper,
-    random: StdRng,
+    seed: u64,
+    /// Share of buyers who close the connection in the middle of a request, and of those who
+    /// cancel an order that is being paid.
+    restless: f64,
 }
 
-/// What became of one buyer.
-pub struct Done {
-    pub user: String,
-    /// A status or a reason; else what came in its place.
-    pub answer: Result<String, String>,
-    /// From the click to the first answer of the app, whatever it was.
-    pub first_after: Duration,
-    /// From the click to the final answer, all waiting included.
-    pub final_after: Duration,
+/// What a buyer knows in the end.
+#[derive(Debug)]
+pub struct Story {
+    /// `confirmed`, `refunded`, or the reason of a refusal.
+    pub end: String,
+    pub order_id: Option<i64>,
+    pub user_id: String,
+    /// From the click to the end.
+    pub took: Duration,
+    /// How long the server took for the answer that was an answer.
+    pub answered_after: Duration,
 }
 
-struct Reply {
-    status: StatusCode,
-    body: Value,
-}
-
-impl Door {
-    pub fn new(urls: Vec<String>, session_secret: String, connections: usize) -> Self {
-        Self {
-            http: Client::new(),
+impl Crowd {
+    pub fn new(urls: Vec<String>, item_id: i64, seed: u64, restless: f64) -> Arc<Self> {
+        let http = Client::builder()
+            .pool_max_idle_per_host(400)
+            .timeout(Duration::from_secs(20));
+        let http = http.build().expect("a client");
+        Arc::new(Self {
+            http,
             urls,
-            next: AtomicUsize::new(0),
-            session_secret,
-            turns: Semaphore::new(connections),
-        }
-    }
-
-    /// Asks any of the app's processes once. `None` if that does not end in an answer.
-    async fn ask(&self, method: Method, path: &str, cookie: &str, key: &str) -> Option<Reply> {
-        let _turn = self.turns.acquire().await.ok()?;
-        let url = &self.urls[self.next.fetch_add(1, Relaxed) % self.urls.len()];
-        let request = self
-            .http
-            .request(method, format!("{url}{path}"))
-            .header("Cookie", cookie)
-            .header("Idempotency-Key", key);
-        let response = request.send().await.ok()?;
-        let status = response.status();
-        let body = response.json().await.ok()?;
-        Some(Reply { status, body })
-    }
-}
-
-impl Buyer {
-    /// A buyer whose temper and pauses are drawn from a seed.
-    pub fn new(door: &Arc<Door>, item_id: i64, user: String, seed: u64) -> Self {
-        let mut random = StdRng::seed_from_u64(seed);
-        let temper = match random.random_range(0..100) {
-            0..5 => Temper::GivesUp,
-            5..10 => Temper::Cancels,
-            _ => Temper::Patient,
-        };
-        Self {
-            door: Arc::clone(door),
+            turns: Semaphore::new(400),
             item_id,
-            user,
-            temper,
-            random,
-        }
+            seed,
+            restless,
+        })
     }
 
-    pub async fn buy(mut self) -> Done {
-        let clicked_at = Instant::now();
-        let mut first_after = None;
-        let cookie = session::cookie(&self.door.session_secret, "session", &self.user, SESSION_S);
-        let bought = timeout(
-            FORGOTTEN_AFTER,
-            self.buy_and_perhaps_cancel(&cookie, clicked_at, &mut first_after),
-        );
-        let answer = bought
-            .await
-            .unwrap_or_else(|_| Err("no final answer".into()));
-        let final_after = clicked_at.elapsed();
-        Done {
-            user: self.user,
-            answer,
-            first_after: first_after.unwrap_or(final_after),
-            final_after,
-        }
-    }
-
-    async fn buy_and_perhaps_cancel(
-        &mut self,
-        cookie: &str,
-        clicked_at: Instant,
-        first_after: &mut Option<Duration>,
-    ) -> Result<String, String> {
-        let gives_up_after = Duration::from_millis(self.random.random_range(5..200));
-        let cancels_after = Duration::from_millis(self.random.random_range(20..600));
-        let this = &*self;
-        let purchase = this.settle(cookie, gives_up_after, clicked_at, first_after);
-        if self.temper != Temper::Cancels {
-            return purchase.await;
-        }
-        let (bought, cancelled) =
-            tokio::join!(purchase, this.cancel_soon(cookie, cancels_after));
-        match (bought, cancelled) {
-            (Ok(status), Some(cancelled)) if status == "confirmed" && cancelled != "confirmed" => {
-                Err(format!("told confirmed, and {cancelled} after the cancel"))
+    /// The whole story of the `n`th buyer.
+    pub async fn buy(&self, n: usize) -> Story {
+        let random = &mut StdRng::seed_from_u64(self.seed.wrapping_add(n as u64));
+        let user_id = format!("buyer-{}-{n}", self.item_id);
+        let cookie = session_of(&user_id);
+        let begun = Instant::now();
+        let (answer, answered_after) = self.until_answered(n, &cookie, random).await;
+        let order_id = answer["orderId"].as_i64();
+        let end = match (answer["status"].as_str(), order_id) {
+            (Some("paying"), Some(order_id)) => {
+                self.until_settled(n, &cookie, order_id, random).await
             }
-            (bought, _) => bought,
-        }
-    }
-
-    /// Purchases, and asks what became of the order where that was not known at once.
-    async fn settle(
-        &self,
-        cookie: &str,
-        gives_up_after: Duration,
-        clicked_at: Instant,
-        first_after: &mut Option<Duration>,
-    ) -> Result<String, String> {
-        let reply = self
-            .purchase(cookie, gives_up_after, clicked_at, first_after)
-            .await;
-        let order_id = match reply.status {
-            StatusCode::OK => return text(&reply, "status"),
-            StatusCode::PAYMENT_REQUIRED | StatusCode::CONFLICT => return text(&reply, "reason"),
-            StatusCode::ACCEPTED => reply.body["orderId"]
-                .as_i64()
-                .ok_or("202 without an orderId")?,
-            _ => return Err(unexpected(&reply)),
+            (Some("confirmed"), _) => "confirmed".into(),
+            _ => answer["reason"].as_str().unwrap_or("no reason").to_owned(),
         };
-        loop {
-            sleep(Duration::from_millis(POLL_EVERY_MS)).await;
-            let order = self
-                .until_answered(Method::GET, &format!("/orders/{order_id}"), cookie)
-                .await;
-            if order.status != StatusCode::OK {
-                return Err(unexpected(&order));
-            }
-            let status = text(&order, "status")?;
-            if !matches!(status.as_str(), "reserved" | "paying") {
-                return Ok(name_of(status, &order.body));
-            }
+        Story {
+            end,
+            order_id,
+            user_id,
+            took: begun.elapsed(),
+            answered_after,
         }
     }
 
-    async fn purchase(
+    async fn until_answered(
         &self,
+        n: usize,
         cookie: &str,
-        gives_up_after: Duration,
-        clicked_at: Instant,
-        first_after: &mut Option<Duration>,
-    ) -> Reply {
+        random: &mut StdRng,
+    ) -> (Value, Duration) {
         let path = format!("/purchase/{}", self.item_id);
-        let key = format!("click of {}", self.user);
-        let mut patience = (self.temper == Temper::GivesUp).then_some(gives_up_after);
-        let mut backoff = Backoff::default();
-        loop {
-            let asked = self.door.ask(Method::POST, &path, cookie, &key);
-            let reply = match patience.take() {
-                // A dropped request closes its connection.
-                Some(patience) => timeout(patience, asked).await.unwrap_or(None),
-                None => asked.await,
+        let mut leaves_early = random.random_bool(self.restless);
+        let mut wait = Wait::new();
+        for attempt in n.. {
+            let request = self.http.post(self.url(attempt, &path));
+            let request = request
+                .header("cookie", cookie)
+                .header("idempotency-key", format!("click {n}"));
+            let begun;
+            let answer = {
+                let _turn = self.turns.acquire().await.expect("never closed");
+                begun = Instant::now();
+                let stays = if leaves_early {
+                    random.random_range(5..200)
+                } else {
+                    20_000
+                };
+                leaves_early = false;
+                timeout(Duration::from_millis(stays), final_answer(request)).await
             };
-            if let Some(reply) = reply {
-                first_after.get_or_insert_with(|| clicked_at.elapsed());
-                if reply.status != StatusCode::SERVICE_UNAVAILABLE {
-                    return reply;
+            if let Ok(Some((_, answer))) = answer {
+                return (answer, begun.elapsed());
+            }
+            wait.once(random).await;
+        }
+        unreachable!("there is always a next attempt")
+    }
+
+    /// Asks for the order, perhaps after trying to cancel it, until it is neither reserved nor
+    /// paying.
+    async fn until_settled(
+        &self,
+        n: usize,
+        cookie: &str,
+        order_id: i64,
+        random: &mut StdRng,
+    ) -> String {
+        if random.random_bool(self.restless) {
+            let request = self
+                .http
+                .post(self.url(n, &format!("/orders/{order_id}/cancel")));
+            final_answer(request.header("cookie", cookie)).await;
+        }
+        let mut wait = Wait::new();
+        for attempt in n.. {
+            let request = self
+                .http
+                .get(self.url(attempt, &format!("/orders/{order_id}")));
+            let answer = {
+                let _turn = self.turns.acquire().await.expect("never closed");
+                final_answer(request.header("cookie", cookie)).await
+            };
+            if let Some((StatusCode::OK, order)) = answer {
+                match order["status"].as_str().expect("a status") {
+                    "reserved" | "paying" => {}
+                    status => return status.to_owned(),
                 }
             }
-            sleep(backoff.next_wait(RETRY_AFTER_MS)).await;
+            wait.once(random).await;
         }
+        unreachable!("there is always a next attempt")
     }
 
-    /// Cancels the order, if there is one by then. Returns the order's status afterwards.
-    async fn cancel_soon(&self, cookie: &str, after: Duration) -> Option<String> {
-        sleep(after).await;
-        let orders = self.until_answered(Method::GET, "/orders", cookie).await;
-        let order_id = orders.body["orders"][0]["orderId"].as_i64()?;
-        let cancel = format!("/orders/{order_id}/cancel");
-        let reply = self.until_answered(Method::POST, &cancel, cookie).await;
-        match reply.status {
-            StatusCode::OK => text(&reply, "status").ok(),
-            StatusCode::CONFLICT => Some("confirmed".into()),
-            _ => Some(unexpected(&reply)),
-        }
-    }
-
-    async fn until_answered(&self, method: Method, path: &str, cookie: &str) -> Reply {
-        let mut backoff = Backoff::default();
-        loop {
-            match self.door.ask(method.clone(), path, cookie, "").await {
-                Some(reply) if reply.status != StatusCode::SERVICE_UNAVAILABLE => return reply,
-                _ => sleep(backoff.next_wait(RETRY_AFTER_MS)).await,
-            }
-        }
+    fn url(&self, attempt: usize, path: &str) -> String {
+        format!("{}{path}", self.urls[attempt % self.urls.len()])
     }
 }
 
-fn text(reply: &Reply, field: &str) -> Result<String, String> {
-    let text = reply.body[field].as_str().map(str::to_owned);
-    text.ok_or_else(|| unexpected(reply))
+/// An answer, unless the server is busy or gone.
+async fn final_answer(request: RequestBuilder) -> Option<(StatusCode, Value)> {
+    let response = request.send().await.ok()?;
+    let status = response.status();
+    let body = response.json().await.ok()?;
+    (status != StatusCode::SERVICE_UNAVAILABLE).then_some((status, body))
 }
 
-fn unexpected(reply: &Reply) -> String {
-    format!("unexpected: {} {}", reply.status, reply.body)
+/// Growing pauses, within patience.
+struct Wait {
+    delay: Duration,
+    deadline: Instant,
 }
 
-/// The same word whether the decline was heard of at once or later.
-fn name_of(status: String, order: &Value) -> String {
-    match (status.as_str(), order["closeReason"].as_str()) {
-        ("cancelled", Some("card_declined")) => "card_declined".into(),
-        ("confirmed", _) => status,
-        _ => format!("order_{status}"),
+impl Wait {
+    fn new() -> Self {
+        Self {
+            delay: FIRST_DELAY,
+            deadline: Instant::now() + PATIENCE,
+        }
+    }
+
+    async fn once(&mut self, random: &mut StdRng) {
+        assert!(
+            Instant::now() < self.deadline,
+            "no final answer in {PATIENCE:?}"
+        );
+        sleep(self.delay.mul_f64(random.random_range(0.5..1.0))).await;
+        self.delay = (self.delay * 2).min(LONGEST_DELAY);
     }
 }

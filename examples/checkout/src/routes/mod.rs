@@ -37,7 +37,10 @@ pub fn router(shop: Shop) -> Router {
         .route("/orders/{order_id}", get(buyers::order))
         .route("/orders/{order_id}/cancel", post(buyers::cancel))
         .route("/webhooks/payment", post(webhook::payment))
-        .route("/operator/session", post(operators::start_session))
+        .route(
+            "/operator/session",
+            post(operators::start_session).get(operators::session),
+        )
         .route("/operator/events", get(operators::events))
         .route(
             "/operator/items/{item_id}/restock",

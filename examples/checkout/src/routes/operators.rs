@@ -42,6 +42,11 @@ pub async fn start_session(
     ))
 }
 
+/// Whether the caller has an operator's session.
+pub async fn session(_: Operator) -> Json<Value> {
+    Json(json!({"success": true}))
+}
+
 /// Compares in the same time whatever the texts, so that a key cannot be found byte by byte.
 fn is_same(given: &str, expected: &str) -> bool {
     let mac = |text: &str| {

@@ -1,0 +1,150 @@
+//! `make shop`: a crowd against examples/checkout with a gateway that fails, then three ledgers
+//! compared. `UP=1` leaves the shop running instead.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use shop::database;
+use shop::stage::{OPERATOR_KEY, Setup, Stage};
+use shop::storm::{Outcome, Plan, hold};
+
+#[derive(Parser)]
+struct Settings {
+    /// Buyers who want one unit each
+    #[arg(long, env, default_value_t = 5_000)]
+    buyers: usize,
+
+    #[arg(long, env, default_value_t = 100)]
+    units: i64,
+
+    /// Processes of the app
+    #[arg(long, env, default_value_t = 1)]
+    apps: usize,
+
+    /// How often an app is killed in the midst of it
+    #[arg(long, env, default_value_t = 0)]
+    kills: usize,
+
+    /// How often the database crashes in the midst of it
+    #[arg(long, env, default_value_t = 0)]
+    crashes: usize,
+
+    /// What all faults are drawn from; random if not given
+    #[arg(long, env)]
+    seed: Option<u64>,
+
+    /// Whether gateway, buyers and operators misbehave; without, the gateway is only slow
+    #[arg(long, env, default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    faults: bool,
+
+    /// Leave the shop running, to click in
+    #[arg(long, env, default_value_t = false, value_parser = clap::builder::BoolishValueParser::new())]
+    up: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = Settings::parse();
+    if settings.up {
+        stay_up().await;
+        return ExitCode::SUCCESS;
+    }
+    let Settings {
+        buyers,
+        units,
+        apps,
+        kills,
+        crashes,
+        faults,
+        ..
+    } = settings;
+    let seed = settings
+        .seed
+        .unwrap_or_else(|| rand::random_range(0..1_000_000));
+    let plan = Plan {
+        buyers,
+        units,
+        apps,
+        kills,
+        crashes,
+        faults,
+        seed,
+    };
+    let outcome = hold(&plan).await;
+    print(&plan, &outcome);
+    let complaints = outcome.complaints(&plan);
+    for complaint in &complaints {
+        eprintln!("shop: {complaint}");
+    }
+    if complaints.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn print(plan: &Plan, outcome: &Outcome) {
+    let Plan {
+        buyers,
+        units,
+        apps,
+        kills,
+        crashes,
+        seed,
+        ..
+    } = plan;
+    println!(
+        "{buyers} buyers over HTTP, {units} units, {apps} app, killed {kills} times, {crashes} crashes of the database, seed {seed}"
+    );
+    println!(
+        "\n  buyers by how it ended, after {:.1} s",
+        outcome.took.as_secs_f64()
+    );
+    for (end, count) in outcome.ends() {
+        println!("    {end:<24}{count:>7}");
+    }
+    for (name, times) in ["until it was known", "answer to a purchase"]
+        .iter()
+        .zip(outcome.times())
+    {
+        let at = |quantile| times.value_at_quantile(quantile);
+        println!(
+            "  {name}: p50 {} ms, p99 {} ms, longest {} ms",
+            at(0.5),
+            at(0.99),
+            times.max()
+        );
+    }
+    println!("\n{}", outcome.ledgers);
+    println!(
+        "  rows of audit() and other complaints: {}",
+        outcome.complaints(plan).len()
+    );
+}
+
+async fn stay_up() {
+    let address = |port: u16| ([127, 0, 0, 1], port).into();
+    let faults = [("GATEWAY_SLOW", "1"), ("GATEWAY_LOST", "0.05")]
+        .map(|(name, rate)| (name, rate.to_owned()));
+    // A person needs longer than a test.
+    let settings = vec![("PAYMENT_WINDOW_S", "20".to_owned())];
+    let addresses = Some((address(8080), address(8090)));
+    let stage = Stage::open(Setup {
+        apps: 1,
+        addresses,
+        faults: faults.into(),
+        settings,
+    })
+    .await;
+    for sql in [
+        "SELECT flashsale.create_item(100, 'Console', 49900, 'EUR', 2, starts_at => now() + interval '30 s')",
+        "SELECT flashsale.create_item(5, 'Headset', 7900, 'EUR', 1)",
+    ] {
+        database::value::<i64>(sql, &[]).await;
+    }
+    println!("shop:     {}", stage.url("/"));
+    println!("operator: {}   key: {OPERATOR_KEY}", stage.url("/operator"));
+    println!("Ctrl-C ends it.");
+    // Without it there is no way to end but a signal that ends us anyway.
+    tokio::signal::ctrl_c().await.ok();
+}

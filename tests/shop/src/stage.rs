@@ -1,0 +1,156 @@
+//! A shop with its gateway, ready for a crowd.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cookie::{Cookie, CookieJar, Key};
+
+use crate::database::{self, url_of};
+use crate::programs::{Program, free_address};
+
+const SECRET_KEY: &str = "sk_test_stage";
+pub const WEBHOOK_SECRET: &str = "whsec_stage";
+pub const OPERATOR_KEY: &str = "let me in";
+const SESSION_SECRET: &str = "sixty-four bytes or more that nobody outside of this test run knows.";
+
+/// How a shop is set up.
+pub struct Setup {
+    /// Processes of the app.
+    pub apps: usize,
+    /// Where they and the gateway listen; wherever it is free if not told.
+    pub addresses: Option<(SocketAddr, SocketAddr)>,
+    /// What the gateway does wrong: GATEWAY_… variables.
+    pub faults: Vec<(&'static str, String)>,
+    /// Further settings of the app, which come last and so win.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            apps: 1,
+            addresses: None,
+            faults: Vec::new(),
+            settings: Vec::new(),
+        }
+    }
+}
+
+pub struct Stage {
+    pub apps: Vec<Program>,
+    pub gateway: Program,
+    folder: PathBuf,
+}
+
+impl Stage {
+    pub async fn open(setup: Setup) -> Self {
+        database::make_roles().await;
+        let folder = new_folder();
+        let (first_app, gateway) = setup
+            .addresses
+            .unwrap_or_else(|| (free_address(), free_address()));
+        let more = (1..setup.apps).map(|_| free_address());
+        let addresses: Vec<SocketAddr> = [first_app].into_iter().chain(more).collect();
+        let webhooks: Vec<String> = addresses
+            .iter()
+            .map(|at| format!("http://{at}/webhooks/payment"))
+            .collect();
+
+        let mut environment = vec![
+            ("GATEWAY_LISTEN", gateway.to_string()),
+            (
+                "GATEWAY_BOOK",
+                folder.join("book.jsonl").display().to_string(),
+            ),
+            ("GATEWAY_SECRET_KEY", SECRET_KEY.into()),
+            ("GATEWAY_WEBHOOK_URL", webhooks.join(",")),
+            ("GATEWAY_WEBHOOK_SECRET", WEBHOOK_SECRET.into()),
+        ];
+        environment.extend(setup.faults);
+        let gateway = Program::start("gateway", gateway, environment, &folder).await;
+        let mut apps = Vec::new();
+        for address in addresses {
+            let mut environment = settings_of(address, &gateway);
+            environment.extend(setup.settings.clone());
+            apps.push(Program::start("checkout", address, environment, &folder).await);
+        }
+        Self {
+            apps,
+            gateway,
+            folder,
+        }
+    }
+
+    /// The gateway's book, as it is on disk now.
+    pub fn book(&self) -> gateway::book::Book {
+        gateway::book::Book::read(&self.folder.join("book.jsonl")).expect("the book")
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        self.apps[0].url(path)
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+fn settings_of(address: SocketAddr, gateway: &Program) -> Vec<(&'static str, String)> {
+    vec![
+        ("LISTEN", address.to_string()),
+        ("DATABASE_URL", url_of("shop_app")),
+        ("OPERATOR_DATABASE_URL", url_of("shop_operator")),
+        ("POOL_SIZE", "16".into()),
+        ("STRIPE_API_BASE", gateway.url("")),
+        ("STRIPE_SECRET_KEY", SECRET_KEY.into()),
+        ("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET.into()),
+        ("SESSION_SECRET", SESSION_SECRET.into()),
+        ("OPERATOR_KEY", OPERATOR_KEY.into()),
+        ("GATEWAY_TIMEOUT_MS", "1500".into()),
+        ("PAYMENT_WINDOW_S", "3".into()),
+        ("RESOLVE_EVERY_MS", "500".into()),
+    ]
+}
+
+fn new_folder() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!(
+        "flashsale-shop.{}.{}",
+        process::id(),
+        NUMBER.fetch_add(1, Relaxed)
+    );
+    let folder = PathBuf::from("/var/tmp").join(name);
+    fs::create_dir(&folder).expect("a new folder");
+    folder
+}
+
+/// The Cookie header of a user with a session for an hour, as the app signs it.
+pub fn session_of(user_id: &str) -> String {
+    let now_s = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs();
+    session_until(user_id, now_s + 3_600)
+}
+
+pub fn session_until(user_id: &str, ends_s: u64) -> String {
+    signed_by(SESSION_SECRET, "session", &format!("{user_id}|{ends_s}"))
+}
+
+/// A Cookie header with one cookie.
+pub fn signed_by(secret: &str, name: &str, value: &str) -> String {
+    let mut jar = CookieJar::new();
+    let cookie = Cookie::new(name.to_owned(), value.to_owned());
+    jar.signed_mut(&Key::from(secret.as_bytes())).add(cookie);
+    jar.get(name)
+        .expect("just added")
+        .encoded()
+        .stripped()
+        .to_string()
+}
