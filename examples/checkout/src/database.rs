@@ -44,7 +44,7 @@ pub enum Error {
     Refused(Refusal),
     #[error("no connection: {0}")]
     Pool(#[from] PoolError),
-    #[error("{0}")]
+    #[error("{}", explain(.0))]
     Database(#[from] tokio_postgres::Error),
     #[error("an answer that cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
@@ -73,6 +73,14 @@ impl Error {
             .code()
             .starts_with("22")
             .then(|| error.message())
+    }
+}
+
+/// The error with what the server said about it.
+fn explain(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(said) => said.to_string(),
+        None => error.to_string(),
     }
 }
 

@@ -67,10 +67,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    // Only an earlier choice of provider makes it fail.
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .ok();
     run(Settings::parse()).await
 }
 

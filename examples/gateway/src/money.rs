@@ -78,7 +78,7 @@ impl Outcome {
     }
 }
 
-pub fn create(book: &Book, form: &Form) -> Outcome {
+pub fn create(form: &Form) -> Outcome {
     let amount = form.get("amount").and_then(|amount| amount.parse().ok());
     let (Some(amount @ 1..), Some(currency)) = (amount, form.get("currency")) else {
         return Outcome::invalid("amount must be a number of at least 1, and currency is needed.");
@@ -87,7 +87,7 @@ pub fn create(book: &Book, form: &Form) -> Outcome {
         let name = name.strip_prefix("metadata[")?.strip_suffix(']')?;
         Some((name.to_owned(), value.clone()))
     });
-    let id = format!("pi_{:08}", book.intents().count() + 1);
+    let id = new_id("pi");
     Outcome::of(
         Intent::new(id, amount, currency, metadata.collect()),
         Vec::new(),
@@ -108,20 +108,20 @@ pub fn confirm(book: &Book, id: &str, form: &Form, declined: bool) -> Outcome {
             intent.status = Status::Succeeded;
             intent.amount_received = intent.amount;
             intent.last_payment_error = None;
-            let event = event(book, "payment_intent.succeeded", &json!(intent));
+            let event = event("payment_intent.succeeded", &json!(intent));
             Outcome::of(intent, vec![event])
         }
-        Some("pm_card_visa" | "pm_card_chargeDeclined") => decline(book, intent),
+        Some("pm_card_visa" | "pm_card_chargeDeclined") => decline(intent),
         _ => Outcome::missing("payment method"),
     }
 }
 
-fn decline(book: &Book, mut intent: Intent) -> Outcome {
+fn decline(mut intent: Intent) -> Outcome {
     let mut error = json!({"type": "card_error", "code": "card_declined", "decline_code": "generic_decline",
         "message": "Your card was declined."});
     intent.last_payment_error = Some(error.clone());
     error["payment_intent"] = json!(intent);
-    let event = event(book, "payment_intent.payment_failed", &json!(intent));
+    let event = event("payment_intent.payment_failed", &json!(intent));
     Outcome {
         status: 402,
         body: json!({ "error": error }),
@@ -138,7 +138,7 @@ pub fn cancel(book: &Book, id: &str) -> Outcome {
     }
     let mut intent = intent.clone();
     intent.status = Status::Canceled;
-    let event = event(book, "payment_intent.canceled", &json!(intent));
+    let event = event("payment_intent.canceled", &json!(intent));
     Outcome::of(intent, vec![event])
 }
 
@@ -173,9 +173,9 @@ pub fn refund(book: &Book, form: &Form) -> Outcome {
             message,
         );
     }
-    let refund = Refund::new(format!("re_{:08}", book.refunds().count() + 1), intent);
+    let refund = Refund::new(new_id("re"), intent);
     let body = json!(refund);
-    let event = event(book, "charge.refunded", &body);
+    let event = event("charge.refunded", &body);
     Outcome {
         status: 200,
         body,
@@ -183,8 +183,13 @@ pub fn refund(book: &Book, form: &Form) -> Outcome {
     }
 }
 
-fn event(book: &Book, kind: &str, object: &Value) -> Fact {
-    let id = format!("evt_{:08}", book.events() + 1);
+/// Unlike that of any other gateway, too.
+fn new_id(kind: &str) -> String {
+    format!("{kind}_{:016x}", rand::random::<u64>())
+}
+
+fn event(kind: &str, object: &Value) -> Fact {
+    let id = new_id("evt");
     let body = json!({"id": id, "object": "event", "type": kind, "data": {"object": object}});
     Fact::Event(Event {
         id,
@@ -203,19 +208,17 @@ mod tests {
             .collect()
     }
 
-    fn with_intent() -> Book {
+    fn with_intent() -> (Book, String) {
         let mut book = Book::default();
-        let outcome = create(
-            &book,
-            &form(&[
-                ("amount", "500"),
-                ("currency", "EUR"),
-                ("metadata[order_id]", "7"),
-            ]),
-        );
+        let outcome = create(&form(&[
+            ("amount", "500"),
+            ("currency", "EUR"),
+            ("metadata[order_id]", "7"),
+        ]));
         assert_eq!(outcome.status, 200);
         book.write(outcome.facts).expect("no file, no error");
-        book
+        let id = outcome.body["id"].as_str().expect("an id").to_owned();
+        (book, id)
     }
 
     fn visa() -> Form {
@@ -224,17 +227,14 @@ mod tests {
 
     #[test]
     fn a_confirmed_intent_is_charged_once_and_cannot_be_canceled() {
-        let mut book = with_intent();
-        let outcome = confirm(&book, "pi_00000001", &visa(), false);
+        let (mut book, id) = with_intent();
+        let outcome = confirm(&book, &id, &visa(), false);
         assert_eq!(
             (outcome.status, outcome.body["amount_received"].as_i64()),
             (200, Some(500))
         );
         book.write(outcome.facts).expect("no file, no error");
-        for outcome in [
-            confirm(&book, "pi_00000001", &visa(), false),
-            cancel(&book, "pi_00000001"),
-        ] {
+        for outcome in [confirm(&book, &id, &visa(), false), cancel(&book, &id)] {
             assert_eq!(outcome.status, 400);
             assert_eq!(
                 outcome.body["error"]["payment_intent"]["status"],
@@ -242,18 +242,15 @@ mod tests {
             );
             assert!(outcome.facts.is_empty());
         }
-        assert_eq!(
-            book.intent("pi_00000001").and_then(Intent::order_id),
-            Some(7)
-        );
+        assert_eq!(book.intent(&id).and_then(Intent::order_id), Some(7));
     }
 
     #[test]
     fn a_canceled_intent_is_never_charged() {
-        let mut book = with_intent();
-        book.write(cancel(&book, "pi_00000001").facts)
+        let (mut book, id) = with_intent();
+        book.write(cancel(&book, &id).facts)
             .expect("no file, no error");
-        let outcome = confirm(&book, "pi_00000001", &visa(), false);
+        let outcome = confirm(&book, &id, &visa(), false);
         assert_eq!(
             outcome.body["error"]["payment_intent"]["status"],
             "canceled"
@@ -263,14 +260,14 @@ mod tests {
 
     #[test]
     fn a_declined_card_leaves_the_intent_open_and_says_why() {
-        let mut book = with_intent();
-        let outcome = confirm(&book, "pi_00000001", &visa(), true);
+        let (mut book, id) = with_intent();
+        let outcome = confirm(&book, &id, &visa(), true);
         assert_eq!(
             (outcome.status, outcome.body["error"]["code"].as_str()),
             (402, Some("card_declined"))
         );
         book.write(outcome.facts).expect("no file, no error");
-        let intent = book.intent("pi_00000001").expect("it stays");
+        let intent = book.intent(&id).expect("it stays");
         assert_eq!(
             (intent.status, intent.amount_received),
             (Status::RequiresPaymentMethod, 0)
@@ -280,10 +277,10 @@ mod tests {
 
     #[test]
     fn a_charge_is_refunded_once_and_whole() {
-        let mut book = with_intent();
-        let which = form(&[("payment_intent", "pi_00000001")]);
+        let (mut book, id) = with_intent();
+        let which = form(&[("payment_intent", &id)]);
         assert_eq!(refund(&book, &which).status, 400, "nothing was charged yet");
-        book.write(confirm(&book, "pi_00000001", &visa(), false).facts)
+        book.write(confirm(&book, &id, &visa(), false).facts)
             .expect("no file, no error");
         let outcome = refund(&book, &which);
         assert_eq!(

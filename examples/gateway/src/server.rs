@@ -208,7 +208,7 @@ impl Gateway {
         let mut desk = self.desk();
         let book = &desk.book;
         let mut outcome = match &request {
-            Request::Create => money::create(book, form),
+            Request::Create => money::create(form),
             Request::Confirm(id) => money::confirm(book, id, form, self.declines(book, id)),
             Request::Cancel(id) => money::cancel(book, id),
             Request::Refund => money::refund(book, form),

@@ -1,4 +1,4 @@
-//! The database that the environment names, as its owner.
+//! Databases of the server that the environment names, as their owner.
 
 use std::env;
 use std::process::{Command, Stdio};
@@ -9,53 +9,81 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 use tokio_postgres::types::{FromSqlOwned, ToSql};
 
-/// How the shop's roles come to be. Under a lock, since several shops may open at once.
+/// Under a lock, since several shops may open at once.
 const ROLES: &str = "BEGIN; SELECT pg_advisory_xact_lock(5000); \
      DO $$ BEGIN \
          IF to_regrole('shop_app') IS NULL THEN CREATE ROLE shop_app LOGIN; END IF; \
          IF to_regrole('shop_operator') IS NULL THEN CREATE ROLE shop_operator LOGIN; END IF; \
-     END $$; \
+     END $$; COMMIT";
+const GRANTS: &str = "BEGIN; SELECT pg_advisory_xact_lock(5000); \
      SELECT flashsale.grant_app('shop_app'), flashsale.grant_operator('shop_operator'); COMMIT";
 
-/// A connection as the owner; waits while the server starts.
-pub async fn owner() -> Client {
-    let config = config_from_env().expect("PGHOST and the like");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        match connect(&config).await {
-            Ok(client) => return client,
-            Err(error) => assert!(Instant::now() < deadline, "no database: {error}"),
-        }
-        sleep(Duration::from_millis(50)).await;
+/// One database of the server that the environment names.
+#[derive(Clone)]
+pub struct Database(String);
+
+impl Database {
+    /// The one that the environment names, for which `grouped` and the reconciler work.
+    pub fn main() -> Self {
+        Self(env::var("PGDATABASE").unwrap_or_else(|_| "postgres".into()))
     }
-}
 
-pub async fn make_roles() {
-    owner()
-        .await
-        .batch_execute(ROLES)
-        .await
-        .expect("the shop's roles");
-}
+    /// A new one with the extension, for a shop that must meet no other shop's orders.
+    pub async fn new(name: String) -> Self {
+        let create = format!("CREATE DATABASE {name}");
+        let main = Self::main().owner().await;
+        main.batch_execute(&create).await.expect("a new database");
+        let strategy = format!("ALTER DATABASE {name} SET flashsale.strategy = 'atomic'");
+        main.batch_execute(&strategy).await.expect("a setting");
+        let database = Self(name);
+        let owner = database.owner().await;
+        owner
+            .batch_execute("CREATE EXTENSION flashsale")
+            .await
+            .expect("the extension");
+        database
+    }
 
-/// How a role of the shop reaches the database.
-pub fn url_of(role: &str) -> String {
-    let variable = |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.into());
-    let (host, port) = (
-        variable("PGHOST", "/var/run/postgresql"),
-        variable("PGPORT", "5432"),
-    );
-    let user = variable("PGUSER", "postgres");
-    format!(
-        "host={host} port={port} user={role} dbname={}",
-        variable("PGDATABASE", &user)
-    )
-}
+    /// A connection as the owner; waits while the server starts.
+    pub async fn owner(&self) -> Client {
+        let mut config = config_from_env().expect("PGHOST and the like");
+        config.dbname(&self.0);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            match connect(&config).await {
+                Ok(client) => return client,
+                Err(error) => assert!(Instant::now() < deadline, "no database: {error}"),
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
 
-/// The one value that a statement returns.
-pub async fn value<T: FromSqlOwned>(sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> T {
-    let row = owner().await.query_one(sql, parameters).await;
-    row.unwrap_or_else(|error| panic!("{sql}: {error}")).get(0)
+    pub async fn make_roles(&self) {
+        let main = Self::main().owner().await;
+        main.batch_execute(ROLES).await.expect("the shop's roles");
+        self.owner()
+            .await
+            .batch_execute(GRANTS)
+            .await
+            .expect("their rights");
+    }
+
+    /// How a role of the shop reaches it.
+    pub fn url_of(&self, role: &str) -> String {
+        let variable =
+            |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.into());
+        let (host, port) = (
+            variable("PGHOST", "/var/run/postgresql"),
+            variable("PGPORT", "5432"),
+        );
+        format!("host={host} port={port} user={role} dbname={}", self.0)
+    }
+
+    /// The one value that a statement returns.
+    pub async fn value<T: FromSqlOwned>(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> T {
+        let row = self.owner().await.query_one(sql, parameters).await;
+        row.unwrap_or_else(|error| panic!("{sql}: {error}")).get(0)
+    }
 }
 
 /// Every process of the server ends without a word, as in a power cut, and it starts again.

@@ -8,7 +8,6 @@ use gateway::book::{Book, Status};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
-use crate::database::owner;
 use crate::stage::Stage;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,7 +41,7 @@ impl Ledgers {
     /// Waits until nothing is under way any more, then reads all three.
     pub async fn settled(stage: &Stage, item_id: i64) -> Self {
         let deadline = Instant::now() + PATIENCE;
-        let client = owner().await;
+        let client = stage.database.owner().await;
         while is_under_way(&client, item_id).await || stage.book().undelivered().next().is_some() {
             assert!(
                 Instant::now() < deadline,

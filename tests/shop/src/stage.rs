@@ -9,16 +9,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use cookie::{Cookie, CookieJar, Key};
 
-use crate::database::{self, url_of};
+use crate::database::Database;
 use crate::programs::{Program, free_address};
 
 const SECRET_KEY: &str = "sk_test_stage";
 pub const WEBHOOK_SECRET: &str = "whsec_stage";
 pub const OPERATOR_KEY: &str = "let me in";
-const SESSION_SECRET: &str = "sixty-four bytes or more that nobody outside of this test run knows.";
+pub const SESSION_SECRET: &str =
+    "sixty-four bytes or more that nobody outside of this test run knows.";
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// How a shop is set up.
 pub struct Setup {
+    /// Whether the shop gets a database of its own, or shares the one of `grouped`.
+    pub own_database: bool,
     /// Processes of the app.
     pub apps: usize,
     /// Where they and the gateway listen; wherever it is free if not told.
@@ -32,6 +37,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
+            own_database: false,
             apps: 1,
             addresses: None,
             faults: Vec::new(),
@@ -41,6 +47,7 @@ impl Default for Setup {
 }
 
 pub struct Stage {
+    pub database: Database,
     pub apps: Vec<Program>,
     pub gateway: Program,
     folder: PathBuf,
@@ -48,8 +55,14 @@ pub struct Stage {
 
 impl Stage {
     pub async fn open(setup: Setup) -> Self {
-        database::make_roles().await;
-        let folder = new_folder();
+        let name = format!("shop_{}_{}", process::id(), NUMBER.fetch_add(1, Relaxed));
+        let folder = new_folder(&name);
+        let database = if setup.own_database {
+            Database::new(name).await
+        } else {
+            Database::main()
+        };
+        database.make_roles().await;
         let (first_app, gateway) = setup
             .addresses
             .unwrap_or_else(|| (free_address(), free_address()));
@@ -74,11 +87,12 @@ impl Stage {
         let gateway = Program::start("gateway", gateway, environment, &folder).await;
         let mut apps = Vec::new();
         for address in addresses {
-            let mut environment = settings_of(address, &gateway);
+            let mut environment = settings_of(address, &database, &gateway);
             environment.extend(setup.settings.clone());
             apps.push(Program::start("checkout", address, environment, &folder).await);
         }
         Self {
+            database,
             apps,
             gateway,
             folder,
@@ -101,11 +115,15 @@ impl Drop for Stage {
     }
 }
 
-fn settings_of(address: SocketAddr, gateway: &Program) -> Vec<(&'static str, String)> {
+fn settings_of(
+    address: SocketAddr,
+    database: &Database,
+    gateway: &Program,
+) -> Vec<(&'static str, String)> {
     vec![
         ("LISTEN", address.to_string()),
-        ("DATABASE_URL", url_of("shop_app")),
-        ("OPERATOR_DATABASE_URL", url_of("shop_operator")),
+        ("DATABASE_URL", database.url_of("shop_app")),
+        ("OPERATOR_DATABASE_URL", database.url_of("shop_operator")),
         ("POOL_SIZE", "16".into()),
         ("STRIPE_API_BASE", gateway.url("")),
         ("STRIPE_SECRET_KEY", SECRET_KEY.into()),
@@ -118,14 +136,8 @@ fn settings_of(address: SocketAddr, gateway: &Program) -> Vec<(&'static str, Str
     ]
 }
 
-fn new_folder() -> PathBuf {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let name = format!(
-        "flashsale-shop.{}.{}",
-        process::id(),
-        NUMBER.fetch_add(1, Relaxed)
-    );
-    let folder = PathBuf::from("/var/tmp").join(name);
+fn new_folder(name: &str) -> PathBuf {
+    let folder = PathBuf::from("/var/tmp").join(format!("flashsale-{name}"));
     fs::create_dir(&folder).expect("a new folder");
     folder
 }

@@ -11,7 +11,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::buyer::{Crowd, Story};
-use crate::database::{self, owner};
+use crate::database::{Database, crash_and_restart};
 use crate::ledgers::Ledgers;
 use crate::stage::{Setup, Stage};
 
@@ -72,7 +72,7 @@ pub async fn hold(plan: &Plan) -> Outcome {
     .await;
     let create =
         "SELECT flashsale.create_item($1, 'Console', 49900, 'EUR', 2, reservation_ttl => '5 s')";
-    let item_id: i64 = database::value(create, &[&plan.units]).await;
+    let item_id: i64 = stage.database.value(create, &[&plan.units]).await;
     let urls = stage.apps.iter().map(|app| app.url("")).collect();
     let crowd = Crowd::new(
         urls,
@@ -83,7 +83,7 @@ pub async fn hold(plan: &Plan) -> Outcome {
 
     let begun = Instant::now();
     let buyers = tokio::spawn(rush(crowd, plan.clone()));
-    let operators = tokio::spawn(interfere(item_id, plan.faults));
+    let operators = tokio::spawn(interfere(stage.database.clone(), item_id, plan.faults));
     break_things(&mut stage, plan).await;
     let stories = buyers.await.expect("no buyer gave up");
     let took = begun.elapsed();
@@ -128,7 +128,7 @@ async fn break_things(stage: &mut Stage, plan: &Plan) {
             stage.apps[victim].kill();
             stage.apps[victim].start_again();
         } else {
-            spawn_blocking(database::crash_and_restart)
+            spawn_blocking(crash_and_restart)
                 .await
                 .expect("the database is back");
         }
@@ -140,7 +140,7 @@ async fn break_things(stage: &mut Stage, plan: &Plan) {
 
 /// Operators cancel orders that are being paid, and refund paid ones, behind the app's back.
 /// Returns how many were refunded.
-async fn interfere(item_id: i64, wanted: bool) -> usize {
+async fn interfere(database: Database, item_id: i64, wanted: bool) -> usize {
     const CANCEL: &str = "SELECT count(flashsale.cancel_order(order_id, 'by an operator')) FROM (SELECT order_id \
          FROM flashsale.orders WHERE item_id = $1 AND status = 'paying' LIMIT 1) o";
     const REFUND: &str = "SELECT count(*) FROM (SELECT flashsale.refund_order(order_id) AS answer FROM (SELECT order_id \
@@ -150,7 +150,7 @@ async fn interfere(item_id: i64, wanted: bool) -> usize {
         sleep(Duration::from_millis(600)).await;
         let (sql, weight) = if turn < 3 { (CANCEL, 0) } else { (REFUND, 1) };
         // The database may be down at the moment.
-        if let Ok(row) = owner().await.query_one(sql, &[&item_id]).await {
+        if let Ok(row) = database.owner().await.query_one(sql, &[&item_id]).await {
             refunded += weight * usize::try_from(row.get::<_, i64>(0)).expect("a count");
         }
     }

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::Shop;
 use crate::failure::Failure;
@@ -53,7 +54,9 @@ impl<T: DeserializeOwned> FromRequest<Shop> for Body<T> {
     async fn from_request(request: Request, shop: &Shop) -> Result<Self, Failure> {
         let Raw(body) = Raw::from_request(request, shop).await?;
         let json: &[u8] = if body.is_empty() { b"{}" } else { &body };
+        // By way of a map, since an array would do for a struct.
         serde_json::from_slice(json)
+            .and_then(|map: Map<String, Value>| T::deserialize(Value::Object(map)))
             .map(Self)
             .map_err(|error| Failure::bad_request(format!("The body is not right: {error}.")))
     }

@@ -4,7 +4,6 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use shop::database;
 use shop::stage::{OPERATOR_KEY, Setup, Stage};
 use shop::storm::{Outcome, Plan, hold};
 
@@ -130,17 +129,17 @@ async fn stay_up() {
     let settings = vec![("PAYMENT_WINDOW_S", "20".to_owned())];
     let addresses = Some((address(8080), address(8090)));
     let stage = Stage::open(Setup {
-        apps: 1,
         addresses,
         faults: faults.into(),
         settings,
+        ..Setup::default()
     })
     .await;
     for sql in [
         "SELECT flashsale.create_item(100, 'Console', 49900, 'EUR', 2, starts_at => now() + interval '30 s')",
         "SELECT flashsale.create_item(5, 'Headset', 7900, 'EUR', 1)",
     ] {
-        database::value::<i64>(sql, &[]).await;
+        stage.database.value::<i64>(sql, &[]).await;
     }
     println!("shop:     {}", stage.url("/"));
     println!("operator: {}   key: {OPERATOR_KEY}", stage.url("/operator"));

@@ -1,0 +1,8 @@
+//! What examples/checkout answers over HTTP, against a real database and the stand-in gateway.
+
+mod operators;
+mod orders;
+mod purchase;
+mod requests;
+mod shopper;
+mod webhooks;

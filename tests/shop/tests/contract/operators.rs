@@ -1,0 +1,121 @@
+//! What operators do over HTTP.
+
+use reqwest::Method;
+use serde_json::json;
+use shop::stage::{OPERATOR_KEY, session_of};
+
+use crate::shopper::{Shop, With};
+
+#[tokio::test]
+async fn the_key_opens_and_nothing_else_does() {
+    let shop = Shop::open(1).await;
+    for key in ["", "let me i", "let me in ", "LET ME IN"] {
+        shop.post(
+            "alice",
+            "/operator/session",
+            &json!({"key": key}).to_string(),
+        )
+        .await
+        .fails(401, "unauthenticated");
+    }
+    let opened = shop
+        .post(
+            "alice",
+            "/operator/session",
+            &json!({"key": OPERATOR_KEY}).to_string(),
+        )
+        .await;
+    opened.is(200);
+    let cookie = opened.headers["set-cookie"]
+        .to_str()
+        .expect("a cookie")
+        .to_owned();
+    let with = || With {
+        cookie: cookie.split(';').next().map(str::to_owned),
+        ..With::default()
+    };
+    shop.call(Method::GET, "/operator/session", with())
+        .await
+        .is(200);
+    // An operator is no buyer, and a buyer no operator.
+    let renamed = || With {
+        cookie: with()
+            .cookie
+            .map(|cookie| cookie.replace("operator=", "session=")),
+        ..With::default()
+    };
+    shop.call(Method::POST, &shop.purchase_path(), renamed())
+        .await
+        .fails(401, "unauthenticated");
+    let buyer = With {
+        cookie: Some(session_of("alice").replace("session=", "operator=")),
+        ..With::default()
+    };
+    shop.call(Method::GET, "/operator/session", buyer)
+        .await
+        .fails(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn units_are_added_and_taken_away_as_far_as_they_are_free() {
+    let shop = Shop::open(1).await;
+    let path = format!("/operator/items/{}/restock", shop.item_id);
+    let added = shop
+        .operate(&path, r#"{"delta": 4, "reason": "second delivery"}"#)
+        .await
+        .is(200);
+    assert_eq!(
+        added,
+        json!({"success": true, "stock": 5, "remainingInventory": 5})
+    );
+    let refused = shop
+        .operate(&path, r#"{"delta": -6}"#)
+        .await
+        .fails(409, "not_enough_free");
+    assert_eq!(refused["remainingInventory"], 5);
+    for body in [
+        "{}",
+        r#"{"delta": 0}"#,
+        r#"{"delta": "1"}"#,
+        r#"{"delta": 1, "reason": ""}"#,
+        r#"{"delta": 9007199254740993}"#,
+    ] {
+        shop.operate(&path, body).await.fails(400, "bad_request");
+    }
+    shop.operate("/operator/items/0/restock", r#"{"delta": 1}"#)
+        .await
+        .fails(404, "item_not_found");
+    assert_eq!(shop.ledgers().await.free(), 5);
+}
+
+#[tokio::test]
+async fn a_sold_out_item_sells_again_after_a_restock() {
+    let shop = Shop::open(1).await;
+    shop.buy("alice", "a").await.is(200);
+    shop.buy("bob", "b").await.fails(409, "out_of_stock");
+    shop.operate(
+        &format!("/operator/items/{}/restock", shop.item_id),
+        r#"{"delta": 1}"#,
+    )
+    .await
+    .is(200);
+    shop.buy("bob", "c").await.is(200);
+    assert_eq!(shop.ledgers().await.confirmed(), 2);
+}
+
+#[tokio::test]
+async fn a_sale_is_paused_and_resumed() {
+    let shop = Shop::open(1).await;
+    let path = |move_| format!("/operator/items/{}/{move_}", shop.item_id);
+    assert_eq!(
+        shop.operate(&path("pause"), "").await.is(200)["paused"],
+        true
+    );
+    shop.buy("alice", "a").await.fails(409, "sale_paused");
+    assert_eq!(
+        shop.operate(&path("resume"), "").await.is(200)["paused"],
+        false
+    );
+    shop.buy("alice", "a").await.is(200);
+    assert_eq!(shop.ledgers().await.confirmed(), 1);
+}

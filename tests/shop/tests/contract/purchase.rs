@@ -1,0 +1,333 @@
+//! POST /purchase/{item_id}: each status of its contract.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use shop::stage::{Setup, session_of};
+
+use crate::shopper::{Shop, With};
+
+const DECLINED: &str = r#"{"paymentMethod": "pm_card_chargeDeclined"}"#;
+
+#[tokio::test]
+async fn a_purchase_is_paid_and_confirmed() {
+    let shop = Shop::open(3).await;
+    let bought = shop.buy("alice", "a").await.is(200);
+    let order_id = bought["orderId"].as_i64().expect("an order");
+    assert_eq!(
+        bought,
+        json!({"success": true, "orderId": order_id, "remainingInventory": 2, "status": "confirmed"})
+    );
+    let order = shop
+        .get("alice", &format!("/orders/{order_id}"))
+        .await
+        .is(200);
+    assert_eq!(
+        (&order["status"], &order["total"], &order["currency"]),
+        (&json!("confirmed"), &json!(49900), &json!("EUR"))
+    );
+    assert_eq!(shop.ledgers().await.confirmed(), 1);
+}
+
+#[tokio::test]
+async fn a_quantity_is_charged_whole() {
+    let shop = Shop::open(5).await;
+    let bought = shop
+        .buy_with("alice", "a", r#"{"quantity": 3}"#)
+        .await
+        .is(200);
+    assert_eq!(bought["remainingInventory"], 2);
+    let amounts: Vec<i64> = shop
+        .stage
+        .book()
+        .intents()
+        .map(|intent| intent.amount_received)
+        .collect();
+    assert_eq!(amounts, [3 * 49_900]);
+}
+
+#[tokio::test]
+async fn a_purchase_without_key_and_body_is_one_of_its_own() {
+    let shop = Shop::open(3).await;
+    for remaining in [2, 1] {
+        let with = With {
+            cookie: Some(session_of("alice")),
+            ..With::default()
+        };
+        let bought = shop
+            .call(Method::POST, &shop.purchase_path(), with)
+            .await
+            .is(200);
+        assert_eq!(bought["remainingInventory"], remaining);
+    }
+    assert_eq!(shop.ledgers().await.confirmed(), 2);
+}
+
+#[tokio::test]
+async fn the_same_key_is_the_same_purchase() {
+    let shop = Shop::open(3).await;
+    let first = shop.buy("alice", "a").await.is(200);
+    let again = shop.buy("alice", "a").await.is(200);
+    assert_eq!(first["orderId"], again["orderId"]);
+    let other = shop.buy("bob", "a").await.is(200);
+    assert_ne!(
+        first["orderId"], other["orderId"],
+        "a key belongs to its user"
+    );
+    shop.buy_with("alice", "a", r#"{"quantity": 2}"#)
+        .await
+        .fails(409, "idempotency_key_reused");
+    assert_eq!(shop.ledgers().await.confirmed(), 2);
+    assert_eq!(shop.stage.book().intents().count(), 2);
+}
+
+#[tokio::test]
+async fn a_key_used_ten_times_at_once_is_charged_once() {
+    let slow = vec![("GATEWAY_SLOW", "1".to_owned())];
+    let shop = Shop::with(
+        20,
+        Setup {
+            faults: slow,
+            ..Setup::default()
+        },
+    )
+    .await;
+    let (a, b, c, d, e) = tokio::join!(
+        shop.buy("alice", "a"),
+        shop.buy("alice", "a"),
+        shop.buy("alice", "a"),
+        shop.buy("alice", "a"),
+        shop.buy("alice", "a"),
+    );
+    let orders: Vec<Value> = [a, b, c, d, e]
+        .iter()
+        .map(|answer| answer.json()["orderId"].clone())
+        .collect();
+    assert!(
+        orders.iter().all(|id| id.is_i64() && id == &orders[0]),
+        "{orders:?}"
+    );
+    assert_eq!(shop.ledgers().await.confirmed(), 1);
+    assert_eq!(shop.stage.book().intents().count(), 1);
+}
+
+#[tokio::test]
+async fn a_declined_card_gives_the_unit_back_and_is_told_again() {
+    let shop = Shop::open(1).await;
+    let order_id = shop
+        .buy_with("alice", "a", DECLINED)
+        .await
+        .fails(402, "card_declined")["orderId"]
+        .clone();
+    let again = shop
+        .buy_with("alice", "a", DECLINED)
+        .await
+        .fails(402, "card_declined");
+    assert_eq!(again["orderId"], order_id);
+    let order = shop
+        .get("alice", &format!("/orders/{order_id}"))
+        .await
+        .is(200);
+    assert_eq!(
+        (&order["status"], &order["closeReason"]),
+        (&json!("cancelled"), &json!("card_declined"))
+    );
+    shop.buy("bob", "b").await.is(200);
+    assert_eq!(shop.ledgers().await.confirmed(), 1);
+}
+
+#[tokio::test]
+async fn a_card_that_does_not_exist_is_declined() {
+    let shop = Shop::open(1).await;
+    shop.buy_with("alice", "a", r#"{"paymentMethod": "pm_nonsense"}"#)
+        .await
+        .fails(402, "card_declined");
+    assert_eq!(shop.ledgers().await.free(), 1);
+}
+
+#[tokio::test]
+async fn sold_out_is_409_with_what_is_left() {
+    let shop = Shop::open(2).await;
+    let few = shop
+        .buy_with("alice", "a", r#"{"quantity": 3}"#)
+        .await
+        .fails(409, "out_of_stock");
+    assert_eq!(few["remainingInventory"], 2);
+    shop.buy_with("alice", "b", r#"{"quantity": 2}"#)
+        .await
+        .is(200);
+    let none = shop.buy("bob", "a").await.fails(409, "out_of_stock");
+    assert_eq!(none["remainingInventory"], 0);
+    assert_eq!(
+        shop.buy_with("alice", "b", r#"{"quantity": 2}"#)
+            .await
+            .status,
+        200,
+        "a repeat on a sold-out item"
+    );
+}
+
+#[tokio::test]
+async fn the_limit_is_409_with_the_orders_that_fill_it() {
+    let shop = Shop::open(5).await;
+    shop.set("max_per_user = 1").await;
+    let first = shop.buy("alice", "a").await.is(200);
+    let refused = shop
+        .buy("alice", "b")
+        .await
+        .fails(409, "user_limit_reached");
+    assert_eq!(
+        (&refused["orderIds"], &refused["maxPerUser"]),
+        (&json!([first["orderId"]]), &json!(1))
+    );
+}
+
+#[tokio::test]
+async fn outside_of_the_sale_it_is_409() {
+    let shop = Shop::open(5).await;
+    shop.set("starts_at = now() + interval '1 hour'").await;
+    let early = shop.buy("alice", "a").await.fails(409, "sale_not_started");
+    assert!(early["startsAt"].is_string());
+    shop.set("starts_at = NULL, ends_at = now()").await;
+    shop.buy("alice", "a").await.fails(409, "sale_ended");
+    shop.set("ends_at = NULL").await;
+    shop.operate(&format!("/operator/items/{}/pause", shop.item_id), "")
+        .await
+        .is(200);
+    shop.buy("alice", "a").await.fails(409, "sale_paused");
+    assert_eq!(shop.ledgers().await.free(), 5);
+}
+
+#[tokio::test]
+async fn an_item_without_a_price_is_not_sold() {
+    let shop = Shop::open(5).await;
+    shop.set("unit_price = NULL, currency = NULL").await;
+    shop.buy("alice", "a").await.fails(409, "not_for_sale");
+    let held: i64 = shop
+        .stage
+        .database
+        .value(
+            "SELECT count(*) FROM flashsale.orders WHERE item_id = $1 AND units_held > 0",
+            &[&shop.item_id],
+        )
+        .await;
+    assert_eq!(held, 0);
+}
+
+#[tokio::test]
+async fn an_item_that_does_not_exist_is_404() {
+    let shop = Shop::open(1).await;
+    for id in ["0", "-1", "9007199254740993"] {
+        shop.post("alice", &format!("/purchase/{id}"), "")
+            .await
+            .fails(404, "item_not_found");
+    }
+}
+
+#[tokio::test]
+async fn a_locked_item_is_503_with_retry_after() {
+    let shop = Shop::open(1).await;
+    let holder = shop.stage.database.owner().await;
+    holder.batch_execute("BEGIN").await.expect("a transaction");
+    let lock = "SELECT FROM flashsale.items WHERE item_id = $1 FOR UPDATE";
+    holder
+        .execute(lock, &[&shop.item_id])
+        .await
+        .expect("the row");
+    let answer = shop.buy("alice", "a").await;
+    answer.fails(503, "busy");
+    assert_eq!(answer.headers["retry-after"], "1");
+    holder.batch_execute("ROLLBACK").await.expect("its end");
+    shop.buy("alice", "a").await.is(200);
+    assert_eq!(shop.ledgers().await.confirmed(), 1);
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_202_and_becomes_known() {
+    let held = [
+        ("GATEWAY_TIMEOUTS", "0.4"),
+        ("GATEWAY_HOLD_MS", "2000"),
+        ("GATEWAY_SEED", "1"),
+    ];
+    let faults = held.map(|(name, value)| (name, value.to_owned())).to_vec();
+    let settings = vec![
+        ("GATEWAY_TIMEOUT_MS", "300".to_owned()),
+        ("PAYMENT_WINDOW_S", "1".to_owned()),
+    ];
+    let shop = Shop::with(
+        20,
+        Setup {
+            faults,
+            settings,
+            ..Setup::default()
+        },
+    )
+    .await;
+    let mut unknown = Vec::new();
+    for n in 0..8 {
+        let answer = shop.buy(&format!("user {n}"), "a").await;
+        if answer.status == 202 {
+            unknown.push((n, answer.is(202)));
+        } else {
+            answer.is(200);
+        }
+    }
+    assert!(!unknown.is_empty());
+    shop.ledgers().await;
+    for (n, bought) in unknown {
+        assert_eq!(bought["status"], "paying");
+        let order = shop
+            .get(
+                &format!("user {n}"),
+                &format!("/orders/{}", bought["orderId"]),
+            )
+            .await
+            .is(200);
+        assert!(
+            order["status"] == "confirmed" || order["status"] == "cancelled",
+            "{order}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_charge_whose_answer_is_lost_is_confirmed_all_the_same() {
+    let lost = vec![
+        ("GATEWAY_LOST", "0.5".to_owned()),
+        ("GATEWAY_SEED", "3".to_owned()),
+    ];
+    let shop = Shop::with(
+        20,
+        Setup {
+            faults: lost,
+            ..Setup::default()
+        },
+    )
+    .await;
+    for n in 0..10 {
+        let status = shop.buy(&format!("user {n}"), "a").await.status;
+        assert!(status == 200 || status == 202, "{status}");
+    }
+    let ledgers = shop.ledgers().await;
+    assert_eq!((ledgers.confirmed(), ledgers.free()), (10, 10));
+}
+
+#[tokio::test]
+async fn a_buyer_who_leaves_has_bought_once() {
+    let slow = vec![("GATEWAY_SLOW", "1".to_owned())];
+    let shop = Shop::with(
+        2,
+        Setup {
+            faults: slow,
+            ..Setup::default()
+        },
+    )
+    .await;
+    let left = tokio::time::timeout(Duration::from_millis(100), shop.buy("alice", "a")).await;
+    assert!(left.is_err(), "the gateway takes longer");
+    let ledgers = shop.ledgers().await;
+    assert_eq!(ledgers.confirmed(), 1, "the purchase went on");
+    shop.buy("alice", "a").await.is(200);
+    assert_eq!(shop.ledgers().await.confirmed(), 1);
+}

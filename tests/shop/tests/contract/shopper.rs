@@ -1,0 +1,180 @@
+//! One shop for one test, and a caller who sees status, headers and body.
+
+use reqwest::header::HeaderMap;
+use reqwest::{Client, Method, StatusCode};
+use serde_json::Value;
+use shop::ledgers::Ledgers;
+use shop::stage::{Setup, Stage, session_of, signed_by};
+
+pub struct Shop {
+    pub stage: Stage,
+    pub item_id: i64,
+    http: Client,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+/// What a caller sends along.
+#[derive(Default)]
+pub struct With<'a> {
+    pub cookie: Option<String>,
+    pub key: Option<&'a str>,
+    pub body: Option<String>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Checks a failure's status and reason, and that it says something to people.
+    #[track_caller]
+    pub fn fails(&self, status: u16, reason: &str) -> Value {
+        let body = self.json();
+        assert_eq!(
+            (self.status.as_u16(), body["reason"].as_str()),
+            (status, Some(reason)),
+            "{self:?}"
+        );
+        assert_eq!(body["success"], false);
+        assert!(
+            body["message"]
+                .as_str()
+                .is_some_and(|message| message.ends_with('.') || status == 400),
+            "{self:?}"
+        );
+        body
+    }
+
+    #[track_caller]
+    pub fn is(&self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        self.json()
+    }
+}
+
+impl Shop {
+    /// With an item of that many units for 499.00 EUR.
+    pub async fn open(units: i64) -> Self {
+        Self::with(units, Setup::default()).await
+    }
+
+    pub async fn with(units: i64, setup: Setup) -> Self {
+        // Resolvers would settle orders of other tests with the wrong gateway.
+        let stage = Stage::open(Setup {
+            own_database: true,
+            ..setup
+        })
+        .await;
+        let sql = "SELECT flashsale.create_item($1, 'Console', 49900, 'EUR')";
+        let item_id = stage.database.value(sql, &[&units]).await;
+        Self {
+            stage,
+            item_id,
+            http: Client::new(),
+        }
+    }
+
+    pub async fn call(&self, method: Method, path: &str, with: With<'_>) -> Answer {
+        let mut request = self.http.request(method, self.stage.url(path));
+        if let Some(cookie) = with.cookie {
+            request = request.header("cookie", cookie);
+        }
+        if let Some(key) = with.key {
+            request = request.header("idempotency-key", key);
+        }
+        if let Some(body) = with.body {
+            request = request.body(body);
+        }
+        let response = request.send().await.expect("an answer");
+        let (status, headers) = (response.status(), response.headers().clone());
+        Answer {
+            status,
+            headers,
+            text: response.text().await.expect("a body"),
+        }
+    }
+
+    pub async fn get(&self, user: &str, path: &str) -> Answer {
+        self.call(
+            Method::GET,
+            path,
+            With {
+                cookie: Some(session_of(user)),
+                ..With::default()
+            },
+        )
+        .await
+    }
+
+    pub async fn post(&self, user: &str, path: &str, body: &str) -> Answer {
+        let with = With {
+            cookie: Some(session_of(user)),
+            body: Some(body.into()),
+            key: None,
+        };
+        self.call(Method::POST, path, with).await
+    }
+
+    /// Buys one unit with a card that works.
+    pub async fn buy(&self, user: &str, key: &str) -> Answer {
+        self.buy_with(user, key, "{}").await
+    }
+
+    pub async fn buy_with(&self, user: &str, key: &str, body: &str) -> Answer {
+        let with = With {
+            cookie: Some(session_of(user)),
+            key: Some(key),
+            body: Some(body.into()),
+        };
+        self.call(Method::POST, &self.purchase_path(), with).await
+    }
+
+    pub fn purchase_path(&self) -> String {
+        format!("/purchase/{}", self.item_id)
+    }
+
+    pub async fn operate(&self, path: &str, body: &str) -> Answer {
+        let with = With {
+            cookie: Some(operator()),
+            body: Some(body.into()),
+            key: None,
+        };
+        self.call(Method::POST, path, with).await
+    }
+
+    /// Changes the item by SQL, `SET …`.
+    pub async fn set(&self, change: &str) {
+        let sql = format!(
+            "UPDATE flashsale.items SET {change} WHERE item_id = {}",
+            self.item_id
+        );
+        self.stage
+            .database
+            .owner()
+            .await
+            .batch_execute(&sql)
+            .await
+            .expect("a change");
+    }
+
+    /// The three ledgers, which must agree whatever the test did.
+    pub async fn ledgers(&self) -> Ledgers {
+        let ledgers = Ledgers::settled(&self.stage, self.item_id).await;
+        assert_eq!(ledgers.complaints(), Vec::<String>::new());
+        ledgers
+    }
+}
+
+fn operator() -> String {
+    signed_by(
+        shop::stage::SESSION_SECRET,
+        "operator",
+        "operator|99999999999",
+    )
+}
