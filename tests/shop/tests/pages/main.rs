@@ -1,0 +1,5 @@
+//! The two pages of examples/checkout in a real browser.
+
+mod browser;
+mod operator;
+mod shop_page;
