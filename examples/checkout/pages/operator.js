@@ -1,22 +1,13 @@
 // The operator page: how the sale stands, second by second.
 
-const $ = (selector, within = document) => within.querySelector(selector);
+import { $, price, send } from "/common.js";
+
 const SECONDS = 120;
 // From the bottom of the chart to its top.
 const LAYERS = ["confirmed", "paying", "reserved", "inventory"];
 
 const history = new Map(); // by item: its last looks, oldest first
 let reservedBefore = null;
-
-async function send(method, path, body) {
-  try {
-    const headers = { "Content-Type": "application/json" };
-    const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
-    return { status: response.status, body: await response.json() };
-  } catch {
-    return { status: 0, body: { message: "The shop cannot be reached." } };
-  }
-}
 
 function say(text) {
   $("#message").textContent = text;
@@ -34,12 +25,10 @@ function show(look) {
   reservedBefore = reserved;
   fill("#refusals", look.answers.map(({ name, value }) => [name.replaceAll("_", " "), value]));
   $("#refunds-due").textContent = look.refundsDueCount;
-  fill("#refunds", look.refundsDue.map((due) => [due.paymentRef, due.orderId, money(due), due.why.replaceAll("_", " ")]));
+  fill("#refunds", look.refundsDue.map((due) => [due.paymentRef, due.orderId, price(due.amount, due.currency), due.why.replaceAll("_", " ")]));
   $("#payment-checks").textContent = look.paymentChecksCount;
-  fill("#checks", look.paymentChecks.map((check) => [check.orderId, check.userId, money(check), new Date(check.paymentDeadline).toLocaleTimeString()]));
+  fill("#checks", look.paymentChecks.map((check) => [check.orderId, check.userId, price(check.amount, check.currency), new Date(check.paymentDeadline).toLocaleTimeString()]));
 }
-
-const money = ({ amount, currency }) => (amount === null ? "" : `${amount} ${currency ?? ""} (minor units)`);
 
 function showAudit(rows) {
   const audit = $("#audit");
@@ -93,15 +82,16 @@ function addCard(item) {
   return card;
 }
 
-// Areas on top of one another, a second to a unit of width, the present at the right.
+// Areas on top of one another, a look to a unit of width, the present at the right.
 function draw(chart, looks) {
   const highest = Math.max(1, ...looks.map((look) => look.stock));
   const left = SECONDS - looks.length;
   let floor = looks.map(() => 0);
   LAYERS.forEach((name, layer) => {
     const roof = looks.map((look, at) => floor[at] + look[name]);
-    const point = (heights) => (_, at) => `${left + at + 1},${40 - (40 * heights[at]) / highest}`;
-    chart.children[layer].setAttribute("points", [...looks.map(point(roof)), ...looks.map(point(floor)).reverse()].join(" "));
+    const y = (height) => 40 - (40 * height) / highest;
+    const steps = (heights) => heights.flatMap((height, at) => [`${left + at},${y(height)}`, `${left + at + 1},${y(height)}`]);
+    chart.children[layer].setAttribute("points", [...steps(roof), ...steps(floor).reverse()].join(" "));
     floor = roof;
   });
   const last = looks.at(-1);

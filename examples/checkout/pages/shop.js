@@ -1,6 +1,7 @@
 // The shop page: what is on sale, live, and one's own orders.
 
-const $ = (selector, within = document) => within.querySelector(selector);
+import { $, price, send } from "/common.js";
+
 const LONGEST_DELAY_MS = 5000;
 
 // What the server's refusals mean, in plain words.
@@ -28,12 +29,6 @@ let buying = false;
 const now = () => Date.now() + clockError;
 const time = (text) => new Date(text).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-function price(minor, currency) {
-  if (minor === null || !currency) return "";
-  const format = new Intl.NumberFormat([], { style: "currency", currency });
-  return format.format(minor / 10 ** format.resolvedOptions().maximumFractionDigits);
-}
 
 function say(text, focus = false) {
   const message = $("#message");
@@ -139,8 +134,9 @@ async function finish() {
   refreshButtons();
   say("One moment…");
   for (let delay = 250; ; delay = Math.min(delay * 2, LONGEST_DELAY_MS)) {
-    const answer = await send("POST", `/purchase/${click.itemId}`, { paymentMethod: click.paymentMethod }, click.key);
-    if (answer.isFinal) {
+    const { itemId, paymentMethod, key } = click;
+    const answer = await send("POST", `/purchase/${itemId}`, { paymentMethod }, { "Idempotency-Key": key });
+    if (isFinal(answer)) {
       pending.clear();
       buying = false;
       refreshButtons();
@@ -160,17 +156,8 @@ function words({ status, body }) {
   return REFUSALS[body.reason]?.(body) ?? body.message ?? "That did not work.";
 }
 
-// An answer is final unless the server is busy or could not be reached.
-async function send(method, path, body, key) {
-  const headers = { "Content-Type": "application/json" };
-  if (key) headers["Idempotency-Key"] = key;
-  try {
-    const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
-    return { status: response.status, isFinal: response.status < 500, body: await response.json() };
-  } catch {
-    return { status: 0, isFinal: false, body: {} };
-  }
-}
+// Unless the server is busy or could not be reached.
+const isFinal = ({ status }) => status > 0 && status < 500;
 
 // ---- orders ----
 

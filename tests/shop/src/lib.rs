@@ -4,6 +4,7 @@
 pub mod buyer;
 pub mod database;
 pub mod ledgers;
+pub mod mistake;
 pub mod programs;
 pub mod stage;
 pub mod storm;

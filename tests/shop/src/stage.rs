@@ -12,7 +12,7 @@ use cookie::{Cookie, CookieJar, Key};
 use crate::database::Database;
 use crate::programs::{Program, free_address};
 
-const SECRET_KEY: &str = "sk_test_stage";
+pub const SECRET_KEY: &str = "sk_test_stage";
 pub const WEBHOOK_SECRET: &str = "whsec_stage";
 pub const OPERATOR_KEY: &str = "let me in";
 pub const SESSION_SECRET: &str =

@@ -201,7 +201,8 @@ impl Outcome {
     /// Times from the click to the end, and of the requests that were answered, in ms.
     pub fn times(&self) -> [Histogram<u64>; 2] {
         let of = |time: fn(&Story) -> Duration| {
-            let mut histogram = Histogram::new(3).expect("three digits");
+            let mut histogram =
+                Histogram::new_with_bounds(1, 600_000, 3).expect("ten minutes in ms");
             for story in &self.stories {
                 histogram.saturating_record(time(story).as_millis() as u64);
             }

@@ -19,6 +19,10 @@ pub fn router() -> Router<Shop> {
             page(SCRIPT, include_str!("../../pages/shop.js")),
         )
         .route(
+            "/common.js",
+            page(SCRIPT, include_str!("../../pages/common.js")),
+        )
+        .route(
             "/operator",
             page(HTML, include_str!("../../pages/operator.html")),
         )

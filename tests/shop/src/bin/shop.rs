@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use shop::mistake;
 use shop::stage::{OPERATOR_KEY, Setup, Stage};
 use shop::storm::{Outcome, Plan, hold};
 
@@ -35,6 +36,10 @@ struct Settings {
     /// Whether gateway, buyers and operators misbehave; without, the gateway is only slow
     #[arg(long, env, default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
     faults: bool,
+
+    /// Afterwards sell as many the wrong way, with the row locked while the card is charged
+    #[arg(long, env, default_value_t = false, value_parser = clap::builder::BoolishValueParser::new())]
+    mistake: bool,
 
     /// Leave the shop running, to click in
     #[arg(long, env, default_value_t = false, value_parser = clap::builder::BoolishValueParser::new())]
@@ -71,6 +76,9 @@ async fn main() -> ExitCode {
     };
     let outcome = hold(&plan).await;
     print(&plan, &outcome);
+    if settings.mistake {
+        print_mistake(&plan).await;
+    }
     let complaints = outcome.complaints(&plan);
     for complaint in &complaints {
         eprintln!("shop: {complaint}");
@@ -93,7 +101,7 @@ fn print(plan: &Plan, outcome: &Outcome) {
         ..
     } = plan;
     println!(
-        "{buyers} buyers over HTTP, {units} units, {apps} app, killed {kills} times, {crashes} crashes of the database, seed {seed}"
+        "{buyers} buyers over HTTP, {units} units, {apps} of the app, killed {kills} times, {crashes} crashes of the database, seed {seed}"
     );
     println!(
         "\n  buyers by how it ended, after {:.1} s",
@@ -118,6 +126,24 @@ fn print(plan: &Plan, outcome: &Outcome) {
     println!(
         "  rows of audit() and other complaints: {}",
         outcome.complaints(plan).len()
+    );
+}
+
+async fn print_mistake(plan: &Plan) {
+    let faults = vec![("GATEWAY_SLOW", "1".to_owned())];
+    let stage = Stage::open(Setup {
+        faults,
+        ..Setup::default()
+    })
+    .await;
+    let (sold, times) = mistake::sell(&stage, plan.buyers, plan.units).await;
+    let at = |quantile| times.value_at_quantile(quantile);
+    println!("\nthe same crowd with the item's row locked while the card is charged: {sold} sold");
+    println!(
+        "  answer to a purchase: p50 {} ms, p99 {} ms, longest {} ms",
+        at(0.5),
+        at(0.99),
+        times.max()
     );
 }
 

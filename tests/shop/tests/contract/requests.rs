@@ -244,7 +244,14 @@ async fn items_health_and_metrics_are_there_for_everybody() {
 #[tokio::test]
 async fn pages_may_load_nothing_from_elsewhere() {
     let shop = Shop::open(1).await;
-    for path in ["/", "/operator", "/shop.js", "/operator.js", "/style.css"] {
+    for path in [
+        "/",
+        "/operator",
+        "/shop.js",
+        "/common.js",
+        "/operator.js",
+        "/style.css",
+    ] {
         let page = shop.call(Method::GET, path, With::default()).await;
         assert_eq!(page.status, 200);
         assert!(
