@@ -75,7 +75,7 @@ test-shop: build ## examples/checkout: its answers, its pages in a browser, and 
 	@cargo build --quiet --profile clients --package checkout --package gateway
 	@cargo test --quiet --profile clients --package checkout --package gateway --package shop --no-run
 	@cargo test --profile clients --package checkout --package gateway
-	@$(SHOP_SERVER) cargo test --profile clients --package shop
+	@$(SHOP_SERVER) cargo test --profile clients --package shop -- --nocapture
 
 bench: build ## Figures against the peers, a table and a plot: QUICK=1 shortens, ONLY=hot,rush picks, SAVE=1 keeps
 	@scripts/bench $(if $(FLUSH_US),--flush-us $(FLUSH_US)) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \

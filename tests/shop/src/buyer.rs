@@ -110,12 +110,36 @@ impl Crowd {
                 leaves_early = false;
                 timeout(Duration::from_millis(stays), final_answer(request)).await
             };
-            if let Ok(Some((_, answer))) = answer {
-                return (answer, begun.elapsed());
+            match answer {
+                Ok(Some((_, answer))) => return (answer, begun.elapsed()),
+                Ok(None) => {}
+                Err(_) if random.random_bool(0.5) => self.cancel_all(n, cookie).await,
+                Err(_) => {}
             }
             wait.once(random).await;
         }
         unreachable!("there is always a next attempt")
+    }
+
+    /// Cancels whatever is on one's list, perhaps while it is being paid.
+    async fn cancel_all(&self, n: usize, cookie: &str) {
+        let request = self
+            .http
+            .get(self.url(n, "/orders"))
+            .header("cookie", cookie);
+        let Some((_, list)) = final_answer(request).await else {
+            return;
+        };
+        for order in list["orders"].as_array().into_iter().flatten() {
+            self.cancel(n, cookie, &order["orderId"]).await;
+        }
+    }
+
+    async fn cancel(&self, n: usize, cookie: &str, order_id: &Value) {
+        let request = self
+            .http
+            .post(self.url(n, &format!("/orders/{order_id}/cancel")));
+        final_answer(request.header("cookie", cookie)).await;
     }
 
     /// Asks for the order, perhaps after trying to cancel it, until it is neither reserved nor
@@ -128,10 +152,7 @@ impl Crowd {
         random: &mut StdRng,
     ) -> String {
         if random.random_bool(self.restless) {
-            let request = self
-                .http
-                .post(self.url(n, &format!("/orders/{order_id}/cancel")));
-            final_answer(request.header("cookie", cookie)).await;
+            self.cancel(n, cookie, &order_id.into()).await;
         }
         let mut wait = Wait::new();
         for attempt in n.. {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-use gateway::book::{Book, Status};
+use gateway::book::{Book, Intent, Refund, Status};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
@@ -22,6 +22,7 @@ struct Charge {
     order_id: i64,
     amount: i64,
     refunds: usize,
+    refunded: i64,
 }
 
 /// What the ledgers say of an item.
@@ -58,8 +59,9 @@ impl Ledgers {
         let item = client.query_one(item, &[&item_id]).await.expect("the item");
         let orders = "SELECT order_id, status, unit_price * quantity FROM flashsale.orders WHERE item_id = $1";
         let orders = client.query(orders, &[&item_id]).await.expect("orders");
-        let payments = "SELECT payment_ref, status FROM flashsale.payments";
-        let payments = client.query(payments, &[]).await.expect("payments");
+        let payments = "SELECT payment_ref, p.status FROM flashsale.payments p JOIN flashsale.orders USING (order_id) \
+                        WHERE item_id = $1";
+        let payments = client.query(payments, &[&item_id]).await.expect("payments");
         let audit = "SELECT a::text FROM flashsale.audit() a";
         let audit = client.query(audit, &[]).await.expect("audit");
         let orders: BTreeMap<_, _> = orders
@@ -126,6 +128,10 @@ impl Ledgers {
                 }
             }
         }
+        let known =
+            |payment: &&String| self.charges.iter().any(|charge| charge.intent == **payment);
+        let strangers = self.payments.keys().filter(|payment| !known(payment));
+        complaints.extend(strangers.map(|payment| format!("{payment} is not in the book")));
         let open = self.orders_in("reserved").chain(self.orders_in("paying"));
         complaints.extend(open.map(|order_id| format!("order {order_id} is still open")));
         if self.inventory + self.confirmed() as i64 != self.stock {
@@ -153,7 +159,7 @@ impl Ledgers {
         let payment = self.payments.get(intent).map_or("unknown", String::as_str);
         let is_right = match payment {
             "paid" => order == "confirmed" && *refunds == 0,
-            "refunded" => *refunds == 1,
+            "refunded" => *refunds == 1 && charge.refunded == charge.amount,
             _ => false,
         };
         let words = || {
@@ -175,19 +181,22 @@ async fn is_under_way(client: &Client, item_id: i64) -> bool {
         .get(0)
 }
 
+fn refunds_of<'a>(book: &'a Book, intent: &'a Intent) -> impl Iterator<Item = &'a Refund> {
+    book.refunds()
+        .filter(|refund| refund.payment_intent == intent.id)
+}
+
 /// What went through, by the book.
 fn charges(book: &Book) -> Vec<Charge> {
     let went_through = book
         .intents()
         .filter(|intent| intent.status == Status::Succeeded);
-    let charge = |intent: &gateway::book::Intent| Charge {
+    let charge = |intent: &Intent| Charge {
         intent: intent.id.clone(),
         order_id: intent.order_id().unwrap_or_default(),
         amount: intent.amount_received,
-        refunds: book
-            .refunds()
-            .filter(|refund| refund.payment_intent == intent.id)
-            .count(),
+        refunds: refunds_of(book, intent).count(),
+        refunded: refunds_of(book, intent).map(|refund| refund.amount).sum(),
     };
     went_through.map(charge).collect()
 }

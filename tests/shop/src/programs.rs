@@ -30,7 +30,7 @@ impl Program {
     ) -> Self {
         let log = folder.join(format!("{name}-{}.log", address.port()));
         let child = launch(name, &environment, &log);
-        let program = Self {
+        let mut program = Self {
             name,
             address,
             environment,
@@ -57,7 +57,7 @@ impl Program {
         self.child = launch(self.name, &self.environment, &self.log);
     }
 
-    pub async fn until_well(&self) {
+    pub async fn until_well(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         let http = reqwest::Client::new();
         while !http
@@ -66,9 +66,18 @@ impl Program {
             .await
             .is_ok_and(|answer| answer.status().is_success())
         {
+            let has_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
+            assert!(
+                !has_ended,
+                "{} has ended:
+{}",
+                self.name,
+                self.said()
+            );
             assert!(
                 Instant::now() < deadline,
-                "{} is not well:\n{}",
+                "{} is not well:
+{}",
                 self.name,
                 self.said()
             );
@@ -115,8 +124,13 @@ fn program(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// An address of this machine that was free a moment ago.
+/// An address of this machine that was free a moment ago. From below the ports that outgoing
+/// connections take, or one of those could take it while its program is down.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address")
+    loop {
+        let port = rand::random_range(20_000..30_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return ([127, 0, 0, 1], port).into();
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde_json::Value;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -34,9 +35,24 @@ pub struct Plan {
 pub struct Outcome {
     pub stories: Vec<Story>,
     pub ledgers: Ledgers,
-    pub refunded_by_operators: usize,
+    /// Orders that operators cancelled, and refunded, behind the app's back.
+    pub cancelled: usize,
+    pub refunded: usize,
     pub took: Duration,
 }
+
+/// How a buyer may end.
+const ENDS: [&str; 7] = [
+    "confirmed",
+    "refunded",
+    "cancelled",
+    "out_of_stock",
+    "card_declined",
+    "order_cancelled",
+    "order_refunded",
+];
+/// One of so many buyers comes when all others are done, for what they left.
+const LATE: usize = 50;
 
 /// The faults of a bad day.
 pub fn faults(seed: u64) -> Vec<(&'static str, String)> {
@@ -82,17 +98,31 @@ pub async fn hold(plan: &Plan) -> Outcome {
     );
 
     let begun = Instant::now();
-    let buyers = tokio::spawn(rush(crowd, plan.clone()));
+    let buyers = tokio::spawn(rush(crowd.clone(), plan.clone()));
     let operators = tokio::spawn(interfere(stage.database.clone(), item_id, plan.faults));
     break_things(&mut stage, plan).await;
-    let stories = buyers.await.expect("no buyer gave up");
+    let mut stories = buyers.await.expect("no buyer gave up");
     let took = begun.elapsed();
-    let refunded_by_operators = operators.await.expect("operators at work");
+    let (cancelled, refunded) = operators.await.expect("operators at work");
+    let mut ledgers = Ledgers::settled(&stage, item_id).await;
+    for n in plan.buyers - plan.late()..plan.buyers {
+        stories.push(crowd.buy(n).await);
+        if ledgers.free() > 0 {
+            ledgers = Ledgers::settled(&stage, item_id).await;
+        }
+    }
     Outcome {
         stories,
-        ledgers: Ledgers::settled(&stage, item_id).await,
-        refunded_by_operators,
+        ledgers,
+        cancelled,
+        refunded,
         took,
+    }
+}
+
+impl Plan {
+    fn late(&self) -> usize {
+        self.buyers / LATE
     }
 }
 
@@ -101,7 +131,7 @@ async fn rush(crowd: Arc<Crowd>, plan: Plan) -> Vec<Story> {
     let mut buyers = JoinSet::new();
     let begun = Instant::now();
     let mut random = StdRng::seed_from_u64(plan.seed);
-    for n in 0..plan.buyers {
+    for n in 0..plan.buyers - plan.late() {
         let crowd = crowd.clone();
         let late = plan.faults && random.random_bool(0.4);
         let comes = if late {
@@ -133,28 +163,44 @@ async fn break_things(stage: &mut Stage, plan: &Plan) {
                 .expect("the database is back");
         }
     }
-    for app in &stage.apps {
+    for app in &mut stage.apps {
         app.until_well().await;
     }
 }
 
-/// Operators cancel orders that are being paid, and refund paid ones, behind the app's back.
-/// Returns how many were refunded.
-async fn interfere(database: Database, item_id: i64, wanted: bool) -> usize {
-    const CANCEL: &str = "SELECT count(flashsale.cancel_order(order_id, 'by an operator')) FROM (SELECT order_id \
-         FROM flashsale.orders WHERE item_id = $1 AND status = 'paying' LIMIT 1) o";
-    const REFUND: &str = "SELECT count(*) FROM (SELECT flashsale.refund_order(order_id) AS answer FROM (SELECT order_id \
-         FROM flashsale.orders WHERE item_id = $1 AND status = 'confirmed' LIMIT 1) o) a WHERE answer ->> 'success' = 'true'";
-    let mut refunded = 0;
-    for turn in 0..if wanted { 5 } else { 0 } {
-        sleep(Duration::from_millis(600)).await;
-        let (sql, weight) = if turn < 3 { (CANCEL, 0) } else { (REFUND, 1) };
-        // The database may be down at the moment.
-        if let Ok(row) = database.owner().await.query_one(sql, &[&item_id]).await {
-            refunded += weight * usize::try_from(row.get::<_, i64>(0)).expect("a count");
+/// Operators cancel three orders that are being paid, and refund two paid ones, behind the app's
+/// back. Returns how many of each, fewer if there were none for a while.
+async fn interfere(database: Database, item_id: i64, wanted: bool) -> (usize, usize) {
+    const CANCEL: &str = "SELECT flashsale.cancel_order(order_id, 'by an operator') FROM flashsale.orders \
+         WHERE item_id = $1 AND status = 'paying' LIMIT 1";
+    const REFUND: &str = "SELECT flashsale.refund_order(order_id) FROM flashsale.orders \
+         WHERE item_id = $1 AND status = 'confirmed' LIMIT 1";
+    let (mut cancelled, mut refunded) = (0, 0);
+    if wanted {
+        for _ in 0..3 {
+            cancelled += usize::from(succeeds(&database, CANCEL, item_id).await);
+        }
+        for _ in 0..2 {
+            refunded += usize::from(succeeds(&database, REFUND, item_id).await);
         }
     }
-    refunded
+    (cancelled, refunded)
+}
+
+/// Tries until it has an effect, for some seconds: the database may be down at the moment.
+async fn succeeds(database: &Database, sql: &str, item_id: i64) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(4);
+    sleep(Duration::from_millis(300)).await;
+    while Instant::now() < deadline {
+        let row = database.owner().await.query_opt(sql, &[&item_id]).await;
+        if let Ok(Some(row)) = row
+            && row.get::<_, Value>(0)["success"] == true
+        {
+            return true;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    false
 }
 
 impl Outcome {
@@ -166,6 +212,17 @@ impl Outcome {
                 "{} of {} buyers have an answer",
                 self.stories.len(),
                 plan.buyers
+            ));
+        }
+        let odd = self
+            .stories
+            .iter()
+            .filter(|story| !ENDS.contains(&story.end.as_str()));
+        complaints.extend(odd.map(|story| format!("{} ended with {}", story.user_id, story.end)));
+        if self.ledgers.free() > 0 && plan.late() > 0 {
+            complaints.push(format!(
+                "{} units are free and buyers went away without",
+                self.ledgers.free()
             ));
         }
         // Who was told that it is paid, and who was not.

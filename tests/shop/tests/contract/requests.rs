@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::json;
+use shop::database::Database;
 use shop::stage::{session_of, session_until, signed_by};
 
 use crate::shopper::{Shop, With};
@@ -193,6 +194,35 @@ async fn an_error_of_ours_is_500_without_internals() {
         .batch_execute(&tidy)
         .await
         .expect("no trigger");
+}
+
+#[tokio::test]
+async fn without_its_database_it_is_503_and_back_with_it() {
+    let shop = Shop::open(1).await;
+    let name: String = shop
+        .stage
+        .database
+        .value("SELECT current_database()::text", &[])
+        .await;
+    let main = Database::main().owner().await;
+    let close = format!(
+        "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    );
+    main.batch_execute(&close).await.expect("a closed database");
+    shop.call(Method::GET, "/healthz", With::default())
+        .await
+        .fails(503, "busy");
+    let refused = shop.buy("alice", "a").await;
+    refused.fails(503, "busy");
+    assert_eq!(refused.headers["retry-after"], "1");
+    let open = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true");
+    main.batch_execute(&open).await.expect("an open database");
+    shop.call(Method::GET, "/healthz", With::default())
+        .await
+        .is(200);
+    shop.buy("alice", "a").await.is(200);
+    assert_eq!(shop.ledgers().await.confirmed(), 1);
 }
 
 #[tokio::test]
