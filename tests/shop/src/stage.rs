@@ -50,8 +50,12 @@ pub struct Stage {
     pub database: Database,
     pub apps: Vec<Program>,
     pub gateway: Program,
-    folder: PathBuf,
+    /// Goes last, when nobody writes to it any more.
+    folder: Folder,
 }
+
+/// A folder that goes with its owner.
+struct Folder(PathBuf);
 
 impl Stage {
     pub async fn open(setup: Setup) -> Self {
@@ -77,19 +81,19 @@ impl Stage {
             ("GATEWAY_LISTEN", gateway.to_string()),
             (
                 "GATEWAY_BOOK",
-                folder.join("book.jsonl").display().to_string(),
+                folder.0.join("book.jsonl").display().to_string(),
             ),
             ("GATEWAY_SECRET_KEY", SECRET_KEY.into()),
             ("GATEWAY_WEBHOOK_URL", webhooks.join(",")),
             ("GATEWAY_WEBHOOK_SECRET", WEBHOOK_SECRET.into()),
         ];
         environment.extend(setup.faults);
-        let gateway = Program::start("gateway", gateway, environment, &folder).await;
+        let gateway = Program::start("gateway", gateway, environment, &folder.0).await;
         let mut apps = Vec::new();
         for address in addresses {
             let mut environment = settings_of(address, &database, &gateway);
             environment.extend(setup.settings.clone());
-            apps.push(Program::start("checkout", address, environment, &folder).await);
+            apps.push(Program::start("checkout", address, environment, &folder.0).await);
         }
         Self {
             database,
@@ -101,7 +105,7 @@ impl Stage {
 
     /// The gateway's book, as it is on disk now.
     pub fn book(&self) -> gateway::book::Book {
-        gateway::book::Book::read(&self.folder.join("book.jsonl")).expect("the book")
+        gateway::book::Book::read(&self.folder.0.join("book.jsonl")).expect("the book")
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -109,9 +113,9 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for Folder {
     fn drop(&mut self) {
-        fs::remove_dir_all(&self.folder).ok();
+        fs::remove_dir_all(&self.0).ok();
     }
 }
 
@@ -136,10 +140,10 @@ fn settings_of(
     ]
 }
 
-fn new_folder(name: &str) -> PathBuf {
+fn new_folder(name: &str) -> Folder {
     let folder = PathBuf::from("/var/tmp").join(format!("flashsale-{name}"));
     fs::create_dir(&folder).expect("a new folder");
-    folder
+    Folder(folder)
 }
 
 /// The Cookie header of a user with a session for an hour, as the app signs it.

@@ -7,6 +7,7 @@ use clap::Parser;
 use shop::mistake;
 use shop::stage::{OPERATOR_KEY, Setup, Stage};
 use shop::storm::{Outcome, Plan, hold};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 struct Settings {
@@ -49,9 +50,18 @@ struct Settings {
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = Settings::parse();
+    let mut terminate = signal(SignalKind::terminate()).expect("signals");
+    // Whatever ends it, the programs it started end with it.
+    tokio::select! {
+        code = run(settings) => code,
+        _ = terminate.recv() => ExitCode::from(143),
+        _ = tokio::signal::ctrl_c() => ExitCode::from(130),
+    }
+}
+
+async fn run(settings: Settings) -> ExitCode {
     if settings.up {
         stay_up().await;
-        return ExitCode::SUCCESS;
     }
     let Settings {
         buyers,
@@ -147,7 +157,7 @@ async fn print_mistake(plan: &Plan) {
     );
 }
 
-async fn stay_up() {
+async fn stay_up() -> ! {
     let address = |port: u16| ([127, 0, 0, 1], port).into();
     let faults = [("GATEWAY_SLOW", "1"), ("GATEWAY_LOST", "0.05")]
         .map(|(name, rate)| (name, rate.to_owned()));
@@ -170,6 +180,5 @@ async fn stay_up() {
     println!("shop:     {}", stage.url("/"));
     println!("operator: {}   key: {OPERATOR_KEY}", stage.url("/operator"));
     println!("Ctrl-C ends it.");
-    // Without it there is no way to end but a signal that ends us anyway.
-    tokio::signal::ctrl_c().await.ok();
+    std::future::pending().await
 }
