@@ -7,6 +7,10 @@ WITH_SERVER := scripts/with-server
 QUIET_SERVER := $(WITH_SERVER) --postgres-setting flashsale.reconcile_interval=0
 SHOP_SERVER := $(WITH_SERVER) --postgres-setting flashsale.strategy=grouped \
 	--postgres-setting flashsale.reconcile_interval=1s
+# Programs and tests around the extension, always built as one, so that cargo compiles what they
+# depend on once.
+CLIENTS := --profile clients --workspace --exclude flashsale --exclude bench-client
+PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/clients
 PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
@@ -26,16 +30,16 @@ install: ## Install the extension into the PostgreSQL of PG_CONFIG=pg_config, fo
 	@scripts/install $(PG_CONFIG)
 
 demo: build ## A flash sale before your eyes: BUYERS=5000 UNITS=100 CONNECTIONS=100 STRATEGY=grouped
-	@cargo build --quiet --profile clients --package storm --bin demo
-	@$(WITH_SERVER) --postgres-setting flashsale.strategy=$(or $(STRATEGY),grouped) cargo run --quiet --profile clients --package storm --bin demo
+	@cargo build --quiet $(CLIENTS) --bin demo
+	@$(WITH_SERVER) --postgres-setting flashsale.strategy=$(or $(STRATEGY),grouped) $(PROGRAMS)/demo
 
 shop: build ## BUYERS=5000 against examples/checkout with a faulty gateway, then three ledgers compared: UNITS, APPS, KILLS, SEED
-	@cargo build --quiet --profile clients --package checkout --package gateway --package shop
-	@$(SHOP_SERVER) cargo run --quiet --profile clients --package shop
+	@cargo build --quiet $(CLIENTS) --bins
+	@$(SHOP_SERVER) $(PROGRAMS)/shop
 
 shop-up: build ## The shop left running, to click in
-	@cargo build --quiet --profile clients --package checkout --package gateway --package shop
-	@UP=1 $(SHOP_SERVER) cargo run --quiet --profile clients --package shop
+	@cargo build --quiet $(CLIENTS) --bins
+	@UP=1 $(SHOP_SERVER) $(PROGRAMS)/shop
 
 psql: build ## A shell on a throw-away server with an item on sale
 	@$(WITH_SERVER) scripts/psql
@@ -67,15 +71,14 @@ test-pg: setup ## Tests inside a server: cargo pgrx test
 	@scripts/pg-test
 
 test-clients: build ## Crowds of real clients, privileges, dump and restore, PgBouncer
-	@cargo test --quiet --profile clients --package storm --no-run
-	@$(WITH_SERVER) cargo test --profile clients --package storm
+	@cargo build --quiet $(CLIENTS) --bins --tests
+	@cargo test $(CLIENTS) --lib --bins
+	@$(WITH_SERVER) cargo test $(CLIENTS) --test clients
 
 test-shop: build ## examples/checkout: its answers, its pages in a browser, and the disaster
 	@scripts/setup shop
-	@cargo build --quiet --profile clients --package checkout --package gateway
-	@cargo test --quiet --profile clients --package checkout --package gateway --package shop --no-run
-	@cargo test --profile clients --package checkout --package gateway
-	@$(SHOP_SERVER) cargo test --profile clients --package shop -- --nocapture
+	@cargo build --quiet $(CLIENTS) --bins --tests
+	@$(SHOP_SERVER) cargo test $(CLIENTS) --test contract --test pages --test disaster -- --nocapture
 
 bench: build ## Figures against the peers, a table and a plot: QUICK=1 shortens, ONLY=hot,rush picks, SAVE=1 keeps
 	@scripts/bench $(if $(FLUSH_US),--flush-us $(FLUSH_US)) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \

@@ -144,7 +144,7 @@ async function finish() {
       await showOrders();
       return;
     }
-    say("Many people want this. Trying again…");
+    say(answer.status === 503 ? "Many people want this. Trying again…" : "The shop cannot be reached. Trying again…");
     await sleep(delay * (0.5 + Math.random() / 2));
   }
 }

@@ -222,6 +222,14 @@ impl Database {
         self.call(sql, &[&order_id, &reason]).await
     }
 
+    /// Whether an order began its payment so long ago that the gateway may have forgotten the
+    /// key of its charge, which it keeps for 24 hours. For the operator's role.
+    pub async fn is_too_old_to_settle(&self, order_id: i64) -> Result<bool, Error> {
+        let sql = "SELECT to_jsonb(coalesce(max(paying_at) < now() - interval '20 hours', false)) \
+                   FROM flashsale.orders WHERE order_id = $1";
+        Ok(self.value(sql, &[&order_id]).await? == Value::Bool(true))
+    }
+
     pub async fn get_order<T: DeserializeOwned>(&self, order_id: i64) -> Result<T, Error> {
         self.call("SELECT flashsale.get_order($1)", &[&order_id])
             .await

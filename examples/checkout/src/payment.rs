@@ -40,7 +40,7 @@ pub enum Fate {
     Cancelled,
     /// Charged, but the order was closed: the charge is on the list of refunds due.
     RefundDue,
-    /// Not yet: the bank is still at work.
+    /// Not yet: the bank is still at work, or a person has to find out.
     Open,
 }
 
@@ -204,6 +204,13 @@ pub async fn report(shop: &Shop, order_id: i64, intent: &Intent) -> Result<Fate,
 /// Brings an order in `paying` to its end: confirmed if it was charged, else cancelled, once the
 /// gateway has ruled out that it will be.
 pub async fn settle(shop: &Shop, order: &Unsettled) -> Result<Fate, SettleError> {
+    if shop.operators.is_too_old_to_settle(order.order_id).await? {
+        tracing::error!(
+            order.order_id,
+            "a payment is so old that a person has to look it up"
+        );
+        return Ok(Fate::Open);
+    }
     let intent = shop.gateway.void(order).await?;
     let fate = match intent.status {
         Status::Succeeded => report(shop, order.order_id, &intent).await?,

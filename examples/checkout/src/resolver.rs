@@ -18,11 +18,9 @@ use crate::jitter::jittered;
 use crate::payment::{SettleError, settle};
 
 /// In random order, so that a few that fail each time do not keep the others from their turn.
-/// The gateway forgets a key after 24 hours, and with it what became of a charge: what is
-/// nearly that old is left to a person.
 const OVERDUE: &str = "SELECT coalesce(jsonb_agg(o), '[]') FROM (SELECT order_id, amount, currency \
-     FROM flashsale.payment_checks WHERE paying_at > now() - interval '20 hours' \
-     AND amount IS NOT NULL AND currency IS NOT NULL ORDER BY random() LIMIT 100) o";
+     FROM flashsale.payment_checks WHERE amount IS NOT NULL AND currency IS NOT NULL \
+     ORDER BY random() LIMIT 100) o";
 const DUE: &str = "SELECT coalesce(jsonb_agg(r), '[]') FROM (SELECT payment_ref \
      FROM flashsale.refunds_due WHERE payment_ref IS NOT NULL ORDER BY random() LIMIT 100) r";
 const BACKLOG: &str = "SELECT jsonb_build_object( \

@@ -15,7 +15,7 @@ use crate::stage::session_of;
 const FIRST_DELAY: Duration = Duration::from_millis(20);
 const LONGEST_DELAY: Duration = Duration::from_millis(1_000);
 /// Longer than anything that can be settled.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What all buyers of a crowd share.
 pub struct Crowd {

@@ -4,10 +4,13 @@ use std::env;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use storm::{config_from_env, connect};
+use storm::{config_from_env, connect, explain};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 use tokio_postgres::types::{FromSqlOwned, ToSql};
+
+/// A server that crashed flushes its whole folder first, which a busy disk can draw out.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Under a lock, since several shops may open at once.
 const ROLES: &str = "BEGIN; SELECT pg_advisory_xact_lock(5000); \
@@ -48,11 +51,15 @@ impl Database {
     pub async fn owner(&self) -> Client {
         let mut config = config_from_env().expect("PGHOST and the like");
         config.dbname(&self.0);
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             match connect(&config).await {
                 Ok(client) => return client,
-                Err(error) => assert!(Instant::now() < deadline, "no database: {error}"),
+                Err(error) => assert!(
+                    Instant::now() < deadline,
+                    "no database: {}",
+                    explain(&error)
+                ),
             }
             sleep(Duration::from_millis(50)).await;
         }

@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 
 use crate::stage::Stage;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Order {
     status: String,

@@ -107,3 +107,40 @@ async fn a_payment_that_an_app_left_behind_is_settled_without_it() {
     );
     shop.buy("alice", "a").await.fails(409, "order_cancelled");
 }
+
+#[tokio::test]
+async fn a_payment_that_the_gateway_may_have_forgotten_is_left_to_a_person() {
+    let shop = Shop::open(1).await;
+    let sql = "SELECT (flashsale.purchase_item($1, 'alice'::text, 1, 'a', strategy => 'atomic') ->> 'order_id')::bigint";
+    let order_id: i64 = shop.stage.database.value(sql, &[&shop.item_id]).await;
+    let begin = "SELECT flashsale.begin_payment($1)";
+    let _: serde_json::Value = shop.stage.database.value(begin, &[&order_id]).await;
+    let age = "UPDATE flashsale.orders SET paying_at = now() - interval '21 hours', payment_deadline = now()";
+    shop.stage
+        .database
+        .owner()
+        .await
+        .batch_execute(age)
+        .await
+        .expect("an old payment");
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    shop.post("alice", &format!("/orders/{order_id}/cancel"), "")
+        .await
+        .fails(503, "busy");
+    assert_eq!(
+        shop.get("alice", &format!("/orders/{order_id}"))
+            .await
+            .is(200)["status"],
+        "paying"
+    );
+    assert_eq!(
+        shop.stage.book().intents().count(),
+        0,
+        "the gateway is not asked"
+    );
+    assert!(
+        shop.stage.apps[0]
+            .said()
+            .contains("a person has to look it up")
+    );
+}
