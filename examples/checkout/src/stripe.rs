@@ -272,14 +272,24 @@ fn of_intent(intent: Intent) -> Charge {
 }
 
 fn of_refusal(status: StatusCode, error: ApiError) -> Charge {
-    // The bank says no, or there is no such card.
-    if error.r#type == "card_error" || error.code == "resource_missing" {
-        return Charge::Declined;
-    }
-    match error.payment_intent {
-        Some(intent) => of_intent(intent),
-        None => {
-            tracing::error!(%status, error.code, error.message, "the gateway refused a charge");
+    let ApiError {
+        r#type,
+        code,
+        message,
+        payment_intent,
+    } = error;
+    match (r#type.as_str(), payment_intent) {
+        ("card_error", _) => Charge::Declined,
+        (_, Some(intent)) => of_intent(intent),
+        // No such card, or an amount that it does not take. With a wrong key of ours it is 401.
+        ("invalid_request_error", None)
+            if matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) =>
+        {
+            tracing::error!(%status, code, message, "the gateway does not take a charge");
+            Charge::Declined
+        }
+        _ => {
+            tracing::warn!(%status, code, message, "the gateway did not say what became of a charge");
             Charge::Unknown
         }
     }
