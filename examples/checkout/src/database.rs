@@ -1,4 +1,4 @@
-//! Calls of the extension's functions: one retry loop, one place with the SQL.
+//! Calls of the extension's functions, with one retry loop for all.
 
 use std::time::Duration;
 

@@ -9,40 +9,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::database::{Database, Error};
+use crate::statements::{AUDIT, SHOP, STOCK};
 
 const STOCK_EVERY: Duration = Duration::from_millis(250);
 const SHOP_EVERY: Duration = Duration::from_secs(1);
 /// It reads every order and payment.
 const AUDIT_EVERY: u32 = 5;
-
-const STOCK: &str = "SELECT jsonb_build_object('serverTime', clock_timestamp(), 'items', coalesce(jsonb_agg( \
-     jsonb_build_object('itemId', item_id, 'name', name, \
-     'state', flashsale.item_state(inventory, starts_at, ends_at, paused), 'stock', stock, \
-     'inventory', inventory, 'unitPrice', unit_price, 'currency', currency, \
-     'maxPerUser', max_per_user, 'startsAt', starts_at, 'endsAt', ends_at) ORDER BY item_id), '[]')) \
-     FROM flashsale.items";
-
-const SHOP: &str = "SELECT jsonb_build_object('serverTime', clock_timestamp(), \
-     'items', (SELECT coalesce(jsonb_agg(jsonb_build_object('itemId', item_id, 'name', name, \
-         'state', state, 'stock', stock, 'inventory', inventory, 'reserved', reserved, \
-         'paying', paying, 'confirmed', confirmed, 'cancelled', cancelled, 'expired', expired, \
-         'refunded', refunded) ORDER BY item_id), '[]') FROM flashsale.item_status), \
-     'answers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', name, 'value', value) \
-         ORDER BY name), '[]') FROM (SELECT name, sum(value) AS value FROM flashsale.stats \
-         WHERE subject = 'purchases' GROUP BY name HAVING sum(value) > 0) s), \
-     'refundsDueCount', (SELECT count(*) FROM flashsale.refunds_due), \
-     'refundsDue', (SELECT coalesce(jsonb_agg(jsonb_build_object('paymentRef', payment_ref, \
-         'orderId', order_id, 'userId', user_id, 'amount', amount, 'currency', currency, \
-         'dueSince', due_since, 'why', why)), '[]') \
-         FROM (SELECT * FROM flashsale.refunds_due ORDER BY due_since LIMIT 20) r), \
-     'paymentChecksCount', (SELECT count(*) FROM flashsale.payment_checks), \
-     'paymentChecks', (SELECT coalesce(jsonb_agg(jsonb_build_object('orderId', order_id, \
-         'itemId', item_id, 'userId', user_id, 'amount', amount, 'currency', currency, \
-         'payingAt', paying_at, 'paymentDeadline', payment_deadline)), '[]') \
-         FROM (SELECT * FROM flashsale.payment_checks ORDER BY payment_deadline LIMIT 20) p))";
-
-const AUDIT: &str = "SELECT coalesce(jsonb_agg(jsonb_build_object('invariant', invariant, 'itemId', item_id, \
-     'orderId', order_id, 'paymentRef', payment_ref, 'detail', detail)), '[]') FROM flashsale.audit()";
 
 /// The last look, ready to be sent; empty before the first.
 pub type Live = watch::Receiver<Arc<str>>;

@@ -11,6 +11,7 @@ mod resolver;
 mod routes;
 mod session;
 mod settings;
+mod statements;
 mod stripe;
 
 use std::error::Error;

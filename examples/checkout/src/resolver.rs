@@ -16,16 +16,8 @@ use crate::Shop;
 use crate::database::{Error, Unsettled};
 use crate::jitter::jittered;
 use crate::payment::{SettleError, settle};
+use crate::statements::{BACKLOG, DUE, OVERDUE};
 
-/// In random order, so that a few that fail each time do not keep the others from their turn.
-const OVERDUE: &str = "SELECT coalesce(jsonb_agg(o), '[]') FROM (SELECT order_id, amount, currency \
-     FROM flashsale.payment_checks WHERE amount IS NOT NULL AND currency IS NOT NULL \
-     ORDER BY random() LIMIT 100) o";
-const DUE: &str = "SELECT coalesce(jsonb_agg(r), '[]') FROM (SELECT payment_ref \
-     FROM flashsale.refunds_due WHERE payment_ref IS NOT NULL ORDER BY random() LIMIT 100) r";
-const BACKLOG: &str = "SELECT jsonb_build_object( \
-     'payment_checks', (SELECT count(*) FROM flashsale.payment_checks), \
-     'refunds_due', (SELECT count(*) FROM flashsale.refunds_due))";
 const AT_ONCE: usize = 16;
 
 #[derive(Clone, Deserialize)]

@@ -1,0 +1,50 @@
+//! Statements that only look: what pages show, and what the resolver has to do.
+//!
+//! They run with the operators' role. The calls that move something are in `database.rs`.
+
+/// What buyers see: a document with all items.
+pub const STOCK: &str = "SELECT jsonb_build_object('serverTime', clock_timestamp(), 'items', coalesce(jsonb_agg( \
+     jsonb_build_object('itemId', item_id, 'name', name, \
+     'state', flashsale.item_state(inventory, starts_at, ends_at, paused), 'stock', stock, \
+     'inventory', inventory, 'unitPrice', unit_price, 'currency', currency, \
+     'maxPerUser', max_per_user, 'startsAt', starts_at, 'endsAt', ends_at) ORDER BY item_id), '[]')) \
+     FROM flashsale.items";
+
+/// What operators see: a document with items, answers, refunds due and payments to check.
+pub const SHOP: &str = "SELECT jsonb_build_object('serverTime', clock_timestamp(), \
+     'items', (SELECT coalesce(jsonb_agg(jsonb_build_object('itemId', item_id, 'name', name, \
+         'state', state, 'stock', stock, 'inventory', inventory, 'reserved', reserved, \
+         'paying', paying, 'confirmed', confirmed, 'cancelled', cancelled, 'expired', expired, \
+         'refunded', refunded) ORDER BY item_id), '[]') FROM flashsale.item_status), \
+     'answers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', name, 'value', value) \
+         ORDER BY name), '[]') FROM (SELECT name, sum(value) AS value FROM flashsale.stats \
+         WHERE subject = 'purchases' GROUP BY name HAVING sum(value) > 0) s), \
+     'refundsDueCount', (SELECT count(*) FROM flashsale.refunds_due), \
+     'refundsDue', (SELECT coalesce(jsonb_agg(jsonb_build_object('paymentRef', payment_ref, \
+         'orderId', order_id, 'userId', user_id, 'amount', amount, 'currency', currency, \
+         'dueSince', due_since, 'why', why)), '[]') \
+         FROM (SELECT * FROM flashsale.refunds_due ORDER BY due_since LIMIT 20) r), \
+     'paymentChecksCount', (SELECT count(*) FROM flashsale.payment_checks), \
+     'paymentChecks', (SELECT coalesce(jsonb_agg(jsonb_build_object('orderId', order_id, \
+         'itemId', item_id, 'userId', user_id, 'amount', amount, 'currency', currency, \
+         'payingAt', paying_at, 'paymentDeadline', payment_deadline)), '[]') \
+         FROM (SELECT * FROM flashsale.payment_checks ORDER BY payment_deadline LIMIT 20) p))";
+
+/// The broken invariants, as a list.
+pub const AUDIT: &str = "SELECT coalesce(jsonb_agg(jsonb_build_object('invariant', invariant, 'itemId', item_id, \
+     'orderId', order_id, 'paymentRef', payment_ref, 'detail', detail)), '[]') FROM flashsale.audit()";
+
+/// Orders whose payment is past its deadline. In random order, so that a few that fail each time
+/// do not keep the others from their turn.
+pub const OVERDUE: &str = "SELECT coalesce(jsonb_agg(o), '[]') FROM (SELECT order_id, amount, currency \
+     FROM flashsale.payment_checks WHERE amount IS NOT NULL AND currency IS NOT NULL \
+     ORDER BY random() LIMIT 100) o";
+
+/// Charges to give back; in random order, as above.
+pub const DUE: &str = "SELECT coalesce(jsonb_agg(r), '[]') FROM (SELECT payment_ref \
+     FROM flashsale.refunds_due WHERE payment_ref IS NOT NULL ORDER BY random() LIMIT 100) r";
+
+/// How much is left to do.
+pub const BACKLOG: &str = "SELECT jsonb_build_object( \
+     'payment_checks', (SELECT count(*) FROM flashsale.payment_checks), \
+     'refunds_due', (SELECT count(*) FROM flashsale.refunds_due))";
