@@ -7,7 +7,7 @@ const SECONDS = 120;
 const LAYERS = ["confirmed", "paying", "reserved", "inventory"];
 
 const history = new Map(); // by item: its last looks, oldest first
-let reservedBefore = null;
+let before = null; // the look before this one
 
 function say(text) {
   $("#message").textContent = text;
@@ -19,15 +19,21 @@ function show(look) {
   $("#connection").textContent = "";
   showAudit(look.audit ?? []);
   look.items.forEach(showItem);
-  const reserved = look.answers.find(({ name }) => name === "reserved")?.value ?? 0;
-  // The counter falls when somebody resets it.
-  $("#rate").textContent = reservedBefore === null ? 0 : Math.max(reserved - reservedBefore, 0);
-  reservedBefore = reserved;
+  $("#rate").textContent = before ? Math.round(rate(before, look)) : 0;
+  before = look;
   fill("#refusals", look.answers.map(({ name, value }) => [name.replaceAll("_", " "), value]));
   $("#refunds-due").textContent = look.refundsDueCount;
   fill("#refunds", look.refundsDue.map((due) => [due.paymentRef, due.orderId, price(due.amount, due.currency), due.why.replaceAll("_", " ")]));
   $("#payment-checks").textContent = look.paymentChecksCount;
   fill("#checks", look.paymentChecks.map((check) => [check.orderId, check.userId, price(check.amount, check.currency), new Date(check.paymentDeadline).toLocaleTimeString()]));
+}
+
+// Purchases reserved in a second. Looks are further apart than that after a lost connection.
+function rate(earlier, later) {
+  const seconds = (new Date(later.serverTime) - new Date(earlier.serverTime)) / 1000;
+  const reserved = ({ answers }) => answers.find(({ name }) => name === "reserved")?.value ?? 0;
+  // The counter falls when somebody resets it.
+  return seconds > 0 ? Math.max(reserved(later) - reserved(earlier), 0) / seconds : 0;
 }
 
 function showAudit(rows) {
@@ -36,6 +42,7 @@ function showAudit(rows) {
     ? "Broken: " + rows.map(({ invariant, detail }) => `${invariant} (${detail})`).join("; ")
     : "All invariants hold.";
   audit.classList.toggle("alarm", rows.length > 0);
+  audit.setAttribute("role", rows.length ? "alert" : "status");
   if (audit.textContent !== words) audit.textContent = words;
 }
 
@@ -52,11 +59,12 @@ function fill(table, rows) {
 function showItem(item) {
   let card = $(`#items [data-item="${item.itemId}"]`);
   if (!card) card = addCard(item);
-  $(".state", card).textContent = item.state.replaceAll("_", " ");
+  const state = item.state.replaceAll("_", " ");
+  $(".state", card).textContent = item.paused && item.state !== "paused" ? `${state}, paused` : state;
   for (const name of LAYERS) $(`.${name}`, card).textContent = item[name];
   $(".supplied", card).textContent = item.stock;
-  $(".pause", card).textContent = item.state === "paused" ? "Resume" : "Pause";
-  card.dataset.state = item.state;
+  $(".pause", card).textContent = item.paused ? "Resume" : "Pause";
+  card.dataset.paused = item.paused;
   const looks = history.get(item.itemId);
   looks.push(item);
   if (looks.length > SECONDS) looks.shift();
@@ -108,9 +116,9 @@ async function restock(card, itemId) {
 }
 
 async function pause(card, itemId) {
-  const move = card.dataset.state === "paused" ? "resume" : "pause";
+  const move = card.dataset.paused === "true" ? "resume" : "pause";
   const answer = await send("POST", `/operator/items/${itemId}/${move}`);
-  say(answer.status === 200 ? (answer.body.paused ? "Paused." : "On sale again.") : answer.body.message);
+  say(answer.status === 200 ? (answer.body.paused ? "Paused." : "Resumed.") : answer.body.message);
 }
 
 // ---- session ----

@@ -30,11 +30,18 @@ const now = () => Date.now() + clockError;
 const time = (text) => new Date(text).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-function say(text, focus = false) {
+function say(text) {
   const message = $("#message");
   message.textContent = text;
   message.hidden = !text;
-  if (focus) message.focus();
+}
+
+// Leads to the message whoever is still at the button that was pressed, which is disabled now.
+// Who went elsewhere meanwhile stays there.
+function sayHere(text) {
+  say(text);
+  const active = document.activeElement;
+  if (active === document.body || active.disabled) $("#message").focus();
 }
 
 // ---- items ----
@@ -100,9 +107,11 @@ function watch() {
   events.addEventListener("items", (event) => {
     const look = JSON.parse(event.data);
     clockError = new Date(look.serverTime) - Date.now();
+    const isFirst = items.length === 0;
     items = look.items;
     $("#connection").textContent = "";
     showItems();
+    if (isFirst) showOrders(); // they have names now
   });
   events.onerror = () => {
     $("#connection").textContent = "Connection lost. Trying again…";
@@ -138,13 +147,13 @@ async function finish() {
     const answer = await send("POST", `/purchase/${itemId}`, { paymentMethod }, { "Idempotency-Key": key });
     if (isFinal(answer)) {
       pending.clear();
+      sayHere(words(answer));
       buying = false;
       refreshButtons();
-      say(words(answer), true);
-      await showOrders();
+      await lookAtOrders();
       return;
     }
-    say(answer.status === 503 ? "Many people want this. Trying again…" : "The shop cannot be reached. Trying again…");
+    say(`${trouble(answer)} Trying again…`);
     await sleep(delay * (0.5 + Math.random() / 2));
   }
 }
@@ -156,7 +165,12 @@ function words({ status, body }) {
   return REFUSALS[body.reason]?.(body) ?? body.message ?? "That did not work.";
 }
 
-// Unless the server is busy or could not be reached.
+function trouble({ status }) {
+  if (status === 503) return "Many people want this.";
+  return status === 0 ? "The shop cannot be reached." : "Something went wrong on our side.";
+}
+
+// Unless the server is busy, in trouble or out of reach.
 const isFinal = ({ status }) => status > 0 && status < 500;
 
 // ---- orders ----
@@ -171,12 +185,27 @@ const STATES = {
   refunded: () => "Refunded.",
 };
 
+const state = (order) => STATES[order.status]?.(order) ?? order.status;
 const isOpen = (order) => ["reserved", "paying"].includes(order.status);
 
-async function showOrders() {
+async function lookAtOrders() {
   const answer = await send("GET", "/orders");
   if (answer.status !== 200) return;
+  const before = orders;
   orders = answer.body.orders;
+  showOrders();
+  if (!buying) tellEnds(before);
+}
+
+// What became of orders that were open when we looked before.
+function tellEnds(before) {
+  const wereOpen = new Set(before.filter(isOpen).map(({ orderId }) => orderId));
+  for (const order of orders) {
+    if (wereOpen.has(order.orderId) && !isOpen(order)) say(`Order ${order.orderId}: ${state(order)}`);
+  }
+}
+
+function showOrders() {
   $("#no-orders").hidden = orders.length > 0;
   const list = $("#orders");
   for (const [place, order] of orders.entries()) {
@@ -190,23 +219,34 @@ async function showOrders() {
     }
     const name = items.find((item) => item.itemId === order.itemId)?.name ?? `Item ${order.itemId}`;
     $(".title", card).textContent = `Order ${order.orderId}: ${order.quantity} × ${name}`;
-    $(".state", card).textContent = STATES[order.status]?.(order) ?? order.status;
+    $(".state", card).textContent = state(order);
     $(".cancel", card).hidden = !isOpen(order);
   }
 }
 
+// One look after the other, also when the answers are slow.
+async function keepLooking() {
+  for (;;) {
+    await sleep(1000);
+    if (orders.some(isOpen)) await lookAtOrders();
+  }
+}
+
 async function cancel(orderId) {
+  const button = $(`#orders [data-order="${orderId}"] .cancel`);
+  button.disabled = true;
   const answer = await send("POST", `/orders/${orderId}/cancel`);
-  const text = { 200: "Cancelled.", 503: "Your payment is under way. Try again in a moment." }[answer.status];
-  say(text ?? words(answer), true);
-  await showOrders();
+  const text = { 200: state(answer.body), 503: "Your payment is under way. Try again in a moment." }[answer.status];
+  sayHere(text ?? words(answer));
+  button.disabled = false;
+  await lookAtOrders();
 }
 
 setInterval(refreshButtons, 250);
 setInterval(tellNews, 15000);
-setInterval(() => orders.some(isOpen) && showOrders(), 1000);
 
 watch();
 await send("POST", "/session");
-await showOrders();
+await lookAtOrders();
+keepLooking();
 if (pending.get()) await finish();

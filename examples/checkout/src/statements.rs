@@ -12,10 +12,11 @@ pub const STOCK: &str = "SELECT jsonb_build_object('serverTime', clock_timestamp
 
 /// What operators see: a document with items, answers, refunds due and payments to check.
 pub const SHOP: &str = "SELECT jsonb_build_object('serverTime', clock_timestamp(), \
-     'items', (SELECT coalesce(jsonb_agg(jsonb_build_object('itemId', item_id, 'name', name, \
-         'state', state, 'stock', stock, 'inventory', inventory, 'reserved', reserved, \
+     'items', (SELECT coalesce(jsonb_agg(jsonb_build_object('itemId', s.item_id, 'name', s.name, \
+         'state', state, 'paused', i.paused, 'stock', s.stock, 'inventory', s.inventory, 'reserved', reserved, \
          'paying', paying, 'confirmed', confirmed, 'cancelled', cancelled, 'expired', expired, \
-         'refunded', refunded) ORDER BY item_id), '[]') FROM flashsale.item_status), \
+         'refunded', refunded) ORDER BY s.item_id), '[]') \
+         FROM flashsale.item_status s JOIN flashsale.items i USING (item_id)), \
      'answers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', name, 'value', value) \
          ORDER BY name), '[]') FROM (SELECT name, sum(value) AS value FROM flashsale.stats \
          WHERE subject = 'purchases' GROUP BY name HAVING sum(value) > 0) s), \

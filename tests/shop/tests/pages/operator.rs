@@ -1,6 +1,9 @@
 //! What operators see and do.
 
+use std::time::Duration;
+
 use shop::stage::session_of;
+use tokio::time::sleep;
 
 use crate::browser::Browser;
 
@@ -70,7 +73,7 @@ async fn a_paused_sale_says_so_and_is_resumed() {
     browser.picture("paused").await;
     browser.log_in_again().await;
     browser.click(&browser.of_item(".pause")).await;
-    browser.until_text("#message", "On sale again.").await;
+    browser.until_text("#message", "Resumed.").await;
     browser.close().await;
 }
 
@@ -111,8 +114,64 @@ async fn refunds_and_payments_that_wait_are_listed() {
         .await
         .expect("a break");
     browser
-        .until_text("#audit.alarm", "movements_add_up_to_stock")
+        .until_text("#audit.alarm[role=alert]", "movements_add_up_to_stock")
         .await;
     browser.picture("alarm").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn the_rate_is_of_a_second_also_after_a_lost_connection() {
+    let mut browser = Browser::at_the_shop(100).await;
+    browser.log_in_as_operator().await;
+    browser
+        .script(
+            "const rate = document.querySelector('#rate'); window.highest = 0; \
+             new MutationObserver(() => { window.highest = Math.max(window.highest, rate.textContent); }) \
+                 .observe(rate, { childList: true })",
+        )
+        .await;
+    browser.stage.apps[0].kill();
+    let owner = browser.stage.database.owner().await;
+    let crowd = "SELECT flashsale.purchase_item(1, gen_random_uuid()) FROM generate_series(1, 90)";
+    owner.batch_execute(crowd).await.expect("a crowd");
+    sleep(Duration::from_secs(3)).await;
+    browser.stage.apps[0].start_again();
+    browser
+        .until_text(&browser.of_item(".reserved"), "90")
+        .await;
+    let rate = browser.script("return window.highest").await;
+    let rate = rate.as_f64().expect("a number");
+    assert!(rate < 60.0, "90 in three seconds are not {rate} a second");
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_sale_paused_before_it_starts_is_resumed_before_it_starts() {
+    let browser = Browser::with(
+        1,
+        "now() + interval '1 hour'",
+        shop::stage::Setup::default(),
+    )
+    .await;
+    browser.log_in_as_operator().await;
+    browser.click(&browser.of_item(".pause")).await;
+    browser
+        .until_text(&browser.of_item(".state"), "not started, paused")
+        .await;
+    browser
+        .until_text(&browser.of_item(".pause"), "Resume")
+        .await;
+    browser.click(&browser.of_item(".pause")).await;
+    browser.until_text("#message", "Resumed.").await;
+    browser
+        .until_text(&browser.of_item(".pause"), "Pause")
+        .await;
+    let paused: bool = browser
+        .stage
+        .database
+        .value("SELECT paused FROM flashsale.items", &[])
+        .await;
+    assert!(!paused);
     browser.close().await;
 }

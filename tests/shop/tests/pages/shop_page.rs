@@ -150,6 +150,89 @@ async fn an_unknown_outcome_is_shown_until_it_is_known() {
         .until_text("#orders .state", "Your payment is being checked.")
         .await;
     browser.picture("checking").await;
+    let owner = browser.stage.database.owner().await;
+    owner
+        .batch_execute("SELECT flashsale.confirm_order(1, 'charge 1', 49900, 'EUR')")
+        .await
+        .expect("news of the charge");
+    browser
+        .until_text("#message", "Order 1: Paid. It is yours.")
+        .await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_reserved_order_is_held_and_can_be_cancelled() {
+    let browser = Browser::at_the_shop(1).await;
+    let user = browser
+        .page
+        .execute_async(
+            "const [done] = arguments; \
+             fetch('/session', { method: 'POST' }).then((answer) => answer.json()).then(({ userId }) => done(userId))",
+            Vec::new(),
+        )
+        .await
+        .expect("a session");
+    let reserve = "SELECT flashsale.purchase_item(1, $1::text) ->> 'status'";
+    let status: String = browser
+        .stage
+        .database
+        .value(reserve, &[&user.as_str().expect("a name")])
+        .await;
+    assert_eq!(status, "reserved");
+    browser.go("/").await;
+    browser
+        .until_text("#orders .state", "Held for you until")
+        .await;
+    browser.click("#orders .cancel").await;
+    browser.until_text("#orders .state", "Cancelled.").await;
+    browser.until_text("#message", "Cancelled.").await;
+    let focused = browser.script("return document.activeElement.id").await;
+    assert_eq!(focused, "message", "the button that was pressed is gone");
+    browser
+        .until_text(&browser.of_item(".stock"), "1 of 1 left")
+        .await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn an_error_of_the_shop_is_not_called_a_lost_connection() {
+    let browser = Browser::at_the_shop(1).await;
+    let owner = browser.stage.database.owner().await;
+    owner
+        .batch_execute(
+            "ALTER TABLE flashsale.orders ADD CONSTRAINT no_more CHECK (false) NOT VALID",
+        )
+        .await
+        .expect("a fault");
+    browser.click(&browser.of_item(".buy")).await;
+    browser
+        .until_text("#message", "Something went wrong on our side. Trying again")
+        .await;
+    owner
+        .batch_execute("ALTER TABLE flashsale.orders DROP CONSTRAINT no_more")
+        .await
+        .expect("no fault");
+    browser.until_text("#message", "Paid. It is yours.").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_buyer_who_moved_on_while_it_tries_again_keeps_the_focus() {
+    let mut browser = Browser::at_the_shop(1).await;
+    browser
+        .until_text(&browser.of_item(".stock"), "1 of 1 left")
+        .await;
+    browser.stage.apps[0].kill();
+    browser.click(&browser.of_item(".buy")).await;
+    browser.until_text("#message", "Trying again").await;
+    browser
+        .script("document.querySelector('#payment-method').focus()")
+        .await;
+    browser.stage.apps[0].start_again();
+    browser.until_text("#message", "Paid. It is yours.").await;
+    let focused = browser.script("return document.activeElement.id").await;
+    assert_eq!(focused, "payment-method");
     browser.close().await;
 }
 
