@@ -108,11 +108,17 @@ function draw(chart, looks) {
 
 // ---- what operators do ----
 
+// Not idempotent, so one press is one request, and an answer that is lost is said to be.
 async function restock(card, itemId) {
+  const button = $(".restock", card);
   const delta = Number($(".restock-delta", card).value);
   const reason = $(".restock-reason", card).value;
+  button.disabled = true;
   const answer = await send("POST", `/operator/items/${itemId}/restock`, reason ? { delta, reason } : { delta });
-  say(answer.status === 200 ? `Done: ${answer.body.remainingInventory} free of ${answer.body.stock}.` : answer.body.message);
+  button.disabled = false;
+  if (answer.status === 200) say(`Done: ${answer.body.remainingInventory} free of ${answer.body.stock}.`);
+  else if (answer.status === 0 || answer.status >= 500) say("It may have been done: look at the stock before you repeat it.");
+  else say(answer.body.message);
 }
 
 async function pause(card, itemId) {

@@ -2,22 +2,26 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, NoTls};
 
-use crate::jitter::jittered;
+use crate::backoff::Backoff;
+use crate::statements::BILL;
 
 const WAIT_FOR_A_CONNECTION: Duration = Duration::from_secs(2);
 /// Calls that meet a lock, or a server that restarts, are repeated for so long.
 const PATIENCE: Duration = Duration::from_secs(4);
 const FIRST_DELAY: Duration = Duration::from_millis(10);
-const LONGEST_DELAY: Duration = Duration::from_millis(500);
+/// Longer than any statement may take: a connection that is silent for so long is given up.
+const SILENCE: Duration = Duration::from_secs(7);
 
 /// A pool of connections that all have one role.
 #[derive(Clone)]
@@ -31,8 +35,6 @@ pub struct Refusal {
     pub retryable: bool,
     /// Set where the answer is about an order.
     pub order_id: Option<i64>,
-    #[serde(default)]
-    pub refund_required: bool,
     /// Whatever else belongs to the reason.
     #[serde(flatten)]
     pub details: Map<String, Value>,
@@ -46,6 +48,8 @@ pub enum Error {
     Pool(#[from] PoolError),
     #[error("{}", explain(.0))]
     Database(#[from] tokio_postgres::Error),
+    #[error("the database is silent")]
+    Silent,
     #[error("an answer that cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
 }
@@ -56,10 +60,20 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         match self {
             Error::Refused(refusal) => refusal.retryable,
-            Error::Pool(_) => true,
-            Error::Database(error) => error.is_closed() || error.code().is_none_or(is_passing),
+            Error::Pool(PoolError::Timeout(_)) | Error::Silent => true,
+            // No connection; a wrong password or name will not mend itself.
+            Error::Pool(PoolError::Backend(error)) => error
+                .code()
+                .is_none_or(|state| !matches!(&state.code()[..2], "28" | "3D")),
+            Error::Pool(_) => false,
+            Error::Database(error) => is_passing_error(error),
             Error::Unreadable(_) => false,
         }
+    }
+
+    /// Whether the pool is full, which says nothing of the database.
+    pub fn is_crowd(&self) -> bool {
+        matches!(self, Error::Pool(PoolError::Timeout(TimeoutType::Wait)))
     }
 
     /// What the extension says about an argument that it does not take.
@@ -68,11 +82,8 @@ impl Error {
             return None;
         };
         let error = error.as_db_error()?;
-        error
-            .code()
-            .code()
-            .starts_with("22")
-            .then(|| error.message())
+        let is_ours = matches!(error.code().code(), "22003" | "22004" | "22023");
+        is_ours.then(|| error.message())
     }
 }
 
@@ -81,6 +92,18 @@ fn explain(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(said) => said.to_string(),
         None => error.to_string(),
+    }
+}
+
+/// Without a code it is about the connection, or about what we asked for.
+fn is_passing_error(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(state) => is_passing(state),
+        None => {
+            error.is_closed()
+                || std::error::Error::source(error)
+                    .is_some_and(|cause| cause.is::<std::io::Error>())
+        }
     }
 }
 
@@ -97,7 +120,6 @@ fn is_passing(state: &SqlState) -> bool {
 pub struct Reservation {
     pub order_id: i64,
     pub status: String,
-    pub quantity: i64,
     pub remaining_inventory: i64,
     pub unit_price: Option<i64>,
     pub currency: Option<String>,
@@ -113,17 +135,18 @@ pub struct Restocked {
     pub remaining_inventory: i64,
 }
 
+/// What there is to charge for an order.
 #[derive(Debug, Deserialize)]
-pub struct Closing {
-    pub status: String,
-}
-
-/// An order whose payment has to be settled with the gateway.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Unsettled {
+pub struct Bill {
     pub order_id: i64,
+    /// In microseconds since 1970. With it an order is known from one of the same number in
+    /// another database, or in the same before it was restored.
+    pub created_us: i64,
     pub amount: i64,
     pub currency: String,
+    /// Whether the payment began so long ago that the gateway may have forgotten its keys, which
+    /// it keeps for 24 hours.
+    pub is_forgotten: bool,
 }
 
 impl Database {
@@ -135,6 +158,7 @@ impl Database {
             config.options("-c statement_timeout=5s");
         }
         config.connect_timeout(WAIT_FOR_A_CONNECTION);
+        config.keepalives_idle(SILENCE);
         let recycling_method = RecyclingMethod::Fast;
         let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
         Pool::builder(manager)
@@ -153,8 +177,17 @@ impl Database {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Value, Error> {
         let client = self.0.get().await?;
-        let statement = client.prepare_cached(sql).await?;
-        Ok(client.query_one(&statement, parameters).await?.get(0))
+        let answer = async {
+            let statement = client.prepare_cached(sql).await?;
+            client.query_one(&statement, parameters).await
+        };
+        match timeout(SILENCE, answer).await {
+            Ok(row) => Ok(row?.get(0)),
+            Err(_) => {
+                drop(Object::take(client)); // nobody is to get it again
+                Err(Error::Silent)
+            }
+        }
     }
 
     async fn call_once<T: DeserializeOwned>(
@@ -176,14 +209,10 @@ impl Database {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<T, Error> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut delay = FIRST_DELAY;
+        let mut backoff = Backoff::new(FIRST_DELAY, Instant::now() + PATIENCE);
         loop {
             match self.call_once(sql, parameters).await {
-                Err(error) if error.is_passing() && Instant::now() + delay < deadline => {
-                    sleep(jittered(delay)).await;
-                    delay = (delay * 2).min(LONGEST_DELAY);
-                }
+                Err(error) if error.is_passing() && backoff.has_time() => backoff.pause().await,
                 outcome => return outcome,
             }
         }
@@ -200,7 +229,7 @@ impl Database {
         self.call(sql, &[&item_id, &user_id, &quantity, &key]).await
     }
 
-    pub async fn begin_payment(&self, order_id: i64, window_s: u32) -> Result<Closing, Error> {
+    pub async fn begin_payment(&self, order_id: i64, window_s: u32) -> Result<Done, Error> {
         let sql = "SELECT flashsale.begin_payment($1, make_interval(secs => $2))";
         self.call(sql, &[&order_id, &f64::from(window_s)]).await
     }
@@ -217,17 +246,17 @@ impl Database {
             .await
     }
 
-    pub async fn cancel_order(&self, order_id: i64, reason: &str) -> Result<Closing, Error> {
+    pub async fn cancel_order(&self, order_id: i64, reason: &str) -> Result<Done, Error> {
         let sql = "SELECT flashsale.cancel_order($1, $2)";
         self.call(sql, &[&order_id, &reason]).await
     }
 
-    /// Whether an order began its payment so long ago that the gateway may have forgotten the
-    /// key of its charge, which it keeps for 24 hours. For the operator's role.
-    pub async fn is_too_old_to_settle(&self, order_id: i64) -> Result<bool, Error> {
-        let sql = "SELECT to_jsonb(coalesce(max(paying_at) < now() - interval '20 hours', false)) \
-                   FROM flashsale.orders WHERE order_id = $1";
-        Ok(self.value(sql, &[&order_id]).await? == Value::Bool(true))
+    /// The bill of an order, if it exists; for the operators' role. An order without a price has
+    /// an amount of 0.
+    pub async fn bill(&self, order_id: i64) -> Result<Option<Bill>, Error> {
+        Ok(serde_json::from_value(
+            self.value(BILL, &[&order_id]).await?,
+        )?)
     }
 
     pub async fn get_order<T: DeserializeOwned>(&self, order_id: i64) -> Result<T, Error> {

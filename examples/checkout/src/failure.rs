@@ -70,6 +70,9 @@ impl From<Error> for Failure {
         let passing = error.is_passing();
         match error {
             Error::Refused(refusal) => refusal.into(),
+            error if error.is_crowd() => {
+                Self::busy("Many people want this. Try again in a moment.")
+            }
             error if passing => {
                 tracing::warn!(%error, "the database cannot answer now");
                 Self::busy("The shop is restarting. Try again in a moment.")
@@ -86,7 +89,7 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal.reason.as_str() {
             "item_not_found" | "order_not_found" => StatusCode::NOT_FOUND,
-            "busy" | "conflict" => {
+            _ if refusal.retryable => {
                 return Self::busy("Many people want this. Try again in a moment.");
             }
             _ => StatusCode::CONFLICT,

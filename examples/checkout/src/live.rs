@@ -16,11 +16,13 @@ const SHOP_EVERY: Duration = Duration::from_secs(1);
 /// It reads every order and payment.
 const AUDIT_EVERY: u32 = 5;
 
-/// The last look, ready to be sent; empty before the first.
-pub type Live = watch::Receiver<Arc<str>>;
+/// The last look, ready to be sent; empty before the first. One receiver that all clones of the
+/// shop share, so that the others can be counted.
+pub type Live = Arc<watch::Receiver<Arc<str>>>;
 
 pub fn watched() -> (watch::Sender<Arc<str>>, Live) {
-    watch::channel(Arc::from(""))
+    let (sender, receiver) = watch::channel(Arc::from(""));
+    (sender, Arc::new(receiver))
 }
 
 /// Looks at the stock and wakes the watchers when an item has changed. Ends with `stop`, and with
@@ -50,8 +52,8 @@ pub async fn shop(database: Database, sender: watch::Sender<Arc<str>>, stop: Can
     let mut ticks = ticks(SHOP_EVERY);
     let mut looks = 0;
     while next(&mut ticks, &stop).await {
-        // One receiver is the app's own.
-        if sender.receiver_count() < 2 {
+        // One receiver is the shop's own.
+        if sender.receiver_count() == 1 {
             continue;
         }
         let outcome = async {

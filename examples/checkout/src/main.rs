@@ -2,13 +2,14 @@
 //!
 //! Read [`payment`] first: the way of an order from the click to its end.
 
+mod backoff;
 mod database;
 mod failure;
-mod jitter;
 mod live;
 mod payment;
 mod resolver;
 mod routes;
+mod secret;
 mod session;
 mod settings;
 mod statements;
@@ -17,6 +18,7 @@ mod stripe;
 use std::error::Error;
 use std::io::IsTerminal;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRef;
 use axum_extra::extract::cookie::Key;
@@ -24,6 +26,7 @@ use clap::Parser;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
@@ -34,6 +37,8 @@ use settings::Settings;
 use stripe::Gateway;
 
 const OPERATOR_CONNECTIONS: usize = 8;
+/// For requests that are under way when the app is told to stop; longer than a purchase takes.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// What every request may need. Cheap to clone.
 #[derive(Clone)]
@@ -72,21 +77,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
-    let (listen, resolve_every, stop) = (
-        settings.listen,
-        settings.resolve_every,
-        CancellationToken::new(),
-    );
+    let listen = settings.listen;
+    let resolve_every = settings.resolve_every;
+    let stop = CancellationToken::new();
     let shop = open(settings, &stop)?;
-    let resolver = tokio::spawn(resolver::run(shop.clone(), resolve_every));
     let listener = TcpListener::bind(listen).await?;
     tracing::info!("listening on http://{}", listener.local_addr()?);
 
     let payments = shop.payments.clone();
-    let asked_to_stop = until_asked_to_stop(stop)?;
-    axum::serve(listener, routes::router(shop))
-        .with_graceful_shutdown(asked_to_stop)
-        .await?;
+    let mut resolver = tokio::spawn(resolver::run(shop.clone(), resolve_every));
+    let asked_to_stop = until_asked_to_stop(stop.clone())?;
+    let server = axum::serve(listener, routes::router(shop)).with_graceful_shutdown(asked_to_stop);
+    tokio::select! {
+        served = server.into_future() => served?,
+        // Somebody may have sent half of a request, and wait.
+        () = async { stop.cancelled().await; sleep(GRACE).await } => {}
+        ended = &mut resolver => return Err(format!("the resolver has ended: {ended:?}").into()),
+    }
     payments.close();
     payments.wait().await; // of buyers who went away
     resolver.abort(); // whatever it was at, the next process does again
@@ -95,21 +102,30 @@ async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
 
 fn open(settings: Settings, stop: &CancellationToken) -> Result<Shop, Box<dyn Error>> {
     let metrics = routes::metrics()?;
-    let operators = Database::open(settings.operator_database_url, OPERATOR_CONNECTIONS)?;
+    let buyers = database(
+        "DATABASE_URL",
+        &settings.database_url,
+        settings.pool_size.into(),
+    )?;
+    let url = &settings.operator_database_url;
+    let operators = database("OPERATOR_DATABASE_URL", url, OPERATOR_CONNECTIONS)?;
+    let session_key = Key::try_from(settings.session_secret.as_bytes())
+        .map_err(|_| "SESSION_SECRET must have at least 64 bytes")?;
     let (stock_sender, stock) = live::watched();
     let (whole_sender, whole) = live::watched();
     tokio::spawn(live::stock(operators.clone(), stock_sender, stop.clone()));
     tokio::spawn(live::shop(operators.clone(), whole_sender, stop.clone()));
     Ok(Shop {
-        buyers: Database::open(settings.database_url, settings.pool_size)?,
+        buyers,
         operators,
         gateway: Gateway::new(
             &settings.stripe_api_base,
             &settings.stripe_secret_key,
+            &settings.shop_id,
             settings.gateway_timeout,
         )?,
         payment_window_s: settings.payment_window_s,
-        session_key: settings.session_secret,
+        session_key,
         operator_key: settings.operator_key.into(),
         webhook_secret: settings.stripe_webhook_secret.into(),
         stock,
@@ -119,12 +135,16 @@ fn open(settings: Settings, stop: &CancellationToken) -> Result<Shop, Box<dyn Er
     })
 }
 
+/// The error names the setting and what is wrong, without the value: it may hold a password.
+fn database(setting: &str, url: &str, connections: usize) -> Result<Database, Box<dyn Error>> {
+    let config = url.parse().map_err(|error| format!("{setting}: {error}"))?;
+    Ok(Database::open(config, connections)?)
+}
+
 /// Waits for SIGTERM or Ctrl-C, then ends the streams of events, which would go on for ever.
 fn until_asked_to_stop(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}

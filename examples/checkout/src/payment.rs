@@ -7,13 +7,13 @@
 use axum::http::StatusCode;
 
 use crate::Shop;
-use crate::database::{Error, Refusal, Reservation, Unsettled};
+use crate::database::{Error, Refusal, Reservation};
 use crate::failure::Failure;
-use crate::stripe::{Charge, Intent, Status};
+use crate::stripe::{Charge, Intent, Voided};
 
 const DECLINED: &str = "card_declined";
 const NOT_CHARGED: &str = "payment_not_completed";
-const NOT_FOR_SALE: &str = "no_price";
+const NOT_FOR_SALE: &str = "not_for_sale";
 
 /// What a buyer wants.
 pub struct Click {
@@ -57,48 +57,57 @@ impl Fate {
 
 pub async fn buy(shop: &Shop, click: &Click) -> Result<Bought, Failure> {
     let order = reserve(shop, click).await?;
-    let bought = |is_confirmed| Bought {
-        order_id: order.order_id,
+    let order_id = order.order_id;
+    let is_confirmed = match order.status.as_str() {
+        "confirmed" => true, // a repeat of a purchase that went through
+        _ => pay(shop, &order, &click.payment_method).await?,
+    };
+    Ok(Bought {
+        order_id,
         remaining_inventory: order.remaining_inventory,
         is_confirmed,
-    };
-    if order.status == "confirmed" {
-        return Ok(bought(true)); // a repeat of a purchase that went through
+    })
+}
+
+/// Whether the order is paid now; if not, nobody knows yet. It is an error if it will never be.
+async fn pay(shop: &Shop, order: &Reservation, payment_method: &str) -> Result<bool, Failure> {
+    let order_id = order.order_id;
+    if order.unit_price.unwrap_or(0) == 0 || order.currency.is_none() {
+        give_up(shop, order_id, NOT_FOR_SALE).await;
+        return Err(not_for_sale());
     }
-    let bill = bill(shop, &order).await?;
     match shop
         .buyers
-        .begin_payment(order.order_id, shop.payment_window_s)
+        .begin_payment(order_id, shop.payment_window_s)
         .await
     {
         Ok(_) => {}
-        Err(Error::Refused(refusal)) if refusal.reason == "already_confirmed" => {
-            return Ok(bought(true));
-        }
+        Err(Error::Refused(refusal)) if refusal.reason == "already_confirmed" => return Ok(true),
         Err(Error::Refused(refusal)) => return Err(of_closed_order(shop, refusal).await),
         Err(error) => return Err(error.into()),
     }
-    let charge = shop.gateway.charge(&bill, &click.payment_method).await;
+    let bill = match shop.operators.bill(order_id).await? {
+        Some(bill) if !bill.is_forgotten => bill,
+        _ => return Ok(false), // a person has to look up what became of the first charge
+    };
+    let charge = shop.gateway.charge(&bill, payment_method).await;
     metrics::counter!("checkout_charges_total", "outcome" => charge.name()).increment(1);
     match charge {
-        Charge::Succeeded(intent) => match report(shop, order.order_id, &intent).await {
-            Ok(Fate::Confirmed) => Ok(bought(true)),
-            Ok(_) => Err(closed_while_paying(order.order_id)),
+        Charge::Succeeded(intent) => match report(shop, order_id, &intent).await {
+            Ok(Fate::Confirmed) => Ok(true),
+            Ok(Fate::Open) => Ok(false),
+            Ok(Fate::Cancelled | Fate::RefundDue) => Err(closed_while_paying(order_id)),
             // The resolver reports it again.
             Err(error) => {
-                tracing::warn!(order.order_id, %error, "a charge could not be reported yet");
-                Ok(bought(false))
+                tracing::warn!(order_id, %error, "a charge could not be reported yet");
+                Ok(false)
             }
         },
-        Charge::Declined => {
-            give_up(shop, order.order_id, DECLINED).await;
-            Err(Failure::card_declined(order.order_id))
-        }
-        Charge::Canceled => {
-            give_up(shop, order.order_id, NOT_CHARGED).await;
-            Err(closed_while_paying(order.order_id))
-        }
-        Charge::Unknown => Ok(bought(false)),
+        Charge::Declined if give_up(shop, order_id, DECLINED).await => Ok(true),
+        Charge::Declined => Err(Failure::card_declined(order_id)),
+        Charge::Canceled if give_up(shop, order_id, NOT_CHARGED).await => Ok(true),
+        Charge::Canceled => Err(closed_while_paying(order_id)),
+        Charge::Unknown => Ok(false),
     }
 }
 
@@ -121,39 +130,31 @@ async fn reserve(shop: &Shop, click: &Click) -> Result<Reservation, Failure> {
     }
 }
 
-/// What has to be charged. An item without a price cannot be bought here.
-async fn bill(shop: &Shop, order: &Reservation) -> Result<Unsettled, Failure> {
-    if let (Some(price @ 1..), Some(currency)) = (order.unit_price, &order.currency) {
-        return Ok(Unsettled {
-            order_id: order.order_id,
-            amount: price * order.quantity,
-            currency: currency.clone(),
-        });
-    }
-    give_up(shop, order.order_id, NOT_FOR_SALE).await;
-    Err(Failure::new(
+fn not_for_sale() -> Failure {
+    Failure::new(
         StatusCode::CONFLICT,
-        "not_for_sale",
+        NOT_FOR_SALE,
         "This item has no price.",
-    ))
+    )
 }
 
-/// The repeat of a purchase whose card was declined is told so again.
+/// The repeat of a purchase that failed for its card, or its price, is told so again.
 async fn of_closed_order(shop: &Shop, refusal: Refusal) -> Failure {
     #[derive(serde::Deserialize)]
     struct Closed {
         close_reason: Option<String>,
     }
-    if let ("order_cancelled", Some(order_id)) = (refusal.reason.as_str(), refusal.order_id) {
-        match shop.buyers.get_order::<Closed>(order_id).await {
-            Ok(order) if order.close_reason.as_deref() == Some(DECLINED) => {
-                return Failure::card_declined(order_id);
-            }
-            Ok(_) => {}
-            Err(error) => return error.into(),
-        }
+    let ("order_cancelled", Some(order_id)) = (refusal.reason.as_str(), refusal.order_id) else {
+        return refusal.into();
+    };
+    match shop.buyers.get_order::<Closed>(order_id).await {
+        Ok(order) => match order.close_reason.as_deref() {
+            Some(DECLINED) => Failure::card_declined(order_id),
+            Some(NOT_FOR_SALE) => not_for_sale(),
+            _ => refusal.into(),
+        },
+        Err(error) => error.into(),
     }
-    refusal.into()
 }
 
 fn closed_while_paying(order_id: i64) -> Failure {
@@ -161,10 +162,16 @@ fn closed_while_paying(order_id: i64) -> Failure {
     Failure::new(StatusCode::CONFLICT, "order_cancelled", message).with("orderId", order_id)
 }
 
-/// Cancels an order that was not charged. If that fails, the resolver does it.
-async fn give_up(shop: &Shop, order_id: i64, reason: &str) {
-    if let Err(error) = shop.buyers.cancel_order(order_id, reason).await {
-        tracing::warn!(order_id, %error, "an order could not be cancelled yet");
+/// Cancels an order that was not charged, unless it is paid all the same, which it tells. If that
+/// fails, the resolver does it.
+async fn give_up(shop: &Shop, order_id: i64, reason: &str) -> bool {
+    match shop.buyers.cancel_order(order_id, reason).await {
+        Ok(_) => false,
+        Err(Error::Refused(refusal)) if refusal.reason == "already_confirmed" => true,
+        Err(error) => {
+            tracing::warn!(order_id, %error, "an order could not be cancelled yet");
+            false
+        }
     }
 }
 
@@ -176,57 +183,100 @@ pub async fn report(shop: &Shop, order_id: i64, intent: &Intent) -> Result<Fate,
         currency,
         ..
     } = intent;
-    match shop
+    let confirmed = shop
         .buyers
         .confirm_order(order_id, id, *amount_received, currency)
-        .await
-    {
-        Ok(_) => Ok(Fate::Confirmed),
-        Err(Error::Refused(refusal)) if !refusal.retryable => {
-            let Refusal {
-                reason,
-                refund_required,
-                ..
-            } = refusal;
-            tracing::warn!(
-                order_id,
-                payment_ref = id,
-                reason,
-                refund_required,
-                "a charge pays no order"
-            );
-            Ok(Fate::RefundDue)
+        .await;
+    let refusal = match confirmed {
+        Ok(_) => return Ok(Fate::Confirmed),
+        Err(Error::Refused(refusal)) if !refusal.retryable => refusal,
+        Err(error) => return Err(error),
+    };
+    tracing::warn!(
+        order_id,
+        payment_ref = id,
+        refusal.reason,
+        "a charge does not pay its order"
+    );
+    Ok(match refusal.reason.as_str() {
+        "duplicate_payment" => Fate::Confirmed, // by another charge; this one is due for refund
+        "order_cancelled" | "order_expired" | "order_refunded" | "order_not_found" => {
+            Fate::RefundDue
         }
-        Err(error) => Err(error),
-    }
+        _ => Fate::Open, // of another amount, or another order's: for a person
+    })
 }
 
 /// Brings an order in `paying` to its end: confirmed if it was charged, else cancelled, once the
 /// gateway has ruled out that it will be.
-pub async fn settle(shop: &Shop, order: &Unsettled) -> Result<Fate, SettleError> {
-    if shop.operators.is_too_old_to_settle(order.order_id).await? {
-        tracing::error!(
-            order.order_id,
-            "a payment is so old that a person has to look it up"
-        );
-        return Ok(Fate::Open);
-    }
-    let intent = shop.gateway.void(order).await?;
-    let fate = match intent.status {
-        Status::Succeeded => report(shop, order.order_id, &intent).await?,
-        Status::Canceled => {
-            let reason = if intent.last_payment_error.is_some() {
-                DECLINED
-            } else {
-                NOT_CHARGED
-            };
-            shop.buyers.cancel_order(order.order_id, reason).await?;
-            Fate::Cancelled
-        }
-        Status::Open => Fate::Open,
+pub async fn settle(shop: &Shop, order_id: i64) -> Result<Fate, SettleError> {
+    let bill = match shop.operators.bill(order_id).await? {
+        Some(bill) if !bill.is_forgotten => bill,
+        _ => return Ok(Fate::Open), // a person has to look it up
     };
+    let (fate, reason) = if bill.amount == 0 {
+        (Fate::Cancelled, NOT_FOR_SALE) // nothing is ever charged for it
+    } else {
+        match shop.gateway.void(&bill).await? {
+            Voided::Charged(intent) => (report(shop, order_id, &intent).await?, NOT_CHARGED),
+            Voided::Never { was_declined: true } => (Fate::Cancelled, DECLINED),
+            Voided::Never {
+                was_declined: false,
+            } => (Fate::Cancelled, NOT_CHARGED),
+            Voided::Open => (Fate::Open, NOT_CHARGED),
+        }
+    };
+    if fate == Fate::Cancelled {
+        shop.buyers.cancel_order(order_id, reason).await?;
+    }
     metrics::counter!("checkout_settled_total", "fate" => fate.name()).increment(1);
     Ok(fate)
+}
+
+/// How an order ended whose buyer wants to cancel it. Where a charge may be under way, the gateway
+/// is asked to rule it out first, so that nobody is charged for an order that is gone.
+pub async fn cancel(shop: &Shop, order_id: i64) -> Result<&'static str, Failure> {
+    match shop
+        .buyers
+        .begin_payment(order_id, shop.payment_window_s)
+        .await
+    {
+        Ok(_) => {}
+        Err(Error::Refused(refusal)) => {
+            return match refusal.reason.as_str() {
+                "order_cancelled" => Ok("cancelled"),
+                "order_expired" => Ok("expired"),
+                "order_refunded" => Ok("refunded"),
+                _ => Err(refusal.into()),
+            };
+        }
+        Err(error) => return Err(error.into()),
+    }
+    match settle(shop, order_id).await {
+        Ok(Fate::Cancelled | Fate::RefundDue) => Ok("cancelled"),
+        Ok(Fate::Confirmed) => {
+            let message = "The payment went through already.";
+            let failure = Failure::new(StatusCode::CONFLICT, "already_confirmed", message);
+            Err(failure.with("orderId", order_id))
+        }
+        Ok(Fate::Open) | Err(_) => Err(Failure::busy(
+            "The payment is under way. Try again in a moment.",
+        )),
+    }
+}
+
+/// A charge of this shop's that the gateway told us of. If the order of that number is another
+/// one, since the database is older than the charge, the charge belongs to no order and has to
+/// be given back.
+pub async fn hear(shop: &Shop, intent: &Intent) -> Result<(), Error> {
+    let Some((order_id, created_us)) = shop.gateway.order_of(intent) else {
+        return Ok(());
+    };
+    let bill = shop.operators.bill(order_id).await?;
+    let is_another = bill.is_some_and(|bill| bill.created_us != created_us);
+    // No order has a number below 1.
+    report(shop, if is_another { -order_id } else { order_id }, intent).await?;
+    Ok(())
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -7,28 +7,22 @@
 use std::future::Future;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 
 use crate::Shop;
-use crate::database::{Error, Unsettled};
-use crate::jitter::jittered;
-use crate::payment::{SettleError, settle};
+use crate::backoff::jittered;
+use crate::database::Error;
+use crate::payment::{Fate, SettleError, settle};
 use crate::statements::{BACKLOG, DUE, OVERDUE};
 
 const AT_ONCE: usize = 16;
 
-#[derive(Clone, Deserialize)]
-struct Due {
-    payment_ref: String,
-}
-
 pub async fn run(shop: Shop, every: Duration) {
     loop {
-        let overdue = each::<Unsettled, _>(&shop, OVERDUE, resolve).await;
-        let due = each::<Due, _>(&shop, DUE, refund).await;
+        let overdue = each(&shop, OVERDUE, resolve).await;
+        let due = each(&shop, DUE, refund).await;
         let backlog = note_backlog(&shop).await;
         for error in [overdue.err(), due.err(), backlog.err()]
             .into_iter()
@@ -45,6 +39,7 @@ async fn note_backlog(shop: &Shop) -> Result<(), Error> {
     let backlog = shop.operators.value(BACKLOG, &[]).await?;
     for (gauge, list) in [
         ("checkout_payment_checks", "payment_checks"),
+        ("checkout_payments_for_a_person", "forgotten"),
         ("checkout_refunds_due", "refunds_due"),
     ] {
         metrics::gauge!(gauge).set(backlog[list].as_f64().unwrap_or_default());
@@ -62,34 +57,44 @@ where
     let mut at_work = JoinSet::new();
     for row in rows {
         if at_work.len() == AT_ONCE {
-            at_work.join_next().await;
+            note_panic(at_work.join_next().await);
         }
         at_work.spawn(work(shop.clone(), row));
     }
-    at_work.join_all().await;
+    while let Some(done) = at_work.join_next().await {
+        note_panic(Some(done));
+    }
     Ok(())
 }
 
-async fn resolve(shop: Shop, order: Unsettled) {
-    match settle(&shop, &order).await {
-        Ok(fate) => tracing::info!(order.order_id, fate = fate.name(), "resolved"),
-        Err(error) => tracing::warn!(order.order_id, %error, "not resolved yet"),
+/// One row's panic must not end the work on the others.
+fn note_panic(done: Option<Result<(), JoinError>>) {
+    if let Some(Err(error)) = done {
+        tracing::error!(%error, "the resolver failed at a row");
     }
 }
 
-async fn refund(shop: Shop, due: Due) {
+async fn resolve(shop: Shop, order_id: i64) {
+    match settle(&shop, order_id).await {
+        Ok(Fate::Open) => tracing::info!(order_id, "not resolved yet"),
+        Ok(fate) => tracing::info!(order_id, fate = fate.name(), "resolved"),
+        Err(error) => tracing::warn!(order_id, %error, "not resolved yet"),
+    }
+}
+
+async fn refund(shop: Shop, payment_ref: String) {
     let outcome = async {
-        let refund_ref = shop.gateway.refund(&due.payment_ref).await?;
+        let refund_ref = shop.gateway.refund(&payment_ref).await?;
         shop.operators
-            .refund_payment(&due.payment_ref, refund_ref.as_deref())
+            .refund_payment(&payment_ref, refund_ref.as_deref())
             .await?;
         Ok::<_, SettleError>(())
     };
     match outcome.await {
         Ok(()) => {
             metrics::counter!("checkout_refunds_total").increment(1);
-            tracing::info!(due.payment_ref, "refunded");
+            tracing::info!(payment_ref, "refunded");
         }
-        Err(error) => tracing::warn!(due.payment_ref, %error, "not refunded yet"),
+        Err(error) => tracing::warn!(payment_ref, %error, "not refunded yet"),
     }
 }

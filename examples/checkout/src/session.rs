@@ -2,23 +2,23 @@
 //!
 //! A shop with accounts would set the same cookie after a login; here everybody is a guest.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum_extra::extract::cookie::{Cookie, Key, SameSite, SignedCookieJar};
 
 use crate::Shop;
 use crate::failure::Failure;
+use crate::secret::{fingerprint, now_s};
 
-const LIFETIME_S: u64 = 7 * 24 * 60 * 60;
+const BUYERS_LIFETIME_S: u64 = 7 * 24 * 60 * 60;
+const OPERATORS_LIFETIME_S: u64 = 12 * 60 * 60;
 const BUYER: &str = "session";
 const OPERATOR: &str = "operator";
 
 /// The user that a valid session names. Nothing else in a request says who buys.
 pub struct Buyer(pub String);
 
-/// Somebody who knew the operator's key.
+/// Somebody who knows the operator's key.
 pub struct Operator;
 
 impl FromRequestParts<Shop> for Buyer {
@@ -35,8 +35,13 @@ impl FromRequestParts<Shop> for Operator {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, shop: &Shop) -> Result<Self, Failure> {
-        let user = user_of(&jar(parts, shop).await, OPERATOR);
-        user.map(|_| Self).ok_or_else(Failure::unauthenticated)
+        let key = user_of(&jar(parts, shop).await, OPERATOR);
+        // A new key ends the sessions of the old one.
+        if key.is_some_and(|key| key == fingerprint(&shop.operator_key)) {
+            Ok(Self)
+        } else {
+            Err(Failure::unauthenticated())
+        }
     }
 }
 
@@ -51,16 +56,17 @@ pub fn buyer(jar: &SignedCookieJar) -> Option<String> {
 }
 
 pub fn start_as_buyer(jar: SignedCookieJar, user_id: &str) -> SignedCookieJar {
-    jar.add(cookie(BUYER, user_id))
+    jar.add(cookie(BUYER, user_id, BUYERS_LIFETIME_S))
 }
 
-pub fn start_as_operator(jar: SignedCookieJar) -> SignedCookieJar {
-    jar.add(cookie(OPERATOR, OPERATOR))
+pub fn start_as_operator(jar: SignedCookieJar, key: &str) -> SignedCookieJar {
+    jar.add(cookie(OPERATOR, &fingerprint(key), OPERATORS_LIFETIME_S))
 }
 
-/// `user|end in seconds since 1970`.
-fn cookie(name: &'static str, user: &str) -> Cookie<'static> {
-    Cookie::build((name, format!("{user}|{}", now_s() + LIFETIME_S)))
+/// `kind|user|end in seconds since 1970`. The kind is in it since a cookie's name is not signed:
+/// one that is renamed must not pass for the other.
+fn cookie(kind: &'static str, user: &str, lifetime_s: u64) -> Cookie<'static> {
+    Cookie::build((kind, format!("{kind}|{user}|{}", now_s() + lifetime_s)))
         .path("/")
         .http_only(true)
         .secure(true) // browsers send it to http://127.0.0.1 all the same
@@ -68,17 +74,10 @@ fn cookie(name: &'static str, user: &str) -> Cookie<'static> {
         .build()
 }
 
-fn user_of(jar: &SignedCookieJar, name: &str) -> Option<String> {
-    let value = jar.get(name)?;
-    let (user, ends_s) = value.value().rsplit_once('|')?;
+fn user_of(jar: &SignedCookieJar, kind: &str) -> Option<String> {
+    let cookie = jar.get(kind)?;
+    let value = cookie.value().strip_prefix(kind)?.strip_prefix('|')?;
+    let (user, ends_s) = value.rsplit_once('|')?;
     let is_current = ends_s.parse::<u64>().is_ok_and(|ends_s| now_s() < ends_s);
-    // A cookie's name is not signed: a buyer's must not pass for an operator's when renamed.
-    let is_of_its_kind = (user == OPERATOR) == (name == OPERATOR);
-    (is_current && is_of_its_kind).then(|| user.to_owned())
-}
-
-fn now_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |age| age.as_secs())
+    is_current.then(|| user.to_owned())
 }

@@ -1,11 +1,12 @@
 //! What the app is told by its environment; `checkout --help` lists it.
+//!
+//! Secrets are texts here and are read later, since clap shows what it could not read.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum_extra::extract::cookie::Key;
 use clap::Parser;
-use tokio_postgres::Config;
+use clap::builder::NonEmptyStringValueParser as NonEmpty;
 
 /// A shop on flashsale: sells over HTTP, charges cards, never for nothing.
 #[derive(Parser)]
@@ -17,34 +18,39 @@ pub struct Settings {
 
     /// The database as a role with grant_app: "host=… user=…" or a postgresql:// URL
     #[arg(long, env, hide_env_values = true)]
-    pub database_url: Config,
+    pub database_url: String,
 
     /// The database as a role with grant_operator, for the resolver and the operator page
     #[arg(long, env, hide_env_values = true)]
-    pub operator_database_url: Config,
+    pub operator_database_url: String,
 
     /// Connections for buyers, at most; the operator role has 8 more
-    #[arg(long, env, default_value_t = 32)]
-    pub pool_size: usize,
+    #[arg(long, env, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    pub pool_size: u16,
 
     /// The gateway: Stripe, or something that speaks its PaymentIntents API
     #[arg(long, env, default_value = "https://api.stripe.com")]
     pub stripe_api_base: String,
 
+    /// What tells this shop's charges from all others of the gateway's account; never changed,
+    /// and never shared by two databases
+    #[arg(long, env, value_parser = NonEmpty::new())]
+    pub shop_id: String,
+
     /// Secret key of the gateway's account
-    #[arg(long, env, hide_env_values = true)]
+    #[arg(long, env, hide_env_values = true, value_parser = NonEmpty::new())]
     pub stripe_secret_key: String,
 
     /// What the gateway signs its webhooks with
-    #[arg(long, env, hide_env_values = true)]
+    #[arg(long, env, hide_env_values = true, value_parser = NonEmpty::new())]
     pub stripe_webhook_secret: String,
 
     /// What sessions are signed with, 64 bytes or more; the same in all processes
-    #[arg(long, env, hide_env_values = true, value_parser = session_key)]
-    pub session_secret: Key,
+    #[arg(long, env, hide_env_values = true)]
+    pub session_secret: String,
 
     /// What opens the operator page
-    #[arg(long, env, hide_env_values = true)]
+    #[arg(long, env, hide_env_values = true, value_parser = NonEmpty::new())]
     pub operator_key: String,
 
     /// How long to wait for the gateway before the outcome of a charge counts as unknown
@@ -53,7 +59,8 @@ pub struct Settings {
     pub gateway_timeout: Duration,
 
     /// How long a payment may take before the resolver asks the gateway about it
-    #[arg(long, env, value_name = "S", default_value_t = 120)]
+    #[arg(long, env, value_name = "S", default_value_t = 120,
+          value_parser = clap::value_parser!(u32).range(1..=604_800))]
     pub payment_window_s: u32,
 
     /// How often the resolver looks for payments to settle and refunds to make
@@ -68,8 +75,4 @@ fn milliseconds(text: &str) -> Result<Duration, String> {
         Ok(ms) => Ok(Duration::from_millis(ms)),
         Err(error) => Err(format!("must be whole milliseconds: {error}")),
     }
-}
-
-fn session_key(text: &str) -> Result<Key, String> {
-    Key::try_from(text.as_bytes()).map_err(|_| "must be at least 64 bytes".into())
 }

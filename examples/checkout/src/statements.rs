@@ -1,6 +1,6 @@
 //! Statements that only look: what pages show, and what the resolver has to do.
 //!
-//! They run with the operators' role. The calls that move something are in `database.rs`.
+//! They run with the operators' role. The extension's own functions are called in `database.rs`.
 
 /// What buyers see: a document with all items.
 pub const STOCK: &str = "SELECT jsonb_build_object('serverTime', clock_timestamp(), 'items', coalesce(jsonb_agg( \
@@ -37,15 +37,24 @@ pub const AUDIT: &str = "SELECT coalesce(jsonb_agg(jsonb_build_object('invariant
 
 /// Orders whose payment is past its deadline. In random order, so that a few that fail each time
 /// do not keep the others from their turn.
-pub const OVERDUE: &str = "SELECT coalesce(jsonb_agg(o), '[]') FROM (SELECT order_id, amount, currency \
-     FROM flashsale.payment_checks WHERE amount IS NOT NULL AND currency IS NOT NULL \
+pub const OVERDUE: &str = "SELECT coalesce(jsonb_agg(order_id), '[]') FROM (SELECT order_id \
+     FROM flashsale.payment_checks WHERE paying_at > now() - interval '20 hours' \
      ORDER BY random() LIMIT 100) o";
 
 /// Charges to give back; in random order, as above.
-pub const DUE: &str = "SELECT coalesce(jsonb_agg(r), '[]') FROM (SELECT payment_ref \
+pub const DUE: &str = "SELECT coalesce(jsonb_agg(payment_ref), '[]') FROM (SELECT payment_ref \
      FROM flashsale.refunds_due WHERE payment_ref IS NOT NULL ORDER BY random() LIMIT 100) r";
 
-/// How much is left to do.
+/// What there is to charge for an order, or null.
+pub const BILL: &str = "SELECT coalesce((SELECT jsonb_build_object('order_id', order_id, \
+     'created_us', (extract(epoch FROM created_at) * 1000000)::bigint, \
+     'amount', coalesce(unit_price * quantity, 0), 'currency', coalesce(currency, ''), \
+     'is_forgotten', coalesce(paying_at <= now() - interval '20 hours', false)) \
+     FROM flashsale.orders WHERE order_id = $1), 'null')";
+
+/// How much is left to do, and how much of it to a person.
 pub const BACKLOG: &str = "SELECT jsonb_build_object( \
      'payment_checks', (SELECT count(*) FROM flashsale.payment_checks), \
+     'forgotten', (SELECT count(*) FROM flashsale.payment_checks \
+         WHERE paying_at <= now() - interval '20 hours'), \
      'refunds_due', (SELECT count(*) FROM flashsale.refunds_due))";

@@ -1,38 +1,45 @@
 //! The gateway: Stripe's PaymentIntents over plain HTTP.
 //!
-//! An order has one intent, made with the order's id as idempotency key: whoever makes it again
-//! gets the same. Making it moves no money; confirming it does, and cancelling it rules out for
+//! An order has one intent, made with an idempotency key that names the order: whoever makes it
+//! again within 24 hours gets the same. Making it moves no money; confirming it does, and cancelling it rules out for
 //! ever that it will.
 
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use crate::database::Unsettled;
-use crate::jitter::jittered;
+use crate::backoff::Backoff;
+use crate::database::Bill;
 
 /// The version of the API that this client was written against.
 const API_VERSION: &str = "2024-06-20";
-const BETWEEN_TRIES: Duration = Duration::from_millis(100);
+const FIRST_DELAY: Duration = Duration::from_millis(50);
 
+/// The gateway's account, as this shop uses it.
 #[derive(Clone)]
 pub struct Gateway {
     http: reqwest::Client,
     base: String,
     secret_key: String,
-    /// Bounds a call with all its tries.
+    /// Which charges of the account are this shop's.
+    shop_id: String,
+    /// Bounds a charge, and any other call, with all its requests and tries.
     timeout: Duration,
 }
 
+/// How an intent stands.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     Succeeded,
     Canceled,
+    /// The card's owner has to say yes elsewhere, which this shop does not offer.
+    RequiresAction,
     /// Neither is sure yet: it waits for a card or for a person, or the bank is at work.
     #[serde(other)]
     Open,
@@ -52,9 +59,24 @@ pub struct Intent {
     pub last_payment_error: Option<Value>,
 }
 
+/// What we write on an intent, to know it again.
 #[derive(Debug, Default, Deserialize)]
 pub struct Metadata {
-    pub order_id: Option<String>,
+    shop: Option<String>,
+    order_id: Option<String>,
+    created_us: Option<String>,
+}
+
+/// An intent as good as settled.
+#[derive(Debug)]
+pub enum Voided {
+    Charged(Intent),
+    /// Not charged, and it never will be; with whether a bank said no before.
+    Never {
+        was_declined: bool,
+    },
+    /// The bank is at work.
+    Open,
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,55 +141,109 @@ struct ErrorBody {
 type Form<'a> = &'a [(&'a str, &'a str)];
 
 impl Gateway {
-    pub fn new(base: &str, secret_key: &str, timeout: Duration) -> reqwest::Result<Self> {
+    pub fn new(
+        base: &str,
+        secret_key: &str,
+        shop_id: &str,
+        timeout: Duration,
+    ) -> reqwest::Result<Self> {
         Ok(Self {
             http: reqwest::Client::builder().timeout(timeout).build()?,
             base: base.trim_end_matches('/').to_owned(),
             secret_key: secret_key.to_owned(),
+            shop_id: shop_id.to_owned(),
             timeout,
         })
     }
 
-    /// Charges an order to a card, at most once however often it is called.
-    pub async fn charge(&self, order: &Unsettled, payment_method: &str) -> Charge {
+    /// The order that an intent is for, and when that was created, in microseconds since 1970;
+    /// nothing for an intent of somebody else's.
+    pub fn order_of(&self, intent: &Intent) -> Option<(i64, i64)> {
+        let Metadata {
+            shop,
+            order_id,
+            created_us,
+        } = &intent.metadata;
+        if shop.as_ref() != Some(&self.shop_id) {
+            return None;
+        }
+        Some((
+            order_id.as_ref()?.parse().ok()?,
+            created_us.as_ref()?.parse().ok()?,
+        ))
+    }
+
+    /// Charges an order to a card, at most once however often it is called within 24 hours.
+    pub async fn charge(&self, bill: &Bill, payment_method: &str) -> Charge {
+        let deadline = self.deadline();
         let outcome = async {
-            let intent = self.intent(order).await?;
+            let intent = self.intent(bill, deadline).await?;
             let path = format!("/v1/payment_intents/{}/confirm", intent.id);
-            let key = format!("order-{}-confirm", order.order_id);
-            self.post::<Intent>(&path, &key, &[("payment_method", payment_method)])
+            let key = format!("{}-confirm", self.key(bill));
+            self.post::<Intent>(&path, &key, &[("payment_method", payment_method)], deadline)
                 .await
         };
         match outcome.await {
+            Ok(intent) if intent.status == Status::RequiresAction => {
+                self.refuse_to_wait(bill).await
+            }
             Ok(intent) => of_intent(intent),
             Err(Error::Refused { status, error }) => of_refusal(status, *error),
             Err(error) => {
-                tracing::warn!(order.order_id, %error, "outcome of the charge unknown");
+                tracing::warn!(bill.order_id, %error, "outcome of the charge unknown");
                 Charge::Unknown
             }
         }
     }
 
+    /// For a card that wants its owner's word: no unit is held for that.
+    async fn refuse_to_wait(&self, bill: &Bill) -> Charge {
+        match self.void(bill).await {
+            Ok(Voided::Never { .. }) => Charge::Declined,
+            Ok(Voided::Charged(intent)) => Charge::Succeeded(intent),
+            Ok(Voided::Open) | Err(_) => Charge::Unknown,
+        }
+    }
+
     /// Rules out that an order is charged from now on; says so if it has been charged already.
-    pub async fn void(&self, order: &Unsettled) -> Result<Intent, Error> {
-        let intent = self.intent(order).await?;
+    pub async fn void(&self, bill: &Bill) -> Result<Voided, Error> {
+        let deadline = self.deadline();
+        let intent = match self.intent(bill, deadline).await {
+            // It took no intent for this order, and the key says that it never will.
+            Err(Error::Refused { status, error }) if is_final(status, &error) => {
+                return Ok(Voided::Never {
+                    was_declined: false,
+                });
+            }
+            intent => intent?,
+        };
         let path = format!("/v1/payment_intents/{}/cancel", intent.id);
         // A new key each time: with an old one the gateway would repeat how things stood then.
         let key = format!("{}-cancel-{}", intent.id, Uuid::new_v4());
-        match self.post(&path, &key, &[]).await {
-            // It is settled already, or the bank is at work.
-            Err(Error::Refused { error, .. }) if error.payment_intent.is_some() => {
-                Ok(error.payment_intent.expect("just seen"))
-            }
-            outcome => outcome,
-        }
+        let intent = match self.post(&path, &key, &[], deadline).await {
+            Ok(intent) => intent,
+            Err(Error::Refused { status, mut error }) => match error.payment_intent.take() {
+                Some(intent) => intent, // it is settled already, or the bank is at work
+                None => return Err(Error::Refused { status, error }),
+            },
+            Err(error) => return Err(error),
+        };
+        Ok(match intent.status {
+            Status::Succeeded => Voided::Charged(intent),
+            Status::Canceled => Voided::Never {
+                was_declined: intent.last_payment_error.is_some(),
+            },
+            Status::RequiresAction | Status::Open => Voided::Open,
+        })
     }
 
     /// Gives a whole charge back, once however often it is called. Returns the refund's id, or
     /// nothing if the gateway has refunded the charge before and forgotten our key.
     pub async fn refund(&self, payment_ref: &str) -> Result<Option<String>, Error> {
         let key = format!("refund-{payment_ref}");
+        let form = [("payment_intent", payment_ref)];
         match self
-            .post::<Refund>("/v1/refunds", &key, &[("payment_intent", payment_ref)])
+            .post::<Refund>("/v1/refunds", &key, &form, self.deadline())
             .await
         {
             Ok(refund) if matches!(refund.status.as_str(), "succeeded" | "pending") => {
@@ -181,68 +257,78 @@ impl Gateway {
         }
     }
 
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    /// Names an order, and no other in any database.
+    fn key(&self, bill: &Bill) -> String {
+        format!(
+            "{}-order-{}-{}",
+            self.shop_id, bill.order_id, bill.created_us
+        )
+    }
+
     /// The intent of an order, new or not. If not, its status is that of its beginning: the
     /// gateway repeats its first answer.
-    async fn intent(&self, order: &Unsettled) -> Result<Intent, Error> {
-        let (id, amount) = (order.order_id.to_string(), order.amount.to_string());
+    async fn intent(&self, bill: &Bill, deadline: Instant) -> Result<Intent, Error> {
         let form = [
-            ("amount", amount.as_str()),
-            ("currency", &order.currency.to_lowercase()),
-            ("payment_method_types[]", "card"),
-            ("metadata[order_id]", &id),
+            ("amount", bill.amount.to_string()),
+            ("currency", bill.currency.to_lowercase()),
+            ("payment_method_types[]", "card".to_owned()),
+            ("metadata[shop]", self.shop_id.clone()),
+            ("metadata[order_id]", bill.order_id.to_string()),
+            ("metadata[created_us]", bill.created_us.to_string()),
         ];
-        self.post("/v1/payment_intents", &format!("order-{id}"), &form)
+        let form: Vec<_> = form
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        self.post("/v1/payment_intents", &self.key(bill), &form, deadline)
             .await
     }
 
     /// Sends a request again, with the same key, until the gateway has answered it or time is up.
-    async fn post<T: for<'a> Deserialize<'a>>(
+    async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         key: &str,
         form: Form<'_>,
+        deadline: Instant,
     ) -> Result<T, Error> {
-        let deadline = Instant::now() + self.timeout;
+        let mut backoff = Backoff::new(FIRST_DELAY, deadline);
         loop {
             let outcome = timeout_at(deadline, self.post_once(path, key, form)).await;
             match outcome.unwrap_or(Err(Error::Timeout)) {
-                Err(error) if error.is_passing() && Instant::now() + BETWEEN_TRIES < deadline => {
-                    sleep(jittered(BETWEEN_TRIES)).await;
-                }
+                Err(error) if error.is_passing() && backoff.has_time() => backoff.pause().await,
                 outcome => return outcome,
             }
         }
     }
 
-    async fn post_once<T: for<'a> Deserialize<'a>>(
+    async fn post_once<T: DeserializeOwned>(
         &self,
         path: &str,
         key: &str,
         form: Form<'_>,
     ) -> Result<T, Error> {
-        let url = format!("{}{path}", self.base);
-        let request = self
+        let response = self
             .http
-            .request(Method::POST, url)
-            .bearer_auth(&self.secret_key);
-        let request = request
+            .post(format!("{}{path}", self.base))
+            .bearer_auth(&self.secret_key)
             .header("Stripe-Version", API_VERSION)
-            .header("Idempotency-Key", key);
-        let response = request.form(form).send().await?;
+            .header("Idempotency-Key", key)
+            .form(form)
+            .send()
+            .await?;
         let status = response.status();
         if status.is_success() {
             return Ok(response.json().await?);
         }
         // What stands before the gateway may answer with something else than JSON.
-        let error = response
-            .json()
-            .await
-            .map(|body: ErrorBody| body.error)
-            .unwrap_or_default();
-        Err(Error::Refused {
-            status,
-            error: Box::new(error),
-        })
+        let body = response.json::<ErrorBody>().await;
+        let error = Box::new(body.map(|body| body.error).unwrap_or_default());
+        Err(Error::Refused { status, error })
     }
 }
 
@@ -250,47 +336,43 @@ impl Error {
     /// Whether the same request can fare better a moment later.
     fn is_passing(&self) -> bool {
         match self {
-            Error::Http(error) => !error.is_timeout(),
+            Error::Http(error) => !(error.is_timeout() || error.is_decode() || error.is_builder()),
             Error::Refused { status, .. } => {
-                status.is_server_error()
-                    || matches!(
-                        *status,
-                        StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS
-                    )
+                let has_to_wait = matches!(
+                    *status,
+                    StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS
+                );
+                status.is_server_error() || has_to_wait
             }
             Error::Timeout | Error::RefundNotMade(_) => false,
         }
     }
 }
 
+/// Whether the gateway does not take a request, and will not take it either when it is repeated.
+/// With a wrong secret key of ours it is 401, and says nothing of the order.
+fn is_final(status: StatusCode, error: &ApiError) -> bool {
+    error.r#type == "invalid_request_error"
+        && error.payment_intent.is_none()
+        && matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND)
+}
+
 fn of_intent(intent: Intent) -> Charge {
     match intent.status {
         Status::Succeeded => Charge::Succeeded(intent),
         Status::Canceled => Charge::Canceled,
-        Status::Open => Charge::Unknown,
+        Status::RequiresAction | Status::Open => Charge::Unknown,
     }
 }
 
 fn of_refusal(status: StatusCode, error: ApiError) -> Charge {
-    let ApiError {
-        r#type,
-        code,
-        message,
-        payment_intent,
-    } = error;
-    match (r#type.as_str(), payment_intent) {
-        ("card_error", _) => Charge::Declined,
-        (_, Some(intent)) => of_intent(intent),
-        // No such card, or an amount that it does not take. With a wrong key of ours it is 401.
-        ("invalid_request_error", None)
-            if matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) =>
-        {
-            tracing::error!(%status, code, message, "the gateway does not take a charge");
-            Charge::Declined
-        }
-        _ => {
-            tracing::warn!(%status, code, message, "the gateway did not say what became of a charge");
-            Charge::Unknown
-        }
+    if error.r#type == "card_error" {
+        return Charge::Declined;
     }
+    tracing::error!(%status, error.code, error.message, "the gateway did not take a charge");
+    // No such card, or an amount that it does not take.
+    if is_final(status, &error) {
+        return Charge::Declined;
+    }
+    error.payment_intent.map_or(Charge::Unknown, of_intent)
 }

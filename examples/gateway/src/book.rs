@@ -27,6 +27,7 @@ pub struct Intent {
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     RequiresPaymentMethod,
+    RequiresAction,
     Succeeded,
     Canceled,
 }

@@ -6,4 +6,4 @@ pub mod faults;
 pub mod server;
 
 mod money;
-mod webhooks;
+pub mod webhooks;

@@ -111,6 +111,10 @@ pub fn confirm(book: &Book, id: &str, form: &Form, declined: bool) -> Outcome {
             let event = event("payment_intent.succeeded", &json!(intent));
             Outcome::of(intent, vec![event])
         }
+        Some("pm_card_authenticationRequired") => {
+            intent.status = Status::RequiresAction;
+            Outcome::of(intent, Vec::new())
+        }
         Some("pm_card_visa" | "pm_card_chargeDeclined") => decline(intent),
         _ => Outcome::missing("payment method"),
     }
@@ -133,7 +137,7 @@ pub fn cancel(book: &Book, id: &str) -> Outcome {
     let Some(intent) = book.intent(id) else {
         return Outcome::missing("payment intent");
     };
-    if intent.status != Status::RequiresPaymentMethod {
+    if matches!(intent.status, Status::Succeeded | Status::Canceled) {
         return Outcome::unexpected_state(intent);
     }
     let mut intent = intent.clone();
@@ -175,11 +179,10 @@ pub fn refund(book: &Book, form: &Form) -> Outcome {
     }
     let refund = Refund::new(new_id("re"), intent);
     let body = json!(refund);
-    let event = event("charge.refunded", &body);
     Outcome {
         status: 200,
         body,
-        facts: vec![Fact::Refund(refund), event],
+        facts: vec![Fact::Refund(refund)],
     }
 }
 

@@ -43,13 +43,15 @@ async fn arrives(gateway: &Gateway, url: &str, event: &Event) -> bool {
     response.is_ok_and(|response| response.status().is_success())
 }
 
-fn now_s() -> u64 {
+/// Seconds since 1970.
+pub fn now_s() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |age| age.as_secs())
 }
 
-fn sign(secret: &str, body: &str, now_s: u64) -> String {
+/// The signature header of an event, as of a time.
+pub fn sign(secret: &str, body: &str, now_s: u64) -> String {
     let mut mac =
         Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
     mac.update(format!("{now_s}.{body}").as_bytes());

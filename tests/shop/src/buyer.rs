@@ -40,8 +40,6 @@ pub struct Story {
     pub user_id: String,
     /// From the click to the end.
     pub took: Duration,
-    /// How long the server took for the answer that was an answer.
-    pub answered_after: Duration,
 }
 
 impl Crowd {
@@ -66,7 +64,7 @@ impl Crowd {
         let user_id = format!("buyer-{}-{n}", self.item_id);
         let cookie = session_of(&user_id);
         let begun = Instant::now();
-        let (answer, answered_after) = self.until_answered(n, &cookie, random).await;
+        let answer = self.until_answered(n, &cookie, random).await;
         let order_id = answer["orderId"].as_i64();
         let end = match (answer["status"].as_str(), order_id) {
             (Some("paying"), Some(order_id)) => {
@@ -80,16 +78,10 @@ impl Crowd {
             order_id,
             user_id,
             took: begun.elapsed(),
-            answered_after,
         }
     }
 
-    async fn until_answered(
-        &self,
-        n: usize,
-        cookie: &str,
-        random: &mut StdRng,
-    ) -> (Value, Duration) {
+    async fn until_answered(&self, n: usize, cookie: &str, random: &mut StdRng) -> Value {
         let path = format!("/purchase/{}", self.item_id);
         let mut leaves_early = random.random_bool(self.restless);
         let mut wait = Wait::new();
@@ -98,10 +90,8 @@ impl Crowd {
             let request = request
                 .header("cookie", cookie)
                 .header("idempotency-key", format!("click {n}"));
-            let begun;
             let answer = {
                 let _turn = self.turns.acquire().await.expect("never closed");
-                begun = Instant::now();
                 let stays = if leaves_early {
                     random.random_range(5..200)
                 } else {
@@ -111,7 +101,7 @@ impl Crowd {
                 timeout(Duration::from_millis(stays), final_answer(request)).await
             };
             match answer {
-                Ok(Some((_, answer))) => return (answer, begun.elapsed()),
+                Ok(Some((_, answer))) => return answer,
                 Ok(None) => {}
                 Err(_) if random.random_bool(0.5) => self.cancel_all(n, cookie).await,
                 Err(_) => {}

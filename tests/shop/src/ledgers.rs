@@ -57,7 +57,7 @@ impl Ledgers {
     async fn read(client: &Client, book: &Book, item_id: i64) -> Self {
         let item = "SELECT stock, inventory FROM flashsale.items WHERE item_id = $1";
         let item = client.query_one(item, &[&item_id]).await.expect("the item");
-        let orders = "SELECT order_id, status, unit_price * quantity FROM flashsale.orders WHERE item_id = $1";
+        let orders = "SELECT order_id, status, coalesce(unit_price * quantity, 0) FROM flashsale.orders WHERE item_id = $1";
         let orders = client.query(orders, &[&item_id]).await.expect("orders");
         let payments = "SELECT payment_ref, p.status FROM flashsale.payments p JOIN flashsale.orders USING (order_id) \
                         WHERE item_id = $1";

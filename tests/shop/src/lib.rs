@@ -8,3 +8,4 @@ pub mod mistake;
 pub mod programs;
 pub mod stage;
 pub mod storm;
+pub mod times;

@@ -4,23 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
-use crate::stage::{SECRET_KEY, Stage};
+use crate::stage::{POOL_SIZE, SECRET_KEY, Stage};
+use crate::times::Times;
 
-/// As many connections as the app's pool has.
-const CONNECTIONS: usize = 16;
 const TABLES: &str = "CREATE TABLE IF NOT EXISTS mistaken_items (item_id bigint PRIMARY KEY, inventory bigint); \
      CREATE TABLE IF NOT EXISTS mistaken_orders (order_id bigserial PRIMARY KEY, item_id bigint, user_id text); \
      TRUNCATE mistaken_items, mistaken_orders";
 
 /// Sells to a crowd this way; returns how many bought, and the times from the click to the
-/// answer in ms.
-pub async fn sell(stage: &Stage, buyers: usize, units: i64) -> (usize, Histogram<u64>) {
+/// answer. It has as many connections as an app.
+pub async fn sell(stage: &Stage, buyers: usize, units: i64) -> (usize, Times) {
     let owner = stage.database.owner().await;
     owner.batch_execute(TABLES).await.expect("tables");
     owner
@@ -28,14 +26,14 @@ pub async fn sell(stage: &Stage, buyers: usize, units: i64) -> (usize, Histogram
         .await
         .expect("an item");
     let mut connections = Vec::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..POOL_SIZE {
         connections.push(Arc::new(Mutex::new(stage.database.owner().await)));
     }
     let http = reqwest::Client::new();
     let (begun, mut crowd) = (Instant::now(), JoinSet::new());
     for n in 0..buyers {
         let (connection, http, url) = (
-            connections[n % CONNECTIONS].clone(),
+            connections[n % POOL_SIZE].clone(),
             http.clone(),
             stage.gateway.url(""),
         );
@@ -44,15 +42,9 @@ pub async fn sell(stage: &Stage, buyers: usize, units: i64) -> (usize, Histogram
             (has_bought, begun.elapsed())
         });
     }
-    let mut times = Histogram::new_with_bounds(1, 600_000, 3).expect("ten minutes in ms");
     let stories: Vec<(bool, Duration)> = crowd.join_all().await;
-    stories
-        .iter()
-        .for_each(|(_, took)| times.saturating_record(took.as_millis() as u64));
-    (
-        stories.iter().filter(|(has_bought, _)| *has_bought).count(),
-        times,
-    )
+    let sold = stories.iter().filter(|(has_bought, _)| *has_bought).count();
+    (sold, stories.into_iter().map(|(_, took)| took).collect())
 }
 
 async fn buy(client: &Client, http: &reqwest::Client, gateway: &str, n: usize) -> bool {

@@ -41,6 +41,12 @@ impl Program {
         program
     }
 
+    /// Its settings.
+    pub fn environment(&self) -> &[(&'static str, String)] {
+        &self.environment
+    }
+
+    /// Where a path of it is.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -113,7 +119,7 @@ fn launch(name: &str, environment: &[(&'static str, String)], log: &Path) -> Chi
 }
 
 /// Beside this program, or beside the folder of the tests.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let own = env::current_exe().expect("the own path");
     let folder = own.parent().expect("a folder");
     let folder = if folder.ends_with("deps") {

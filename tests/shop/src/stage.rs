@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use cookie::{Cookie, CookieJar, Key};
+use gateway::webhooks::now_s;
 
 use crate::database::Database;
 use crate::programs::{Program, free_address};
 
+/// Connections of an app for its buyers.
+pub const POOL_SIZE: usize = 16;
 pub const SECRET_KEY: &str = "sk_test_stage";
 pub const WEBHOOK_SECRET: &str = "whsec_stage";
 pub const OPERATOR_KEY: &str = "let me in";
@@ -46,6 +48,17 @@ impl Default for Setup {
     }
 }
 
+impl Setup {
+    /// With a gateway that takes 100 to 500 ms for each request, and does nothing wrong.
+    pub fn slow() -> Self {
+        Self {
+            faults: vec![("GATEWAY_SLOW", "1".to_owned())],
+            ..Self::default()
+        }
+    }
+}
+
+/// A shop that runs.
 pub struct Stage {
     pub database: Database,
     pub apps: Vec<Program>,
@@ -128,7 +141,8 @@ fn settings_of(
         ("LISTEN", address.to_string()),
         ("DATABASE_URL", database.url_of("shop_app")),
         ("OPERATOR_DATABASE_URL", database.url_of("shop_operator")),
-        ("POOL_SIZE", "16".into()),
+        ("POOL_SIZE", POOL_SIZE.to_string()),
+        ("SHOP_ID", "stage".into()),
         ("STRIPE_API_BASE", gateway.url("")),
         ("STRIPE_SECRET_KEY", SECRET_KEY.into()),
         ("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET.into()),
@@ -148,15 +162,16 @@ fn new_folder(name: &str) -> Folder {
 
 /// The Cookie header of a user with a session for an hour, as the app signs it.
 pub fn session_of(user_id: &str) -> String {
-    let now_s = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970")
-        .as_secs();
-    session_until(user_id, now_s + 3_600)
+    session_until(user_id, now_s() + 3_600)
 }
 
+/// As session_of, to another end.
 pub fn session_until(user_id: &str, ends_s: u64) -> String {
-    signed_by(SESSION_SECRET, "session", &format!("{user_id}|{ends_s}"))
+    signed_by(
+        SESSION_SECRET,
+        "session",
+        &format!("session|{user_id}|{ends_s}"),
+    )
 }
 
 /// A Cookie header with one cookie.

@@ -1,10 +1,10 @@
 //! A sale with everything going wrong at once, from a seed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
@@ -15,20 +15,40 @@ use crate::buyer::{Crowd, Story};
 use crate::database::{Database, crash_and_restart};
 use crate::ledgers::Ledgers;
 use crate::stage::{Setup, Stage};
+use crate::times::Times;
 
 /// Who does not come in the first moment comes within so long.
 const STRAGGLE: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Debug)]
+/// What is to happen.
+#[derive(clap::Args, Clone, Debug)]
 pub struct Plan {
+    /// Buyers who want one unit each
+    #[arg(long, env, default_value_t = 5_000)]
     pub buyers: usize,
+
+    /// Units on sale
+    #[arg(long, env, default_value_t = 100)]
     pub units: i64,
+
+    /// Processes of the app
+    #[arg(long, env, default_value_t = 1, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub apps: usize,
-    /// How often an app is killed, and the database crashed, in the midst of it.
+
+    /// How often an app is killed in the midst of it
+    #[arg(long, env, default_value_t = 0)]
     pub kills: usize,
+
+    /// How often the database crashes in the midst of it
+    #[arg(long, env, default_value_t = 0)]
     pub crashes: usize,
-    /// Whether the gateway and the buyers misbehave.
+
+    /// Whether gateway, buyers and operators misbehave; without, the gateway is only slow
+    #[arg(long, env, default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
     pub faults: bool,
+
+    /// What all this is drawn from; random if not given
+    #[arg(long, env, default_value_t = rand::random_range(0..1_000_000))]
     pub seed: u64,
 }
 
@@ -147,20 +167,30 @@ async fn rush(crowd: Arc<Crowd>, plan: Plan) -> Vec<Story> {
     buyers.join_all().await
 }
 
+#[derive(Clone, Copy)]
+enum Blow {
+    Kill,
+    Crash,
+}
+
 /// Kills apps and crashes the database, each of them started again at once.
 async fn break_things(stage: &mut Stage, plan: &Plan) {
     let mut random = StdRng::seed_from_u64(!plan.seed);
-    let moments = plan.kills + plan.crashes;
-    for moment in 0..moments {
+    let kills = plan.kills.div_ceil(2);
+    let blows = iter::repeat_n(Blow::Kill, kills)
+        .chain(iter::repeat_n(Blow::Crash, plan.crashes))
+        .chain(iter::repeat_n(Blow::Kill, plan.kills - kills));
+    for blow in blows {
         sleep(Duration::from_millis(random.random_range(150..700))).await;
-        if moment < plan.kills.div_ceil(2) || moment >= plan.kills.div_ceil(2) + plan.crashes {
-            let victim = random.random_range(0..stage.apps.len());
-            stage.apps[victim].kill();
-            stage.apps[victim].start_again();
-        } else {
-            spawn_blocking(crash_and_restart)
+        match blow {
+            Blow::Kill => {
+                let victim = random.random_range(0..stage.apps.len());
+                stage.apps[victim].kill();
+                stage.apps[victim].start_again();
+            }
+            Blow::Crash => spawn_blocking(crash_and_restart)
                 .await
-                .expect("the database is back");
+                .expect("the database is back"),
         }
     }
     for app in &mut stage.apps {
@@ -218,7 +248,8 @@ impl Outcome {
             .iter()
             .filter(|story| !ENDS.contains(&story.end.as_str()));
         complaints.extend(odd.map(|story| format!("{} ended with {}", story.user_id, story.end)));
-        if self.ledgers.free() > 0 && plan.late() > 0 {
+        let late = &self.stories[self.stories.len() - plan.late()..];
+        if self.ledgers.free() > 0 && late.iter().any(|story| story.end == "out_of_stock") {
             complaints.push(format!(
                 "{} units are free and buyers went away without",
                 self.ledgers.free()
@@ -254,16 +285,12 @@ impl Outcome {
         ends
     }
 
-    /// Times from the click to the end, and of the requests that were answered, in ms.
-    pub fn times(&self) -> [Histogram<u64>; 2] {
-        let of = |time: fn(&Story) -> Duration| {
-            let mut histogram =
-                Histogram::new_with_bounds(1, 600_000, 3).expect("ten minutes in ms");
-            for story in &self.stories {
-                histogram.saturating_record(time(story).as_millis() as u64);
-            }
-            histogram
-        };
-        [of(|story| story.took), of(|story| story.answered_after)]
+    /// From the click to the end, without the late buyers, who come to a finished sale.
+    pub fn times(&self, plan: &Plan) -> Times {
+        let in_the_rush = self.stories.len() - plan.late();
+        self.stories[..in_the_rush]
+            .iter()
+            .map(|story| story.took)
+            .collect()
     }
 }

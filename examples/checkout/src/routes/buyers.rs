@@ -13,9 +13,9 @@ use uuid::Uuid;
 use super::events_of;
 use super::extract::{Body, Id};
 use crate::Shop;
-use crate::database::{Error, Unsettled};
+use crate::database::Error;
 use crate::failure::Failure;
-use crate::payment::{Bought, Click, Fate, buy, settle};
+use crate::payment::{self, Bought, Click};
 use crate::session::{self, Buyer};
 
 #[derive(Deserialize)]
@@ -101,18 +101,24 @@ pub async fn purchase(
     };
     // A task of its own: a buyer who closes the browser must not stop it half-way.
     let payments = shop.payments.clone();
-    let outcome = payments
-        .spawn(async move { buy(&shop, &click).await })
-        .await;
-    let outcome = outcome.unwrap_or_else(|_| Err(Failure::internal()));
+    let outcome = payments.spawn(async move {
+        let outcome = payment::buy(&shop, &click).await;
+        count(begun, &outcome);
+        outcome
+    });
+    outcome
+        .await
+        .unwrap_or_else(|_| Err(Failure::internal()))
+        .map(of_bought)
+}
 
+fn count(begun: Instant, outcome: &Result<Bought, Failure>) {
     metrics::histogram!("checkout_purchase_seconds").record(begun.elapsed());
-    let name = match &outcome {
+    let name = match outcome {
         Ok(bought) => bought_status(bought).to_owned(),
         Err(failure) => failure.reason.clone(),
     };
     metrics::counter!("checkout_purchases_total", "outcome" => name).increment(1);
-    outcome.map(of_bought)
 }
 
 /// The client's key, or one that covers our own repetitions.
@@ -185,59 +191,14 @@ async fn own_order(shop: &Shop, Buyer(user_id): &Buyer, order_id: i64) -> Result
     }
 }
 
-/// Cancels an order that is not paid. Where a charge may be under way, the gateway is asked to
-/// rule it out first, so that nobody is charged for an order that is gone.
 pub async fn cancel(
     State(shop): State<Shop>,
     buyer: Buyer,
     Id(order_id): Id,
 ) -> Result<Json<Value>, Failure> {
-    let order = own_order(&shop, &buyer, order_id).await?;
-    let cancelled =
-        |status: &str| Json(json!({"success": true, "orderId": order_id, "status": status}));
-    match shop
-        .buyers
-        .begin_payment(order_id, shop.payment_window_s)
-        .await
-    {
-        Ok(_) => {}
-        Err(Error::Refused(refusal)) if refusal.reason == "already_confirmed" => {
-            return Err(refusal.into());
-        }
-        Err(Error::Refused(refusal)) if !refusal.retryable => {
-            return Ok(cancelled(refusal.reason.trim_start_matches("order_")));
-        }
-        Err(error) => return Err(error.into()),
-    }
-    let (Some(amount), Some(currency)) = (order.total, order.currency) else {
-        return Ok(cancelled(
-            &shop
-                .buyers
-                .cancel_order(order_id, "by the buyer")
-                .await?
-                .status,
-        ));
-    };
-    match settle(
-        &shop,
-        &Unsettled {
-            order_id,
-            amount,
-            currency,
-        },
-    )
-    .await
-    {
-        Ok(Fate::Cancelled | Fate::RefundDue) => Ok(cancelled("cancelled")),
-        Ok(Fate::Confirmed) => {
-            let message = "The payment went through already.";
-            Err(
-                Failure::new(StatusCode::CONFLICT, "already_confirmed", message)
-                    .with("orderId", order_id),
-            )
-        }
-        Ok(Fate::Open) | Err(_) => Err(Failure::busy(
-            "The payment is under way. Try again in a moment.",
-        )),
-    }
+    own_order(&shop, &buyer, order_id).await?;
+    let status = payment::cancel(&shop, order_id).await?;
+    Ok(Json(
+        json!({"success": true, "orderId": order_id, "status": status}),
+    ))
 }

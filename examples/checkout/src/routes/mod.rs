@@ -73,7 +73,7 @@ async fn method_not_allowed() -> Failure {
 
 /// Each new look as an event, from the present one on.
 fn events_of(name: &'static str, live: Live) -> impl IntoResponse + use<> {
-    let events = WatchStream::new(live)
+    let events = WatchStream::new((*live).clone())
         .filter(|look| !look.is_empty())
         .map(move |look| Ok::<_, Infallible>(Event::default().event(name).data(&*look)));
     Sse::new(events).keep_alive(KeepAlive::default())

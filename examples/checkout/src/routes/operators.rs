@@ -4,15 +4,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum_extra::extract::cookie::SignedCookieJar;
-use hmac::{Hmac, Mac};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::Sha256;
 
 use super::events_of;
 use super::extract::{Body, Id};
 use crate::Shop;
 use crate::failure::Failure;
+use crate::secret::is_same;
 use crate::session::{self, Operator};
 
 #[derive(Deserialize)]
@@ -37,7 +36,7 @@ pub async fn start_session(
         return Err(Failure::unauthenticated());
     }
     Ok((
-        session::start_as_operator(jar),
+        session::start_as_operator(jar, &key),
         Json(json!({"success": true})),
     ))
 }
@@ -45,16 +44,6 @@ pub async fn start_session(
 /// Whether the caller has an operator's session.
 pub async fn session(_: Operator) -> Json<Value> {
     Json(json!({"success": true}))
-}
-
-/// Compares in the same time whatever the texts, so that a key cannot be found byte by byte.
-fn is_same(given: &str, expected: &str) -> bool {
-    let mac = |text: &str| {
-        Hmac::<Sha256>::new_from_slice(text.as_bytes()).expect("HMAC takes keys of any length")
-    };
-    mac(given)
-        .verify_slice(&mac(expected).finalize().into_bytes())
-        .is_ok()
 }
 
 pub async fn events(State(shop): State<Shop>, _: Operator) -> impl IntoResponse {

@@ -1,19 +1,17 @@
 //! What the gateway tells us by itself, signed; in any order and as often as it likes.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use hmac::{Hmac, Mac};
+use hmac::Mac;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::Sha256;
 
 use super::extract::Raw;
 use crate::Shop;
 use crate::failure::Failure;
-use crate::payment::report;
+use crate::payment::hear;
+use crate::secret::{mac, now_s};
 use crate::stripe::Intent;
 
 /// Older events are somebody's who listened and plays them again.
@@ -56,15 +54,7 @@ pub async fn payment(
     metrics::counter!("checkout_webhooks_total").increment(1);
     if event.r#type == "payment_intent.succeeded" {
         let intent: Intent = serde_json::from_value(event.data.object).map_err(unreadable)?;
-        // An intent without an order's id is not of this shop.
-        if let Some(order_id) = intent
-            .metadata
-            .order_id
-            .as_ref()
-            .and_then(|id| id.parse().ok())
-        {
-            report(&shop, order_id, &intent).await?;
-        }
+        hear(&shop, &intent).await?;
     }
     Ok(Json(json!({"success": true})))
 }
@@ -84,8 +74,7 @@ fn is_signed(header: &str, body: &[u8], secret: &str, now_s: u64) -> bool {
     {
         return false;
     }
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
+    let mut mac = mac(secret);
     mac.update(time.as_bytes());
     mac.update(b".");
     mac.update(body);
@@ -94,12 +83,6 @@ fn is_signed(header: &str, body: &[u8], secret: &str, now_s: u64) -> bool {
     versions
         .filter_map(|(_, hex)| hex::decode(hex).ok())
         .any(|bytes| mac.clone().verify_slice(&bytes).is_ok())
-}
-
-fn now_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |age| age.as_secs())
 }
 
 #[cfg(test)]

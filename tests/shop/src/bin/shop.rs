@@ -11,32 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 struct Settings {
-    /// Buyers who want one unit each
-    #[arg(long, env, default_value_t = 5_000)]
-    buyers: usize,
-
-    #[arg(long, env, default_value_t = 100)]
-    units: i64,
-
-    /// Processes of the app
-    #[arg(long, env, default_value_t = 1)]
-    apps: usize,
-
-    /// How often an app is killed in the midst of it
-    #[arg(long, env, default_value_t = 0)]
-    kills: usize,
-
-    /// How often the database crashes in the midst of it
-    #[arg(long, env, default_value_t = 0)]
-    crashes: usize,
-
-    /// What all faults are drawn from; random if not given
-    #[arg(long, env)]
-    seed: Option<u64>,
-
-    /// Whether gateway, buyers and operators misbehave; without, the gateway is only slow
-    #[arg(long, env, default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
-    faults: bool,
+    #[command(flatten)]
+    plan: Plan,
 
     /// Afterwards sell as many the wrong way, with the row locked while the card is charged
     #[arg(long, env, default_value_t = false, value_parser = clap::builder::BoolishValueParser::new())]
@@ -63,33 +39,17 @@ async fn run(settings: Settings) -> ExitCode {
     if settings.up {
         stay_up().await;
     }
-    let Settings {
-        buyers,
-        units,
-        apps,
-        kills,
-        crashes,
-        faults,
-        ..
-    } = settings;
-    let seed = settings
-        .seed
-        .unwrap_or_else(|| rand::random_range(0..1_000_000));
-    let plan = Plan {
-        buyers,
-        units,
-        apps,
-        kills,
-        crashes,
-        faults,
-        seed,
-    };
+    let plan = settings.plan;
     let outcome = hold(&plan).await;
+    let complaints = outcome.complaints(&plan);
     print(&plan, &outcome);
+    println!(
+        "  complaints, rows of audit() among them: {}",
+        complaints.len()
+    );
     if settings.mistake {
         print_mistake(&plan).await;
     }
-    let complaints = outcome.complaints(&plan);
     for complaint in &complaints {
         eprintln!("shop: {complaint}");
     }
@@ -111,7 +71,8 @@ fn print(plan: &Plan, outcome: &Outcome) {
         ..
     } = plan;
     println!(
-        "{buyers} buyers over HTTP, {units} units, {apps} of the app, killed {kills} times, {crashes} crashes of the database, seed {seed}"
+        "{buyers} buyers over HTTP, {units} units, seed {seed}; processes of the app: {apps}, \
+         killed: {kills}; crashes of the database: {crashes}"
     );
     println!(
         "\n  buyers by how it ended, after {:.1} s",
@@ -120,41 +81,15 @@ fn print(plan: &Plan, outcome: &Outcome) {
     for (end, count) in outcome.ends() {
         println!("    {end:<24}{count:>7}");
     }
-    for (name, times) in ["until it was known", "answer to a purchase"]
-        .iter()
-        .zip(outcome.times())
-    {
-        let at = |quantile| times.value_at_quantile(quantile);
-        println!(
-            "  {name}: p50 {} ms, p99 {} ms, longest {} ms",
-            at(0.5),
-            at(0.99),
-            times.max()
-        );
-    }
+    println!("  from the click to the end: {}", outcome.times(plan));
     println!("\n{}", outcome.ledgers);
-    println!(
-        "  rows of audit() and other complaints: {}",
-        outcome.complaints(plan).len()
-    );
 }
 
 async fn print_mistake(plan: &Plan) {
-    let faults = vec![("GATEWAY_SLOW", "1".to_owned())];
-    let stage = Stage::open(Setup {
-        faults,
-        ..Setup::default()
-    })
-    .await;
+    let stage = Stage::open(Setup::slow()).await;
     let (sold, times) = mistake::sell(&stage, plan.buyers, plan.units).await;
-    let at = |quantile| times.value_at_quantile(quantile);
     println!("\nthe same crowd with the item's row locked while the card is charged: {sold} sold");
-    println!(
-        "  answer to a purchase: p50 {} ms, p99 {} ms, longest {} ms",
-        at(0.5),
-        at(0.99),
-        times.max()
-    );
+    println!("  from the click to the end: {times}");
 }
 
 async fn stay_up() -> ! {

@@ -1,8 +1,9 @@
 //! One's own orders, and nobody else's.
 
+use reqwest::Method;
 use serde_json::json;
 
-use crate::shopper::Shop;
+use crate::shopper::{Shop, With};
 
 #[tokio::test]
 async fn orders_are_listed_newest_first_to_their_owner_alone() {
@@ -56,9 +57,7 @@ async fn a_paid_order_cannot_be_cancelled() {
 #[tokio::test]
 async fn a_reservation_is_cancelled_once_and_its_key_is_used_up() {
     let shop = Shop::open(1).await;
-    // As an app leaves it that is killed after the first step.
-    let sql = "SELECT (flashsale.purchase_item($1, 'alice'::text, 1, 'a', strategy => 'atomic') ->> 'order_id')::bigint";
-    let order_id: i64 = shop.stage.database.value(sql, &[&shop.item_id]).await;
+    let order_id = shop.reserve().await;
     for _ in 0..2 {
         let cancelled = shop
             .post("alice", &format!("/orders/{order_id}/cancel"), "")
@@ -83,8 +82,7 @@ async fn a_reservation_is_cancelled_once_and_its_key_is_used_up() {
 #[tokio::test]
 async fn a_purchase_that_an_app_left_behind_is_finished_by_its_key() {
     let shop = Shop::open(1).await;
-    let sql = "SELECT (flashsale.purchase_item($1, 'alice'::text, 1, 'a', strategy => 'atomic') ->> 'order_id')::bigint";
-    let order_id: i64 = shop.stage.database.value(sql, &[&shop.item_id]).await;
+    let order_id = shop.reserve().await;
     assert_eq!(shop.buy("alice", "a").await.is(200)["orderId"], order_id);
     assert_eq!(shop.ledgers().await.confirmed(), 1);
 }
@@ -92,8 +90,7 @@ async fn a_purchase_that_an_app_left_behind_is_finished_by_its_key() {
 #[tokio::test]
 async fn a_payment_that_an_app_left_behind_is_settled_without_it() {
     let shop = Shop::open(1).await;
-    let sql = "SELECT (flashsale.purchase_item($1, 'alice'::text, 1, 'a', strategy => 'atomic') ->> 'order_id')::bigint";
-    let order_id: i64 = shop.stage.database.value(sql, &[&shop.item_id]).await;
+    let order_id = shop.reserve().await;
     let _: serde_json::Value = shop
         .stage
         .database
@@ -111,8 +108,7 @@ async fn a_payment_that_an_app_left_behind_is_settled_without_it() {
 #[tokio::test]
 async fn a_payment_that_the_gateway_may_have_forgotten_is_left_to_a_person() {
     let shop = Shop::open(1).await;
-    let sql = "SELECT (flashsale.purchase_item($1, 'alice'::text, 1, 'a', strategy => 'atomic') ->> 'order_id')::bigint";
-    let order_id: i64 = shop.stage.database.value(sql, &[&shop.item_id]).await;
+    let order_id = shop.reserve().await;
     let begin = "SELECT flashsale.begin_payment($1)";
     let _: serde_json::Value = shop.stage.database.value(begin, &[&order_id]).await;
     let age = "UPDATE flashsale.orders SET paying_at = now() - interval '21 hours', payment_deadline = now()";
@@ -138,9 +134,40 @@ async fn a_payment_that_the_gateway_may_have_forgotten_is_left_to_a_person() {
         0,
         "the gateway is not asked"
     );
-    assert!(
-        shop.stage.apps[0]
-            .said()
-            .contains("a person has to look it up")
+    let repeated = shop.buy("alice", "a").await.is(202);
+    assert_eq!(repeated["status"], "paying");
+    assert_eq!(
+        shop.stage.book().intents().count(),
+        0,
+        "nor is it when the click is repeated"
     );
+    let metrics = shop
+        .call(Method::GET, "/metrics", With::default())
+        .await
+        .text;
+    assert!(
+        metrics.contains("checkout_payments_for_a_person 1"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn an_order_without_a_price_that_is_left_in_payment_is_cancelled() {
+    let shop = Shop::open(2).await;
+    for price in [
+        "unit_price = NULL, currency = NULL",
+        "unit_price = 0, currency = 'EUR'",
+    ] {
+        shop.set(price).await;
+        let order_id = shop.reserve().await;
+        let _: serde_json::Value = shop
+            .sql("SELECT flashsale.begin_payment($1, '1 ms')", order_id)
+            .await;
+        shop.ledgers().await;
+        shop.buy("alice", "a").await.fails(409, "not_for_sale");
+        let free_the_key = "UPDATE flashsale.orders SET idempotency_key = NULL WHERE order_id = $1 RETURNING 1::bigint";
+        let _: i64 = shop.sql(free_the_key, order_id).await;
+    }
+    assert_eq!(shop.ledgers().await.free(), 2);
+    assert_eq!(shop.stage.book().intents().count(), 0);
 }

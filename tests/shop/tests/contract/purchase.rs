@@ -1,10 +1,13 @@
 //! POST /purchase/{item_id}: each status of its contract.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use shop::stage::{Setup, session_of};
+
+use tokio::task::JoinSet;
 
 use crate::shopper::{Shop, With};
 
@@ -84,26 +87,13 @@ async fn the_same_key_is_the_same_purchase() {
 
 #[tokio::test]
 async fn a_key_used_ten_times_at_once_is_charged_once() {
-    let slow = vec![("GATEWAY_SLOW", "1".to_owned())];
-    let shop = Shop::with(
-        20,
-        Setup {
-            faults: slow,
-            ..Setup::default()
-        },
-    )
-    .await;
-    let (a, b, c, d, e) = tokio::join!(
-        shop.buy("alice", "a"),
-        shop.buy("alice", "a"),
-        shop.buy("alice", "a"),
-        shop.buy("alice", "a"),
-        shop.buy("alice", "a"),
-    );
-    let orders: Vec<Value> = [a, b, c, d, e]
-        .iter()
-        .map(|answer| answer.json()["orderId"].clone())
-        .collect();
+    let shop = Arc::new(Shop::with(20, Setup::slow()).await);
+    let mut clicks = JoinSet::new();
+    for _ in 0..10 {
+        let shop = shop.clone();
+        clicks.spawn(async move { shop.buy("alice", "a").await.json()["orderId"].clone() });
+    }
+    let orders = clicks.join_all().await;
     assert!(
         orders.iter().all(|id| id.is_i64() && id == &orders[0]),
         "{orders:?}"
@@ -144,6 +134,52 @@ async fn a_card_that_does_not_exist_is_declined() {
         .await
         .fails(402, "card_declined");
     assert_eq!(shop.ledgers().await.free(), 1);
+}
+
+#[tokio::test]
+async fn a_card_that_asks_its_owner_for_more_holds_no_unit() {
+    let shop = Shop::open(1).await;
+    let asks = r#"{"paymentMethod": "pm_card_authenticationRequired"}"#;
+    shop.buy_with("alice", "a", asks)
+        .await
+        .fails(402, "card_declined");
+    shop.buy("bob", "b").await.is(200);
+    assert_eq!(shop.ledgers().await.confirmed(), 1);
+}
+
+#[tokio::test]
+async fn shops_that_share_an_account_share_no_charge() {
+    let mut one = Shop::open(1).await;
+    assert_eq!(one.buy("alice", "a").await.is(200)["orderId"], 1);
+    one.stage.apps[0].kill();
+    let account = ("STRIPE_API_BASE", one.stage.gateway.url(""));
+    // Another shop; and the first one's database made anew, so that order 1 comes again.
+    for (shop_id, charged_before) in [("another", 1), ("stage", 2)] {
+        let settings = vec![account.clone(), ("SHOP_ID", shop_id.to_owned())];
+        let other = Shop::with(
+            1,
+            Setup {
+                settings,
+                ..Setup::default()
+            },
+        )
+        .await;
+        assert_eq!(charges(&one), charged_before);
+        assert_eq!(other.buy("alice", "a").await.is(200)["orderId"], 1);
+        assert_eq!(
+            charges(&one),
+            charged_before + 1,
+            "paid by a charge of its own"
+        );
+    }
+}
+
+fn charges(shop: &Shop) -> usize {
+    shop.stage
+        .book()
+        .intents()
+        .filter(|intent| intent.amount_received > 0)
+        .count()
 }
 
 #[tokio::test]
@@ -315,15 +351,7 @@ async fn a_charge_whose_answer_is_lost_is_confirmed_all_the_same() {
 
 #[tokio::test]
 async fn a_buyer_who_leaves_has_bought_once() {
-    let slow = vec![("GATEWAY_SLOW", "1".to_owned())];
-    let shop = Shop::with(
-        2,
-        Setup {
-            faults: slow,
-            ..Setup::default()
-        },
-    )
-    .await;
+    let shop = Shop::with(2, Setup::slow()).await;
     let left = tokio::time::timeout(Duration::from_millis(100), shop.buy("alice", "a")).await;
     assert!(left.is_err(), "the gateway takes longer");
     let ledgers = shop.ledgers().await;

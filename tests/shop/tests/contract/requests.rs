@@ -1,9 +1,15 @@
 //! Sessions, and requests that are not as they should be.
 
+use std::process::Command;
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::json;
 use shop::database::Database;
-use shop::stage::{session_of, session_until, signed_by};
+use shop::programs::program;
+use shop::stage::{SESSION_SECRET, session_of, session_until, signed_by};
+
+use tokio::time::timeout;
 
 use crate::shopper::{Shop, With};
 
@@ -16,11 +22,21 @@ async fn without_a_valid_session_it_is_401() {
     let cookies = [
         None,
         Some("session=".to_owned()),
-        Some("session=alice|99999999999".to_owned()),
-        Some(signed_by(other_secret, "session", "alice|99999999999")),
+        Some("session=session|alice|99999999999".to_owned()),
+        Some(signed_by(
+            other_secret,
+            "session",
+            "session|alice|99999999999",
+        )),
         Some(session_until("alice", 1)),
         Some(format!("{name}={}", signed.replace("alice", "bob00"))),
         Some(format!("operator={signed}")),
+        Some(session_of("operator").replace("session=", "operator=")),
+        Some(signed_by(
+            SESSION_SECRET,
+            "operator",
+            "operator|operator|99999999999",
+        )),
         Some("session=%FF%00; session=;;=".to_owned()),
     ];
     for cookie in cookies {
@@ -48,15 +64,12 @@ async fn without_a_valid_session_it_is_401() {
 async fn a_guest_gets_a_session_and_keeps_it() {
     let shop = Shop::open(1).await;
     let first = shop.call(Method::POST, "/session", With::default()).await;
-    let cookie = first.headers["set-cookie"]
-        .to_str()
-        .expect("a cookie")
-        .to_owned();
+    let cookie = first.headers["set-cookie"].to_str().expect("a cookie");
     for word in ["session=", "HttpOnly", "SameSite=Strict", "Secure"] {
         assert!(cookie.contains(word), "{cookie}");
     }
     let with = With {
-        cookie: cookie.split(';').next().map(str::to_owned),
+        cookie: Some(first.cookie()),
         ..With::default()
     };
     let again = shop.call(Method::POST, "/session", with).await;
@@ -223,6 +236,77 @@ async fn without_its_database_it_is_503_and_back_with_it() {
         .is(200);
     shop.buy("alice", "a").await.is(200);
     assert_eq!(shop.ledgers().await.confirmed(), 1);
+}
+
+#[tokio::test]
+async fn a_database_that_falls_silent_is_given_up_for_new_connections() {
+    let shop = Shop::open(3).await;
+    shop.buy("alice", "a").await.is(200);
+    let pids = "SELECT array_agg(pid) FROM pg_stat_activity \
+                WHERE usename LIKE 'shop\\_%' AND datname = current_database()";
+    let pids: Vec<i32> = shop.stage.database.value(pids, &[]).await;
+    signal("STOP", &pids);
+    let outcome = timeout(Duration::from_secs(60), async {
+        while shop.buy("bob", "b").await.status != 200 {}
+    });
+    let outcome = outcome.await;
+    let order_id = shop.reserve().await;
+    let _: serde_json::Value = shop
+        .sql("SELECT flashsale.begin_payment($1, '1 ms')", order_id)
+        .await;
+    let ledgers = timeout(Duration::from_secs(60), shop.ledgers()).await;
+    signal("CONT", &pids);
+    outcome.expect("bob bought over a new connection");
+    assert_eq!(ledgers.expect("the resolver found one too").free(), 1);
+}
+
+fn signal(name: &str, pids: &[i32]) {
+    let pids = pids.iter().map(i32::to_string);
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .args(pids)
+        .status();
+    assert!(status.is_ok_and(|status| status.success()));
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_right_are_refused_at_the_start() {
+    let shop = Shop::open(1).await;
+    for (name, value) in [
+        ("OPERATOR_KEY", ""),
+        ("STRIPE_WEBHOOK_SECRET", ""),
+        ("STRIPE_SECRET_KEY", ""),
+        ("SHOP_ID", ""),
+        ("SESSION_SECRET", "hunter2"),
+        (
+            "DATABASE_URL",
+            "host=x password=hunter2 sslmode=verify-nothing",
+        ),
+        ("PAYMENT_WINDOW_S", "0"),
+        ("PAYMENT_WINDOW_S", "604801"),
+        ("POOL_SIZE", "0"),
+        ("GATEWAY_TIMEOUT_MS", "0"),
+    ] {
+        let mut command = Command::new(program("checkout"));
+        command.envs(
+            shop.stage.apps[0]
+                .environment()
+                .iter()
+                .map(|(name, value)| (name, value)),
+        );
+        let output = command
+            .env("LISTEN", "127.0.0.1:0")
+            .env(name, value)
+            .output()
+            .expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{name}={value}");
+        assert!(
+            said.contains(name) || said.contains(&name.to_lowercase().replace('_', "-")),
+            "{said}"
+        );
+        assert!(!said.contains("hunter2"), "{said}");
+    }
 }
 
 #[tokio::test]

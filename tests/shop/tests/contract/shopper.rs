@@ -2,9 +2,11 @@
 
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shop::ledgers::Ledgers;
-use shop::stage::{Setup, Stage, session_of, signed_by};
+use shop::stage::{OPERATOR_KEY, Setup, Stage, session_of};
+
+use tokio_postgres::types::FromSqlOwned;
 
 pub struct Shop {
     pub stage: Stage,
@@ -49,6 +51,12 @@ impl Answer {
             "{self:?}"
         );
         body
+    }
+
+    /// The cookie that it sets, to be sent along.
+    pub fn cookie(&self) -> String {
+        let cookie = self.headers["set-cookie"].to_str().expect("a cookie");
+        cookie.split(';').next().expect("its value").to_owned()
     }
 
     #[track_caller]
@@ -135,13 +143,27 @@ impl Shop {
         self.call(Method::POST, &self.purchase_path(), with).await
     }
 
+    /// An order of alice's with the key a, as an app leaves it that is killed after the first step.
+    pub async fn reserve(&self) -> i64 {
+        let sql = "SELECT (flashsale.purchase_item($1, 'alice'::text, 1, 'a', strategy => 'atomic') ->> 'order_id')::bigint";
+        self.sql(sql, self.item_id).await
+    }
+
+    /// As the owner of the database.
+    pub async fn sql<T: FromSqlOwned>(&self, sql: &str, id: i64) -> T {
+        self.stage.database.value(sql, &[&id]).await
+    }
+
     pub fn purchase_path(&self) -> String {
         format!("/purchase/{}", self.item_id)
     }
 
+    /// With the session that the operator's key opens.
     pub async fn operate(&self, path: &str, body: &str) -> Answer {
+        let login = json!({"key": OPERATOR_KEY}).to_string();
+        let opened = self.post("alice", "/operator/session", &login).await;
         let with = With {
-            cookie: Some(operator()),
+            cookie: Some(opened.cookie()),
             body: Some(body.into()),
             key: None,
         };
@@ -169,12 +191,4 @@ impl Shop {
         assert_eq!(ledgers.complaints(), Vec::<String>::new());
         ledgers
     }
-}
-
-fn operator() -> String {
-    signed_by(
-        shop::stage::SESSION_SECRET,
-        "operator",
-        "operator|99999999999",
-    )
 }

@@ -1,26 +1,10 @@
 //! POST /webhooks/payment: what the gateway tells by itself, if it is the gateway.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use hmac::{Hmac, Mac};
+use gateway::webhooks::{now_s, sign};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use shop::stage::WEBHOOK_SECRET;
 
 use crate::shopper::Shop;
-
-fn now_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970")
-        .as_secs()
-}
-
-fn signature(secret: &str, time: u64, body: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length");
-    mac.update(format!("{time}.{body}").as_bytes());
-    format!("t={time},v1={}", hex::encode(mac.finalize().into_bytes()))
-}
 
 async fn deliver(shop: &Shop, body: &str, signature: Option<String>) -> (u16, Value) {
     let mut request = reqwest::Client::new()
@@ -36,11 +20,27 @@ async fn deliver(shop: &Shop, body: &str, signature: Option<String>) -> (u16, Va
     )
 }
 
-fn succeeded(intent: &str, order_id: &str, amount: i64) -> String {
+/// As the gateway does; it is always taken.
+async fn tell(shop: &Shop, body: &str) {
+    let signature = sign(WEBHOOK_SECRET, body, now_s());
+    let answer = deliver(shop, body, Some(signature)).await;
+    assert_eq!(answer, (200, json!({"success": true})));
+}
+
+/// The event of a charge with these notes on it.
+fn succeeded(intent: &str, metadata: Value, amount: i64) -> String {
     let object = json!({"id": intent, "object": "payment_intent", "status": "succeeded", "amount": amount,
-        "amount_received": amount, "currency": "eur", "metadata": {"order_id": order_id}});
+        "amount_received": amount, "currency": "eur", "metadata": metadata});
     json!({"id": "evt_x", "type": "payment_intent.succeeded", "data": {"object": object}})
         .to_string()
+}
+
+/// What the shop writes on the intent of an order.
+async fn notes(shop: &Shop, order_id: i64) -> Value {
+    let created = "SELECT coalesce((SELECT (extract(epoch FROM created_at) * 1000000)::bigint \
+                   FROM flashsale.orders WHERE order_id = $1), 1)";
+    let created_us: i64 = shop.sql(created, order_id).await;
+    json!({"shop": "stage", "order_id": order_id.to_string(), "created_us": created_us.to_string()})
 }
 
 async fn payment(shop: &Shop, intent: &str) -> Value {
@@ -50,29 +50,20 @@ async fn payment(shop: &Shop, intent: &str) -> Value {
         .await
 }
 
-async fn reserved_order(shop: &Shop) -> i64 {
-    let sql = "SELECT (flashsale.purchase_item($1, 'alice'::text, 1, 'a', strategy => 'atomic') ->> 'order_id')::bigint";
-    shop.stage.database.value(sql, &[&shop.item_id]).await
-}
-
 #[tokio::test]
 async fn only_what_the_gateway_signed_lately_counts() {
     let shop = Shop::open(1).await;
-    let order_id = reserved_order(&shop).await;
+    let order_id = shop.reserve().await;
     let intent = format!("pi_forged_{order_id}");
-    let body = succeeded(&intent, &order_id.to_string(), 49_900);
+    let body = succeeded(&intent, notes(&shop, order_id).await, 49_900);
     for bad in [
         None,
         Some(String::new()),
         Some("t=1,v1=00".into()),
-        Some(signature("whsec_other", now_s(), &body)),
-        Some(signature(WEBHOOK_SECRET, now_s() - 301, &body)),
-        Some(signature(WEBHOOK_SECRET, now_s() + 301, &body)),
-        Some(signature(
-            WEBHOOK_SECRET,
-            now_s(),
-            &body.replace("49900", "1"),
-        )),
+        Some(sign("whsec_other", &body, now_s())),
+        Some(sign(WEBHOOK_SECRET, &body, now_s() - 301)),
+        Some(sign(WEBHOOK_SECRET, &body, now_s() + 301)),
+        Some(sign(WEBHOOK_SECRET, &body.replace("49900", "1"), now_s())),
     ] {
         let (status, answer) = deliver(&shop, &body, bad).await;
         assert_eq!((status, &answer["reason"]), (400, &json!("bad_signature")));
@@ -84,12 +75,8 @@ async fn only_what_the_gateway_signed_lately_counts() {
         "[]",
         r#"{"type": "payment_intent.succeeded", "data": {"object": {}}}"#,
     ] {
-        let (status, answer) = deliver(
-            &shop,
-            broken,
-            Some(signature(WEBHOOK_SECRET, now_s(), broken)),
-        )
-        .await;
+        let (status, answer) =
+            deliver(&shop, broken, Some(sign(WEBHOOK_SECRET, broken, now_s()))).await;
         assert_eq!(
             (status, &answer["reason"]),
             (400, &json!("bad_request")),
@@ -101,81 +88,78 @@ async fn only_what_the_gateway_signed_lately_counts() {
 #[tokio::test]
 async fn a_charge_that_is_told_three_times_pays_once() {
     let shop = Shop::open(1).await;
-    let order_id = reserved_order(&shop).await;
-    let intent = format!("pi_told_{order_id}");
-    let body = succeeded(&intent, &order_id.to_string(), 49_900);
+    let order_id = shop.reserve().await;
+    let body = succeeded("pi_told", notes(&shop, order_id).await, 49_900);
     for _ in 0..3 {
-        assert_eq!(
-            deliver(
-                &shop,
-                &body,
-                Some(signature(WEBHOOK_SECRET, now_s(), &body))
-            )
-            .await
-            .0,
-            200
-        );
+        tell(&shop, &body).await;
     }
-    assert_eq!(payment(&shop, &intent).await["status"], "paid");
+    assert_eq!(payment(&shop, "pi_told").await["status"], "paid");
+    assert_eq!(shop.buy("alice", "a").await.is(200)["status"], "confirmed");
     assert_eq!(
-        shop.get("alice", &format!("/orders/{order_id}"))
-            .await
-            .is(200)["status"],
-        "confirmed"
+        shop.stage.book().intents().count(),
+        0,
+        "it is not charged again"
     );
 }
 
 #[tokio::test]
 async fn events_of_other_kinds_and_of_other_shops_are_taken_and_ignored() {
     let shop = Shop::open(1).await;
-    let foreign = succeeded("pi_foreign", "basket of another shop", 100);
+    let order_id = shop.reserve().await;
+    let mut other = notes(&shop, order_id).await;
+    other["shop"] = json!("another");
     for body in [
-        r#"{"type": "customer.created", "data": {"object": {}}}"#,
-        foreign.as_str(),
+        r#"{"type": "customer.created", "data": {"object": {}}}"#.to_owned(),
+        succeeded(
+            "pi_other",
+            json!({"order_id": order_id.to_string()}),
+            49_900,
+        ),
+        succeeded("pi_other", json!({}), 49_900),
+        succeeded("pi_other", other, 49_900),
     ] {
-        assert_eq!(
-            deliver(&shop, body, Some(signature(WEBHOOK_SECRET, now_s(), body)))
-                .await
-                .0,
-            200
-        );
+        tell(&shop, &body).await;
     }
     assert_eq!(
-        payment(&shop, "pi_foreign").await["reason"],
+        payment(&shop, "pi_other").await["reason"],
         "payment_not_found"
     );
+    let order = shop
+        .get("alice", &format!("/orders/{order_id}"))
+        .await
+        .is(200);
+    assert_eq!(order["status"], "reserved");
 }
 
 #[tokio::test]
 async fn charges_that_pay_nothing_are_due_for_refund() {
     let shop = Shop::open(1).await;
-    let order_id = reserved_order(&shop).await;
-    let wrong = format!("pi_wrong_{order_id}");
-    let stray = format!("pi_stray_{order_id}");
-    for (intent, order, amount, why) in [
-        (&wrong, order_id.to_string(), 1, "amount_mismatch"),
+    let order_id = shop.reserve().await;
+    let ours = notes(&shop, order_id).await;
+    // The database was restored, and the number went to another order.
+    let mut before = ours.clone();
+    before["created_us"] = json!("1");
+    for (intent, metadata, amount, why) in [
+        ("pi_wrong", ours, 1, "amount_mismatch"),
+        ("pi_before", before, 49_900, "order_not_found"),
         (
-            &stray,
-            (8_000_000_000_000_000 + order_id).to_string(),
+            "pi_stray",
+            notes(&shop, order_id + 1).await,
             500,
             "order_not_found",
         ),
     ] {
-        let body = succeeded(intent, &order, amount);
-        assert_eq!(
-            deliver(
-                &shop,
-                &body,
-                Some(signature(WEBHOOK_SECRET, now_s(), &body))
-            )
-            .await
-            .0,
-            200
-        );
+        tell(&shop, &succeeded(intent, metadata, amount)).await;
         let payment = payment(&shop, intent).await;
         assert_eq!(
             (&payment["status"], &payment["why"]),
-            (&json!("due"), &json!(why))
+            (&json!("due"), &json!(why)),
+            "{intent}"
         );
     }
+    let order = shop
+        .get("alice", &format!("/orders/{order_id}"))
+        .await
+        .is(200);
+    assert_eq!(order["status"], "reserved", "none of them pays it");
 }
