@@ -33,7 +33,7 @@ demo: build ## A flash sale before your eyes: BUYERS=5000 UNITS=100 CONNECTIONS=
 	@cargo build --quiet $(CLIENTS) --bin demo
 	@$(WITH_SERVER) --postgres-setting flashsale.strategy=$(or $(STRATEGY),grouped) $(PROGRAMS)/demo
 
-shop: build ## BUYERS=5000 against examples/checkout with a faulty gateway, then three ledgers compared: UNITS, APPS, KILLS, SEED
+shop: build ## BUYERS=5000 against examples/checkout with a faulty gateway, then three ledgers compared: UNITS, APPS, KILLS, CRASHES, SEED, FAULTS=0, MISTAKE=1
 	@cargo build --quiet $(CLIENTS) --bins
 	@$(SHOP_SERVER) $(PROGRAMS)/shop
 

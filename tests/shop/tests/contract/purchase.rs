@@ -8,6 +8,7 @@ use serde_json::json;
 use shop::stage::{Setup, session_of};
 
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use crate::shopper::{Shop, With};
 
@@ -145,6 +146,38 @@ async fn a_card_that_asks_its_owner_for_more_holds_no_unit() {
         .fails(402, "card_declined");
     shop.buy("bob", "b").await.is(200);
     assert_eq!(shop.ledgers().await.confirmed(), 1);
+}
+
+#[tokio::test]
+async fn an_order_that_another_charge_paid_meanwhile_is_paid_and_the_second_given_back() {
+    let shop = Arc::new(Shop::with(1, Setup::slow()).await);
+    let buyer = shop.clone();
+    let click = tokio::spawn(async move { buyer.buy("alice", "a").await });
+    let confirm = "SELECT flashsale.confirm_order(order_id, 'at the counter', 49900, 'EUR') ->> 'success' \
+                   FROM flashsale.orders WHERE item_id = $1 AND status = 'paying'";
+    let owner = shop.stage.database.owner().await;
+    while owner
+        .execute(confirm, &[&shop.item_id])
+        .await
+        .expect("a look")
+        == 0
+    {}
+    assert_eq!(
+        click.await.expect("an answer").is(200)["status"],
+        "confirmed"
+    );
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while shop.stage.book().refunds().count() == 0 {
+        assert!(
+            Instant::now() < deadline,
+            "the card's charge is not given back"
+        );
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(
+        (charges(&shop), shop.stage.book().refunds().count()),
+        (1, 1)
+    );
 }
 
 #[tokio::test]
