@@ -55,6 +55,8 @@ pub struct Answer {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Event {
     pub id: String,
+    /// What faults are drawn by.
+    pub name: String,
     pub body: String,
 }
 
@@ -198,6 +200,7 @@ mod tests {
         let intent = Intent::new("pi_1".into(), 500, "EUR", BTreeMap::new());
         let event = Event {
             id: "evt_1".into(),
+            name: "succeeded 7".into(),
             body: "{}".into(),
         };
         book.write(vec![Fact::Intent(intent), Fact::Event(event)])

@@ -83,14 +83,14 @@ impl Faults {
         (Duration::from_millis(delay_ms), mishap)
     }
 
-    /// Whether the card of an intent is declined.
-    pub fn declines(&self, intent: &str) -> bool {
-        self.draw(("decline", intent)).random_bool(self.declines)
+    /// Whether the card of a confirmation with a name is declined.
+    pub fn declines(&self, name: &str) -> bool {
+        self.draw(("decline", name)).random_bool(self.declines)
     }
 
-    /// After which delays an event is delivered, once or twice.
-    pub fn of_event(&self, event: &str) -> Vec<Duration> {
-        let mut random = self.draw(("event", event));
+    /// After which delays the event with a name is delivered, once or twice.
+    pub fn of_event(&self, name: &str) -> Vec<Duration> {
+        let mut random = self.draw(("event", name));
         let times = if random.random_bool(self.duplicates) {
             2
         } else {

@@ -108,7 +108,7 @@ pub fn confirm(book: &Book, id: &str, form: &Form, declined: bool) -> Outcome {
             intent.status = Status::Succeeded;
             intent.amount_received = intent.amount;
             intent.last_payment_error = None;
-            let event = event("payment_intent.succeeded", &json!(intent));
+            let event = event("payment_intent.succeeded", &intent);
             Outcome::of(intent, vec![event])
         }
         Some("pm_card_authenticationRequired") => {
@@ -125,7 +125,7 @@ fn decline(mut intent: Intent) -> Outcome {
         "message": "Your card was declined."});
     intent.last_payment_error = Some(error.clone());
     error["payment_intent"] = json!(intent);
-    let event = event("payment_intent.payment_failed", &json!(intent));
+    let event = event("payment_intent.payment_failed", &intent);
     Outcome {
         status: 402,
         body: json!({ "error": error }),
@@ -142,7 +142,7 @@ pub fn cancel(book: &Book, id: &str) -> Outcome {
     }
     let mut intent = intent.clone();
     intent.status = Status::Canceled;
-    let event = event("payment_intent.canceled", &json!(intent));
+    let event = event("payment_intent.canceled", &intent);
     Outcome::of(intent, vec![event])
 }
 
@@ -191,11 +191,15 @@ fn new_id(kind: &str) -> String {
     format!("{kind}_{:016x}", rand::random::<u64>())
 }
 
-fn event(kind: &str, object: &Value) -> Fact {
+fn event(kind: &str, intent: &Intent) -> Fact {
     let id = new_id("evt");
-    let body = json!({"id": id, "object": "event", "type": kind, "data": {"object": object}});
+    let about = intent
+        .order_id()
+        .map_or_else(|| intent.id.clone(), |order_id| order_id.to_string());
+    let body = json!({"id": id, "object": "event", "type": kind, "data": {"object": intent}});
     Fact::Event(Event {
         id,
+        name: format!("{kind} {about}"),
         body: body.to_string(),
     })
 }

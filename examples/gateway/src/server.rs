@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::time::sleep;
 
-use crate::book::{Answer, Book, Fact};
+use crate::book::{Answer, Book, Fact, Intent};
 use crate::faults::{Faults, Mishap};
 use crate::money::{self, Form as Fields, Outcome};
 use crate::webhooks;
@@ -53,6 +53,21 @@ impl Request {
             Request::Cancel(id) => format!("/v1/payment_intents/{id}/cancel"),
             Request::Refund => "/v1/refunds".into(),
         }
+    }
+
+    /// What faults are drawn by: the order, since ids and keys are others in another run.
+    fn name(&self, book: &Book, form: &Fields) -> String {
+        let of_intent = |id: &String| book.intent(id).and_then(Intent::order_id);
+        let (verb, order_id) = match self {
+            Request::Create => {
+                let noted = form.get("metadata[order_id]");
+                ("create", noted.and_then(|order_id| order_id.parse().ok()))
+            }
+            Request::Confirm(id) => ("confirm", of_intent(id)),
+            Request::Cancel(id) => ("cancel", of_intent(id)),
+            Request::Refund => ("refund", form.get("payment_intent").and_then(of_intent)),
+        };
+        order_id.map_or_else(|| self.path(), |order_id: i64| format!("{verb} {order_id}"))
     }
 }
 
@@ -139,7 +154,7 @@ impl Gateway {
         let key = headers
             .get("idempotency-key")
             .and_then(|key| key.to_str().ok());
-        let (delay, mishap) = self.fault(key, &request);
+        let (delay, mishap) = self.fault(&request, &form);
         if mishap == Mishap::Error {
             sleep(delay).await;
             return respond(Outcome::internal(), false);
@@ -168,9 +183,9 @@ impl Gateway {
         given.and_then(|given| given.strip_prefix("Bearer ")) == Some(&self.0.secret_key)
     }
 
-    fn fault(&self, key: Option<&str>, request: &Request) -> (Duration, Mishap) {
-        let name = key.map_or_else(|| request.path(), str::to_owned);
+    fn fault(&self, request: &Request, form: &Fields) -> (Duration, Mishap) {
         let mut desk = self.desk();
+        let name = request.name(&desk.book, form);
         let attempt = desk.attempts.entry(name.clone()).or_default();
         *attempt += 1;
         self.0.faults.of_request(&name, *attempt)
@@ -209,7 +224,10 @@ impl Gateway {
         let book = &desk.book;
         let mut outcome = match &request {
             Request::Create => money::create(form),
-            Request::Confirm(id) => money::confirm(book, id, form, self.declines(book, id)),
+            Request::Confirm(id) => {
+                let is_declined = self.0.faults.declines(&request.name(book, form));
+                money::confirm(book, id, form, is_declined)
+            }
             Request::Cancel(id) => money::cancel(book, id),
             Request::Refund => money::refund(book, form),
         };
@@ -231,14 +249,6 @@ impl Gateway {
             }
         }
         outcome
-    }
-
-    /// Drawn by the order, whose intent may have another id in another run.
-    fn declines(&self, book: &Book, id: &str) -> bool {
-        let order_id = book.intent(id).and_then(|intent| intent.order_id());
-        self.0
-            .faults
-            .declines(&order_id.map_or_else(|| id.to_owned(), |order_id| order_id.to_string()))
     }
 }
 

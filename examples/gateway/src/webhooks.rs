@@ -14,7 +14,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
 /// Begins to deliver an event, as often as the faults say.
 pub fn send(gateway: &Gateway, event: &Event) {
-    for delay in gateway.faults().of_event(&event.id) {
+    for delay in gateway.faults().of_event(&event.name) {
         tokio::spawn(deliver(gateway.clone(), event.clone(), delay));
     }
 }
