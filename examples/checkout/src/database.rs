@@ -14,7 +14,6 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, NoTls};
 
 use crate::backoff::Backoff;
-use crate::statements::BILL;
 
 const WAIT_FOR_A_CONNECTION: Duration = Duration::from_secs(2);
 /// Calls that meet a lock, or a server that restarts, are repeated for so long.
@@ -121,8 +120,6 @@ pub struct Reservation {
     pub order_id: i64,
     pub status: String,
     pub remaining_inventory: i64,
-    pub unit_price: Option<i64>,
-    pub currency: Option<String>,
 }
 
 /// A success that has nothing more to say.
@@ -251,12 +248,15 @@ impl Database {
         self.call(sql, &[&order_id, &reason]).await
     }
 
-    /// The bill of an order, if it exists; for the operators' role. An order without a price has
-    /// an amount of 0.
-    pub async fn bill(&self, order_id: i64) -> Result<Option<Bill>, Error> {
-        Ok(serde_json::from_value(
-            self.value(BILL, &[&order_id]).await?,
-        )?)
+    /// The bill of an order. One without a price has an amount of 0.
+    pub async fn bill(&self, order_id: i64) -> Result<Bill, Error> {
+        let sql = "SELECT o || jsonb_build_object( \
+             'created_us', (extract(epoch FROM (o ->> 'created_at')::timestamptz) * 1000000)::bigint, \
+             'amount', CASE WHEN o ->> 'currency' IS NULL THEN 0 ELSE coalesce((o ->> 'total')::bigint, 0) END, \
+             'currency', coalesce(o ->> 'currency', ''), \
+             'is_forgotten', coalesce((o ->> 'paying_at')::timestamptz <= now() - interval '20 hours', false)) \
+             FROM flashsale.get_order($1) o";
+        self.call(sql, &[&order_id]).await
     }
 
     pub async fn get_order<T: DeserializeOwned>(&self, order_id: i64) -> Result<T, Error> {

@@ -109,8 +109,9 @@ fn open(settings: Settings, stop: &CancellationToken) -> Result<Shop, Box<dyn Er
     )?;
     let url = &settings.operator_database_url;
     let operators = database("OPERATOR_DATABASE_URL", url, OPERATOR_CONNECTIONS)?;
-    let session_key = Key::try_from(settings.session_secret.as_bytes())
-        .map_err(|_| "SESSION_SECRET must have at least 64 bytes")?;
+    if settings.session_secret.len() < 64 {
+        return Err("SESSION_SECRET must have at least 64 bytes".into());
+    }
     let (stock_sender, stock) = live::watched();
     let (whole_sender, whole) = live::watched();
     tokio::spawn(live::stock(operators.clone(), stock_sender, stop.clone()));
@@ -125,7 +126,7 @@ fn open(settings: Settings, stop: &CancellationToken) -> Result<Shop, Box<dyn Er
             settings.gateway_timeout,
         )?,
         payment_window_s: settings.payment_window_s,
-        session_key,
+        session_key: Key::derive_from(settings.session_secret.as_bytes()),
         operator_key: settings.operator_key.into(),
         webhook_secret: settings.stripe_webhook_secret.into(),
         stock,

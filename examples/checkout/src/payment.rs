@@ -14,6 +14,7 @@ use crate::stripe::{Charge, Intent, Voided};
 const DECLINED: &str = "card_declined";
 const NOT_CHARGED: &str = "payment_not_completed";
 const NOT_FOR_SALE: &str = "not_for_sale";
+const UNDER_WAY: &str = "The payment is under way. Try again in a moment.";
 
 /// What a buyer wants.
 pub struct Click {
@@ -60,7 +61,7 @@ pub async fn buy(shop: &Shop, click: &Click) -> Result<Bought, Failure> {
     let order_id = order.order_id;
     let is_confirmed = match order.status.as_str() {
         "confirmed" => true, // a repeat of a purchase that went through
-        _ => pay(shop, &order, &click.payment_method).await?,
+        _ => pay(shop, order_id, &click.payment_method).await?,
     };
     Ok(Bought {
         order_id,
@@ -70,9 +71,10 @@ pub async fn buy(shop: &Shop, click: &Click) -> Result<Bought, Failure> {
 }
 
 /// Whether the order is paid now; if not, nobody knows yet. It is an error if it will never be.
-async fn pay(shop: &Shop, order: &Reservation, payment_method: &str) -> Result<bool, Failure> {
-    let order_id = order.order_id;
-    if order.unit_price.unwrap_or(0) == 0 || order.currency.is_none() {
+async fn pay(shop: &Shop, order_id: i64, payment_method: &str) -> Result<bool, Failure> {
+    // Read first: what fails before begin_payment leaves a reservation, which expires.
+    let bill = shop.buyers.bill(order_id).await?;
+    if bill.amount == 0 {
         give_up(shop, order_id, NOT_FOR_SALE).await;
         return Err(not_for_sale());
     }
@@ -86,10 +88,9 @@ async fn pay(shop: &Shop, order: &Reservation, payment_method: &str) -> Result<b
         Err(Error::Refused(refusal)) => return Err(of_closed_order(shop, refusal).await),
         Err(error) => return Err(error.into()),
     }
-    let bill = match shop.operators.bill(order_id).await? {
-        Some(bill) if !bill.is_forgotten => bill,
-        _ => return Ok(false), // a person has to look up what became of the first charge
-    };
+    if bill.is_forgotten {
+        return Ok(false); // a person has to look up what became of the first charge
+    }
     let charge = shop.gateway.charge(&bill, payment_method).await;
     metrics::counter!("checkout_charges_total", "outcome" => charge.name()).increment(1);
     match charge {
@@ -210,10 +211,10 @@ pub async fn report(shop: &Shop, order_id: i64, intent: &Intent) -> Result<Fate,
 /// Brings an order in `paying` to its end: confirmed if it was charged, else cancelled, once the
 /// gateway has ruled out that it will be.
 pub async fn settle(shop: &Shop, order_id: i64) -> Result<Fate, SettleError> {
-    let bill = match shop.operators.bill(order_id).await? {
-        Some(bill) if !bill.is_forgotten => bill,
-        _ => return Ok(Fate::Open), // a person has to look it up
-    };
+    let bill = shop.buyers.bill(order_id).await?;
+    if bill.is_forgotten {
+        return Ok(Fate::Open); // a person has to look it up
+    }
     let (fate, reason) = if bill.amount == 0 {
         (Fate::Cancelled, NOT_FOR_SALE) // nothing is ever charged for it
     } else {
@@ -259,9 +260,11 @@ pub async fn cancel(shop: &Shop, order_id: i64) -> Result<&'static str, Failure>
             let failure = Failure::new(StatusCode::CONFLICT, "already_confirmed", message);
             Err(failure.with("orderId", order_id))
         }
-        Ok(Fate::Open) | Err(_) => Err(Failure::busy(
-            "The payment is under way. Try again in a moment.",
-        )),
+        Ok(Fate::Open) => Err(Failure::busy(UNDER_WAY)),
+        Err(error) => {
+            tracing::warn!(order_id, %error, "an order could not be cancelled yet");
+            Err(Failure::busy(UNDER_WAY))
+        }
     }
 }
 
@@ -272,10 +275,13 @@ pub async fn hear(shop: &Shop, intent: &Intent) -> Result<(), Error> {
     let Some((order_id, created_us)) = shop.gateway.order_of(intent) else {
         return Ok(());
     };
-    let bill = shop.operators.bill(order_id).await?;
-    let is_another = bill.is_some_and(|bill| bill.created_us != created_us);
+    let is_its_own = match shop.buyers.bill(order_id).await {
+        Ok(bill) => bill.created_us == created_us,
+        Err(Error::Refused(_)) => false, // no such order
+        Err(error) => return Err(error),
+    };
     // No order has a number below 1.
-    report(shop, if is_another { -order_id } else { order_id }, intent).await?;
+    report(shop, if is_its_own { order_id } else { -order_id }, intent).await?;
     Ok(())
 }
 

@@ -58,9 +58,9 @@ pub struct Settings {
           default_value = "10000", value_parser = milliseconds)]
     pub gateway_timeout: Duration,
 
-    /// How long a payment may take before the resolver asks the gateway about it
+    /// How long a payment may take before the resolver asks the gateway about it, 3600 at most
     #[arg(long, env, value_name = "S", default_value_t = 120,
-          value_parser = clap::value_parser!(u32).range(1..=604_800))]
+          value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub payment_window_s: u32,
 
     /// How often the resolver looks for payments to settle and refunds to make

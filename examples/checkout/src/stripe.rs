@@ -1,8 +1,8 @@
 //! The gateway: Stripe's PaymentIntents over plain HTTP.
 //!
 //! An order has one intent, made with an idempotency key that names the order: whoever makes it
-//! again within 24 hours gets the same. Making it moves no money; confirming it does, and cancelling it rules out for
-//! ever that it will.
+//! again within 24 hours gets the same. Making it moves no money; confirming it does, and
+//! cancelling it rules out for ever that it will.
 
 use std::time::Duration;
 
@@ -184,10 +184,15 @@ impl Gateway {
                 .await
         };
         match outcome.await {
-            Ok(intent) if intent.status == Status::RequiresAction => {
-                self.refuse_to_wait(bill).await
-            }
+            // No unit is held for a card that wants its owner's word.
+            Ok(intent) if intent.status == Status::RequiresAction => self.rule_out(bill).await,
             Ok(intent) => of_intent(intent),
+            // No such card, or an amount that it does not take. That says nothing of another
+            // request for this order that may be under way.
+            Err(Error::Refused { status, error }) if is_final(status, &error) => {
+                tracing::error!(bill.order_id, %status, error.code, error.message, "the gateway did not take a charge");
+                self.rule_out(bill).await
+            }
             Err(Error::Refused { status, error }) => of_refusal(status, *error),
             Err(error) => {
                 tracing::warn!(bill.order_id, %error, "outcome of the charge unknown");
@@ -196,8 +201,8 @@ impl Gateway {
         }
     }
 
-    /// For a card that wants its owner's word: no unit is held for that.
-    async fn refuse_to_wait(&self, bill: &Bill) -> Charge {
+    /// Ends a payment that got no money, unless another request for the order did.
+    async fn rule_out(&self, bill: &Bill) -> Charge {
         match self.void(bill).await {
             Ok(Voided::Never { .. }) => Charge::Declined,
             Ok(Voided::Charged(intent)) => Charge::Succeeded(intent),
@@ -209,7 +214,7 @@ impl Gateway {
     pub async fn void(&self, bill: &Bill) -> Result<Voided, Error> {
         let deadline = self.deadline();
         let intent = match self.intent(bill, deadline).await {
-            // It took no intent for this order, and the key says that it never will.
+            // It takes no intent for this order, for which it is asked the same each time.
             Err(Error::Refused { status, error }) if is_final(status, &error) => {
                 return Ok(Voided::Never {
                     was_declined: false,
@@ -370,9 +375,5 @@ fn of_refusal(status: StatusCode, error: ApiError) -> Charge {
         return Charge::Declined;
     }
     tracing::error!(%status, error.code, error.message, "the gateway did not take a charge");
-    // No such card, or an amount that it does not take.
-    if is_final(status, &error) {
-        return Charge::Declined;
-    }
     error.payment_intent.map_or(Charge::Unknown, of_intent)
 }

@@ -11,31 +11,31 @@ use rand::{RngExt, SeedableRng};
 #[derive(Args, Clone, Debug, Default)]
 pub struct Faults {
     /// Cards that are declined
-    #[arg(long, env = "GATEWAY_DECLINES", default_value_t = 0.0)]
+    #[arg(long, env = "GATEWAY_DECLINES", default_value_t = 0.0, value_parser = share)]
     pub declines: f64,
 
     /// Requests that take 100 to 500 ms
-    #[arg(long, env = "GATEWAY_SLOW", default_value_t = 0.0)]
+    #[arg(long, env = "GATEWAY_SLOW", default_value_t = 0.0, value_parser = share)]
     pub slow: f64,
 
     /// Requests that are carried out, but whose answer is held back
-    #[arg(long, env = "GATEWAY_TIMEOUTS", default_value_t = 0.0)]
+    #[arg(long, env = "GATEWAY_TIMEOUTS", default_value_t = 0.0, value_parser = share)]
     pub timeouts: f64,
 
     /// Requests that fail with status 500, and nothing done
-    #[arg(long, env = "GATEWAY_ERRORS", default_value_t = 0.0)]
+    #[arg(long, env = "GATEWAY_ERRORS", default_value_t = 0.0, value_parser = share)]
     pub errors: f64,
 
     /// Requests that are carried out, but answered with status 500
-    #[arg(long, env = "GATEWAY_LOST", default_value_t = 0.0)]
+    #[arg(long, env = "GATEWAY_LOST", default_value_t = 0.0, value_parser = share)]
     pub lost: f64,
 
     /// Webhooks that are delivered twice
-    #[arg(long, env = "GATEWAY_DUPLICATES", default_value_t = 0.0)]
+    #[arg(long, env = "GATEWAY_DUPLICATES", default_value_t = 0.0, value_parser = share)]
     pub duplicates: f64,
 
     /// Webhooks that arrive up to 2 s late, after others
-    #[arg(long, env = "GATEWAY_SHUFFLED", default_value_t = 0.0)]
+    #[arg(long, env = "GATEWAY_SHUFFLED", default_value_t = 0.0, value_parser = share)]
     pub shuffled: f64,
 
     /// How long an answer is held back, in ms
@@ -45,6 +45,13 @@ pub struct Faults {
     /// What the faults are drawn from
     #[arg(long, env = "GATEWAY_SEED", default_value_t = 0)]
     pub seed: u64,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("must be a share from 0 to 1".into()),
+    }
 }
 
 /// What happens to one request.
@@ -143,6 +150,14 @@ mod tests {
                 ..faults()
             })
         );
+    }
+
+    #[test]
+    fn a_share_is_no_percentage() {
+        assert_eq!(share("0.25"), Ok(0.25));
+        for text in ["10", "-0.1", "NaN", ""] {
+            assert!(share(text).is_err(), "{text}");
+        }
     }
 
     #[test]

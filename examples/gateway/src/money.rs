@@ -94,7 +94,15 @@ pub fn create(form: &Form) -> Outcome {
     )
 }
 
-/// Charges the card, unless `declined` or by a card that never works.
+/// A refusal unless the card is one of those that there are.
+pub fn refuse_unknown_card(form: &Form) -> Option<Outcome> {
+    match form.get("payment_method").map(String::as_str) {
+        Some("pm_card_visa" | "pm_card_chargeDeclined" | "pm_card_authenticationRequired") => None,
+        _ => Some(Outcome::missing("payment method")),
+    }
+}
+
+/// Charges the card, which is known, unless `declined` or one that never works.
 pub fn confirm(book: &Book, id: &str, form: &Form, declined: bool) -> Outcome {
     let Some(intent) = book.intent(id) else {
         return Outcome::missing("payment intent");
@@ -115,8 +123,7 @@ pub fn confirm(book: &Book, id: &str, form: &Form, declined: bool) -> Outcome {
             intent.status = Status::RequiresAction;
             Outcome::of(intent, Vec::new())
         }
-        Some("pm_card_visa" | "pm_card_chargeDeclined") => decline(intent),
-        _ => Outcome::missing("payment method"),
+        _ => decline(intent),
     }
 }
 

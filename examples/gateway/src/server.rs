@@ -55,6 +55,16 @@ impl Request {
         }
     }
 
+    /// The refusal of a form that no intent could be served with. As at Stripe, it comes before
+    /// the key is looked at, and is not kept for it.
+    fn refusal(&self, form: &Fields) -> Option<Outcome> {
+        match self {
+            Request::Create => Some(money::create(form)).filter(|outcome| outcome.status != 200),
+            Request::Confirm(_) => money::refuse_unknown_card(form),
+            Request::Cancel(_) | Request::Refund => None,
+        }
+    }
+
     /// What faults are drawn by: the order, since ids and keys are others in another run.
     fn name(&self, book: &Book, form: &Fields) -> String {
         let of_intent = |id: &String| book.intent(id).and_then(Intent::order_id);
@@ -150,6 +160,9 @@ impl Gateway {
     async fn serve(&self, headers: &HeaderMap, request: Request, form: Fields) -> Response {
         if !self.is_known(headers) {
             return respond(Outcome::unauthorized(), false);
+        }
+        if let Some(refused) = request.refusal(&form) {
+            return respond(refused, false);
         }
         let key = headers
             .get("idempotency-key")

@@ -178,7 +178,8 @@ pub fn session_until(user_id: &str, ends_s: u64) -> String {
 pub fn signed_by(secret: &str, name: &str, value: &str) -> String {
     let mut jar = CookieJar::new();
     let cookie = Cookie::new(name.to_owned(), value.to_owned());
-    jar.signed_mut(&Key::from(secret.as_bytes())).add(cookie);
+    jar.signed_mut(&Key::derive_from(secret.as_bytes()))
+        .add(cookie);
     jar.get(name)
         .expect("just added")
         .encoded()

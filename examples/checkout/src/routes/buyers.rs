@@ -197,7 +197,9 @@ pub async fn cancel(
     Id(order_id): Id,
 ) -> Result<Json<Value>, Failure> {
     own_order(&shop, &buyer, order_id).await?;
-    let status = payment::cancel(&shop, order_id).await?;
+    let payments = shop.payments.clone();
+    let outcome = payments.spawn(async move { payment::cancel(&shop, order_id).await });
+    let status = outcome.await.unwrap_or_else(|_| Err(Failure::internal()))?;
     Ok(Json(
         json!({"success": true, "orderId": order_id, "status": status}),
     ))

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::Shop;
 use crate::failure::Failure;
+use crate::statements::HEALTH;
 
 const PATIENCE: Duration = Duration::from_secs(1);
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -34,10 +35,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// Well is an app that reaches its database: over the operators' connections, which a crowd of
-/// buyers does not fill.
+/// Well is an app that reaches its database and may do there what the resolver has to: over the
+/// operators' connections, which buyers do not use.
 pub async fn health(State(shop): State<Shop>) -> Result<Json<Value>, Failure> {
-    match timeout(PATIENCE, shop.operators.value("SELECT '1'::jsonb", &[])).await {
+    match timeout(PATIENCE, shop.operators.value(HEALTH, &[])).await {
         Ok(Ok(_)) => Ok(Json(json!({"success": true}))),
         _ => Err(Failure::busy("The database does not answer.")),
     }

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum_extra::extract::cookie::SignedCookieJar;
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use super::events_of;
 use super::extract::{Body, Id};
 use crate::Shop;
+use crate::database::Error;
 use crate::failure::Failure;
 use crate::secret::is_same;
 use crate::session::{self, Operator};
@@ -59,10 +61,27 @@ pub async fn restock(
     let added = shop
         .operators
         .restock_item(item_id, delta, reason.as_deref())
-        .await?;
+        .await
+        .map_err(of_restock)?;
     Ok(Json(
         json!({"success": true, "stock": added.stock, "remainingInventory": added.remaining_inventory}),
     ))
+}
+
+/// Restock cannot be repeated, so nothing may advise it where the answer was lost.
+fn of_restock(error: Error) -> Failure {
+    let is_unknown = matches!(error, Error::Silent)
+        || matches!(&error, Error::Database(error) if error.code().is_none());
+    if !is_unknown {
+        return error.into();
+    }
+    tracing::error!(%error, "nobody knows whether an item was restocked");
+    let message = "It may have been done. Look at the stock before you repeat it.";
+    Failure::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "outcome_unknown",
+        message,
+    )
 }
 
 pub async fn pause(
@@ -81,4 +100,18 @@ pub async fn resume(
 ) -> Result<Json<Value>, Failure> {
     shop.operators.resume_item(item_id).await?;
     Ok(Json(json!({"success": true, "paused": false})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restock_whose_answer_was_lost_is_not_to_be_repeated_blindly() {
+        let failure = of_restock(Error::Silent);
+        assert_eq!(
+            (failure.status.as_u16(), failure.reason.as_str()),
+            (500, "outcome_unknown")
+        );
+    }
 }

@@ -28,6 +28,11 @@ async fn without_a_valid_session_it_is_401() {
             "session",
             "session|alice|99999999999",
         )),
+        Some(signed_by(
+            &SESSION_SECRET.replace("run knows.", "run knows?"),
+            "session",
+            "session|alice|99999999999",
+        )),
         Some(session_until("alice", 1)),
         Some(format!("{name}={}", signed.replace("alice", "bob00"))),
         Some(format!("operator={signed}")),
@@ -283,7 +288,7 @@ async fn settings_that_cannot_be_right_are_refused_at_the_start() {
             "host=x password=hunter2 sslmode=verify-nothing",
         ),
         ("PAYMENT_WINDOW_S", "0"),
-        ("PAYMENT_WINDOW_S", "604801"),
+        ("PAYMENT_WINDOW_S", "3601"),
         ("POOL_SIZE", "0"),
         ("GATEWAY_TIMEOUT_MS", "0"),
     ] {
@@ -307,6 +312,22 @@ async fn settings_that_cannot_be_right_are_refused_at_the_start() {
         );
         assert!(!said.contains("hunter2"), "{said}");
     }
+}
+
+#[tokio::test]
+async fn without_the_operators_rights_the_app_is_unwell_and_sells_all_the_same() {
+    let shop = Shop::open(2).await;
+    let owner = shop.stage.database.owner().await;
+    let relations = "flashsale.orders, flashsale.payment_checks";
+    owner
+        .batch_execute(&format!("REVOKE ALL ON {relations} FROM shop_operator"))
+        .await
+        .expect("no rights");
+    shop.call(Method::GET, "/healthz", With::default())
+        .await
+        .fails(503, "busy");
+    shop.buy("alice", "a").await.is(200);
+    assert_eq!(shop.ledgers().await.confirmed(), 1);
 }
 
 #[tokio::test]
