@@ -120,7 +120,7 @@ fn open(settings: Settings, stop: &CancellationToken) -> Result<Shop, Box<dyn Er
         buyers,
         operators,
         gateway: Gateway::new(
-            &settings.stripe_api_base,
+            settings.stripe_api_base.as_str(),
             &settings.stripe_secret_key,
             &settings.shop_id,
             settings.gateway_timeout,

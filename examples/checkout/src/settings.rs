@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
+use reqwest::Url;
 
 /// A shop on flashsale: sells over HTTP, charges cards, never for nothing.
 #[derive(Parser)]
@@ -30,7 +31,7 @@ pub struct Settings {
 
     /// The gateway: Stripe, or something that speaks its PaymentIntents API
     #[arg(long, env, default_value = "https://api.stripe.com")]
-    pub stripe_api_base: String,
+    pub stripe_api_base: Url,
 
     /// What tells this shop's charges from all others of the gateway's account; never changed,
     /// and never shared by two databases

@@ -148,6 +148,9 @@ impl Book {
 
     /// Writes a step, in one piece, and makes it true.
     pub fn write(&mut self, facts: Vec<Fact>) -> io::Result<()> {
+        if facts.is_empty() {
+            return Ok(());
+        }
         if let Some(file) = &mut self.file {
             let mut line = serde_json::to_string(&facts)?;
             line.push('\n');

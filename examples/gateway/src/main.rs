@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// A stand-in for Stripe, with a book on disk, that fails at the rates it is told.
 #[derive(Parser)]
+#[command(version)]
 struct Settings {
     /// Address to listen on
     #[arg(long, env = "GATEWAY_LISTEN", default_value = "127.0.0.1:8090")]

@@ -38,6 +38,11 @@ impl Outcome {
         )
     }
 
+    pub fn unknown_url() -> Self {
+        let message = "There is no such request here.";
+        Self::refused(404, "invalid_request_error", "resource_missing", message)
+    }
+
     pub fn about_key(status: u16, code: &str, message: &str) -> Self {
         Self::refused(status, "idempotency_error", code, message)
     }
@@ -162,6 +167,12 @@ pub fn retrieve(book: &Book, id: &str) -> Outcome {
         },
         None => Outcome::missing("payment intent"),
     }
+}
+
+/// A refusal of a refund of less than the whole charge, which this gateway does not make.
+pub fn refuse_part(form: &Form) -> Option<Outcome> {
+    form.contains_key("amount")
+        .then(|| Outcome::invalid("Only whole charges are refunded here, without an amount."))
 }
 
 /// Gives a whole charge back.
@@ -306,5 +317,11 @@ mod tests {
             refund(&book, &which).body["error"]["code"],
             "charge_already_refunded"
         );
+    }
+
+    #[test]
+    fn a_part_of_a_charge_is_not_refunded() {
+        assert!(refuse_part(&form(&[("payment_intent", "pi_1"), ("amount", "1")])).is_some());
+        assert!(refuse_part(&form(&[("payment_intent", "pi_1")])).is_none());
     }
 }

@@ -61,7 +61,8 @@ impl Request {
         match self {
             Request::Create => Some(money::create(form)).filter(|outcome| outcome.status != 200),
             Request::Confirm(_) => money::refuse_unknown_card(form),
-            Request::Cancel(_) | Request::Refund => None,
+            Request::Refund => money::refuse_part(form),
+            Request::Cancel(_) => None,
         }
     }
 
@@ -122,6 +123,8 @@ impl Gateway {
             .route("/v1/payment_intents/{id}/confirm", post(confirm))
             .route("/v1/payment_intents/{id}/cancel", post(cancel))
             .route("/v1/refunds", post(refund))
+            .fallback(async || respond(Outcome::unknown_url(), false))
+            .method_not_allowed_fallback(async || respond(Outcome::unknown_url(), false))
             .with_state(self)
     }
 
@@ -310,13 +313,15 @@ async fn confirm(
     gateway.answer(headers, Request::Confirm(id), form).await
 }
 
+/// Takes no fields, and needs no form.
 async fn cancel(
     State(gateway): State<Gateway>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    Form(form): Form<Fields>,
 ) -> Response {
-    gateway.answer(headers, Request::Cancel(id), form).await
+    gateway
+        .answer(headers, Request::Cancel(id), Fields::new())
+        .await
 }
 
 async fn refund(

@@ -40,6 +40,8 @@ pub struct Story {
     pub user_id: String,
     /// From the click to the end.
     pub took: Duration,
+    /// How long the app took for the answer that settled the purchase.
+    pub answered_in: Duration,
 }
 
 impl Crowd {
@@ -64,7 +66,7 @@ impl Crowd {
         let user_id = format!("buyer-{}-{n}", self.item_id);
         let cookie = session_of(&user_id);
         let begun = Instant::now();
-        let answer = self.until_answered(n, &cookie, random).await;
+        let (answer, answered_in) = self.until_answered(n, &cookie, random).await;
         let order_id = answer["orderId"].as_i64();
         let end = match (answer["status"].as_str(), order_id) {
             (Some("paying"), Some(order_id)) => {
@@ -78,10 +80,17 @@ impl Crowd {
             order_id,
             user_id,
             took: begun.elapsed(),
+            answered_in,
         }
     }
 
-    async fn until_answered(&self, n: usize, cookie: &str, random: &mut StdRng) -> Value {
+    /// The final answer to a click, and how long that one took.
+    async fn until_answered(
+        &self,
+        n: usize,
+        cookie: &str,
+        random: &mut StdRng,
+    ) -> (Value, Duration) {
         let path = format!("/purchase/{}", self.item_id);
         let mut leaves_early = random.random_bool(self.restless);
         let mut wait = Wait::new();
@@ -90,18 +99,20 @@ impl Crowd {
             let request = request
                 .header("cookie", cookie)
                 .header("idempotency-key", format!("click {n}"));
-            let answer = {
+            let (answer, answered_in) = {
                 let _turn = self.turns.acquire().await.expect("never closed");
+                let begun = Instant::now();
                 let stays = if leaves_early {
                     random.random_range(5..200)
                 } else {
                     20_000
                 };
                 leaves_early = false;
-                timeout(Duration::from_millis(stays), final_answer(request)).await
+                let answer = timeout(Duration::from_millis(stays), final_answer(request)).await;
+                (answer, begun.elapsed())
             };
             match answer {
-                Ok(Some((_, answer))) => return answer,
+                Ok(Some((_, answer))) => return (answer, answered_in),
                 Ok(None) => {}
                 Err(_) if random.random_bool(0.5) => self.cancel_all(n, cookie).await,
                 Err(_) => {}

@@ -287,10 +287,17 @@ impl Outcome {
 
     /// From the click to the end, without the late buyers, who come to a finished sale.
     pub fn times(&self, plan: &Plan) -> Times {
-        let in_the_rush = self.stories.len() - plan.late();
-        self.stories[..in_the_rush]
-            .iter()
-            .map(|story| story.took)
+        self.in_the_rush(plan).map(|story| story.took).collect()
+    }
+
+    /// Of the answers that settled a purchase, without the late buyers.
+    pub fn answer_times(&self, plan: &Plan) -> Times {
+        self.in_the_rush(plan)
+            .map(|story| story.answered_in)
             .collect()
+    }
+
+    fn in_the_rush(&self, plan: &Plan) -> impl Iterator<Item = &Story> {
+        self.stories.iter().take(self.stories.len() - plan.late())
     }
 }

@@ -35,7 +35,12 @@ pub async fn start_session(
     Body(Login { key }): Body<Login>,
 ) -> Result<(SignedCookieJar, Json<Value>), Failure> {
     if !is_same(&key, &shop.operator_key) {
-        return Err(Failure::unauthenticated());
+        let message = "This is not the operator's key.";
+        return Err(Failure::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            message,
+        ));
     }
     Ok((
         session::start_as_operator(jar, &key),

@@ -1,7 +1,8 @@
 //! `make shop`: a crowd against examples/checkout with a gateway that fails, then three ledgers
 //! compared. `UP=1` leaves the shop running instead.
 
-use std::process::ExitCode;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{ExitCode, exit};
 
 use clap::Parser;
 use shop::mistake;
@@ -82,6 +83,10 @@ fn print(plan: &Plan, outcome: &Outcome) {
         println!("    {end:<24}{count:>7}");
     }
     println!("  from the click to the end: {}", outcome.times(plan));
+    println!(
+        "  the answer that settled it:  {}",
+        outcome.answer_times(plan)
+    );
     println!("\n{}", outcome.ledgers);
 }
 
@@ -93,14 +98,20 @@ async fn print_mistake(plan: &Plan) {
 }
 
 async fn stay_up() -> ! {
-    let address = |port: u16| ([127, 0, 0, 1], port).into();
+    let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
     let faults = [("GATEWAY_SLOW", "1"), ("GATEWAY_LOST", "0.05")]
         .map(|(name, rate)| (name, rate.to_owned()));
     // A person needs longer than a test.
     let settings = vec![("PAYMENT_WINDOW_S", "20".to_owned())];
-    let addresses = Some((address(8080), address(8090)));
+    let addresses = (address(8080), address(8090));
+    for taken in [addresses.0, addresses.1] {
+        if let Err(error) = TcpListener::bind(taken) {
+            eprintln!("shop: cannot listen on {taken}: {error}");
+            exit(1);
+        }
+    }
     let stage = Stage::open(Setup {
-        addresses,
+        addresses: Some(addresses),
         faults: faults.into(),
         settings,
         ..Setup::default()

@@ -92,6 +92,8 @@ async fn a_declined_card_is_said_in_plain_words_and_the_next_works() {
         .expect("an option");
     browser.click(&browser.of_item(".buy")).await;
     browser.until_text("#message", "Paid. It is yours.").await;
+    browser.log_in_as_operator().await;
+    browser.until_text("#refusals", "card declined").await;
     browser.close().await;
 }
 
