@@ -1,6 +1,6 @@
 //! Statements on items: the only place where inventory and stock change.
 
-use super::{Stamp, Statement, some, stamp};
+use super::{Stamp, Statement, row, some, stamp};
 use crate::error::Fault;
 use crate::gate;
 use crate::purchase::fit::{Currency, Item};
@@ -185,6 +185,9 @@ fn read_item(row: &SpiTupleTable<'_>) -> Result<Item, Fault> {
 
 /// Holds the item if it is on sale; errs at once if somebody else does (55P03).
 pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
+    if let Some(item) = row::lock_sellable(item_id, None) {
+        return Ok(item);
+    }
     LOCK_SELLABLE
         .first(client, &[item_id.into()])?
         .map(|row| read_item(&row))
@@ -199,7 +202,11 @@ thread_local! {
 /// As [`lock_sellable`], for the seller: it looks first where it left the row.
 pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
     let (last_sold, place) = LAST_SOLD.get();
-    if last_sold == item_id
+    let place = (last_sold == item_id).then_some(place);
+    if let Some(item) = row::lock_sellable(item_id, place) {
+        return Ok(item);
+    }
+    if let Some(place) = place
         && let Some(row) = LOCK_SELLABLE_AT.first(client, &[item_id.into(), tid(place).into()])?
     {
         return read_item(&row).map(Some);
@@ -241,6 +248,9 @@ pub fn take_on_sale(
 
 /// The item as it was last committed.
 pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
+    if let Some(item) = row::read(item_id) {
+        return Ok(item);
+    }
     READ.first(client, &[item_id.into()])?
         .map(|row| read_item(&row))
         .transpose()
@@ -248,18 +258,26 @@ pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault>
 
 /// Takes units off an item as it was read; false if its version is not that any more.
 pub fn take_versioned(client: &SpiClient<'_>, item: &Item, units: i64) -> Result<bool, Fault> {
+    let place = match row::take(item, units) {
+        Some(place) => place,
+        None => take_by_sql(client, item, units)?,
+    };
+    if let Some(place) = place {
+        LAST_SOLD.set((item.item_id, place));
+    }
+    Ok(place.is_some())
+}
+
+fn take_by_sql(client: &SpiClient<'_>, item: &Item, units: i64) -> Result<Option<u64>, Fault> {
     let arguments = [
         item.item_id.into(),
         units.into(),
         item.version.into(),
         tid(item.place).into(),
     ];
-    let Some(row) = TAKE_VERSIONED.first(client, &arguments)? else {
-        return Ok(false);
-    };
-    let place = item_pointer_to_u64(some(&row, 1)?);
-    LAST_SOLD.set((item.item_id, place));
-    Ok(true)
+    let row = TAKE_VERSIONED.first(client, &arguments)?;
+    row.map(|row| Ok(item_pointer_to_u64(some(&row, 1)?)))
+        .transpose()
 }
 
 /// Takes units if that many are free.

@@ -6,6 +6,8 @@ pub mod items;
 pub mod lookups;
 pub mod orders;
 pub mod payments;
+mod relation;
+mod row;
 
 use crate::clock::Micros;
 use crate::error::Fault;
