@@ -2,11 +2,12 @@
 
 use crate::order::machine::Status;
 use crate::payment::fate::Standing;
+use crate::purchase::fit;
 use pgrx::prelude::*;
 
 #[pg_extern(sql = false)]
 fn stock_adds_up(inventory: i64, stock: i64) -> bool {
-    (0..=stock).contains(&inventory)
+    fit::stock_adds_up(inventory, stock)
 }
 
 #[pg_extern(sql = false)]

@@ -83,6 +83,11 @@ pub enum Fit {
     },
 }
 
+/// Whether inventory is neither negative nor more than stock.
+pub fn stock_adds_up(inventory: i64, stock: i64) -> bool {
+    (0..=stock).contains(&inventory)
+}
+
 /// Why nobody can buy the item now, whoever asks; `None` while it is on sale.
 pub fn closed(item: &Item, now: Micros) -> Option<Reason> {
     if item.inventory == 0 {

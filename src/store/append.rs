@@ -5,8 +5,8 @@ use super::relation::{self, Table};
 use crate::clock::Micros;
 use crate::order::machine::Status;
 use crate::purchase::fit::{Currency, Item, Request};
-use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum, Relation, ResultRelInfo, TupleTableSlot};
+use pgrx::{IntoDatum, PgTupleDesc};
 
 static ORDERS: Table = Table {
     name: c"orders",
@@ -98,8 +98,12 @@ unsafe fn write(table: Relation, rows: impl Iterator<Item = Row>) {
         pg_sys::ExecOpenIndices(&mut target, false);
         let mut slots: Vec<*mut TupleTableSlot> =
             rows.map(|row| relation::slot(table, row)).collect();
+        // A reserved order's units add up.
+        let has_more_checks = !relation::has_no_check_but(table, c"orders_units_held");
         for &slot in &slots {
-            pg_sys::ExecConstraints(&mut target, slot, state);
+            if has_more_checks || lacks_value(table, slot) {
+                pg_sys::ExecConstraints(&mut target, slot, state);
+            }
         }
         let command = pg_sys::GetCurrentCommandId(true);
         let (first, count) = (slots.as_mut_ptr(), slots.len() as i32);
@@ -110,5 +114,19 @@ unsafe fn write(table: Relation, rows: impl Iterator<Item = Row>) {
         }
         pg_sys::ExecCloseIndices(&mut target);
         pg_sys::FreeExecutorState(state);
+    }
+}
+
+/// Whether a row has NULL where the table takes none.
+///
+/// # Safety
+/// The slot must hold a row of the table, which must be open.
+unsafe fn lacks_value(table: Relation, slot: *mut TupleTableSlot) -> bool {
+    // SAFETY: as many flags as the table has columns.
+    unsafe {
+        let columns = PgTupleDesc::from_pg_unchecked((*table).rd_att);
+        (0..COLUMNS).any(|nth| {
+            *(*slot).tts_isnull.add(nth) && columns.get(nth).is_some_and(|column| column.attnotnull)
+        })
     }
 }

@@ -1,0 +1,373 @@
+//! An item's row read, locked and rewritten past the executor, whose setting up costs more
+//! than all three.
+//!
+//! Each function returns `None` where that is not possible: in a transaction that is read-only
+//! or has one snapshot for all its statements, or where the shop has added something to the
+//! table that only a statement honours.
+
+use super::relation::{self, Table};
+use crate::clock::{self, Micros};
+use crate::purchase::fit::{self, Currency, Item};
+use pgrx::FromDatum;
+use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
+use pgrx::pg_sys::{self, Datum, HeapTuple, HeapTupleData, Relation, ResultRelInfo, TM_Result};
+
+static ITEMS: Table = Table {
+    name: c"items",
+    types: {
+        use pg_sys::{
+            BOOLOID as BOOL, INT4OID as INT4, INT8OID as INT8, INTERVALOID as SPAN,
+            TEXTOID as TEXT, TIMESTAMPTZOID as TIME,
+        };
+        const TYPES: [pg_sys::Oid; COLUMNS] = [
+            INT8, INT8, INT8, INT8, BOOL, INT4, TIME, TIME, SPAN, INT8, TEXT, TEXT, TIME,
+        ];
+        &TYPES
+    },
+    // item_id, version, paused and created_at
+    defaults: 4,
+};
+const COLUMNS: usize = 13;
+const ITEM_ID: usize = 0;
+const INVENTORY: usize = 1;
+const STOCK: usize = 2;
+const VERSION: usize = 3;
+const PAUSED: usize = 4;
+const MAX_PER_USER: usize = 5;
+const STARTS_AT: usize = 6;
+const ENDS_AT: usize = 7;
+const RESERVATION_TTL: usize = 8;
+const UNIT_PRICE: usize = 9;
+const CURRENCY: usize = 10;
+
+/// The item as it was last committed. Locks nothing.
+pub fn read(item_id: i64) -> Option<Option<Item>> {
+    at(pg_sys::AccessShareLock, |table| {
+        // SAFETY: the table is open and the snapshot active.
+        unsafe { find(table, item_id) }
+    })
+}
+
+/// Holds the row until the transaction ends if the item is on sale; errs at once if somebody
+/// else does (55P03). It is looked for at its last place first, if that is known: while somebody
+/// holds an old snapshot no earlier version of the row can be cleaned away, and the index leads
+/// to all of them.
+pub fn lock_sellable(item_id: i64, last_place: Option<u64>) -> Option<Option<Item>> {
+    loop {
+        // SAFETY: the table is open and the snapshot active.
+        let attempt = at(pg_sys::RowShareLock, |table| unsafe {
+            let item = last_place
+                .and_then(|place| find_at(table, item_id, place))
+                .or_else(|| find(table, item_id));
+            // What cannot be sold is not locked, so a sold-out item costs its crowd a plain
+            // read: no lock, no transaction id, no WAL.
+            match item.filter(|item| fit::closed(item, clock::now()).is_none()) {
+                Some(item) => lock(table, &item).then_some(Some(item)),
+                None => Some(None),
+            }
+        })?;
+        match attempt {
+            Some(item) => return Some(item),
+            // Somebody changed it after our snapshot, and is done.
+            None => {
+                pgrx::check_for_interrupts!();
+            }
+        }
+    }
+}
+
+/// Takes units off an item as it was read, and returns where its row lies now; nothing if its
+/// version is not that any more. Waits for the row's lock, if the caller has not got it.
+pub fn take(item: &Item, units: i64) -> Option<Option<u64>> {
+    at(pg_sys::RowExclusiveLock, |table| {
+        // SAFETY: the table is open and the snapshot active.
+        unsafe { is_updated_plainly(table).then(|| rewrite(table, item, units)) }
+    })?
+}
+
+/// Runs `body` on the table with a new snapshot.
+fn at<T>(lock: u32, body: impl FnOnce(Relation) -> T) -> Option<T> {
+    // SAFETY: this backend's own state. An error leaves everything to the rollback.
+    unsafe {
+        if pg_sys::XactReadOnly || pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 {
+            return None;
+        }
+        let table = ITEMS.open(lock)?;
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let done = body(table);
+        pg_sys::PopActiveSnapshot();
+        relation::close(table);
+        Some(done)
+    }
+}
+
+/// # Safety
+/// The table must be open and a snapshot active.
+unsafe fn find(table: Relation, item_id: i64) -> Option<Item> {
+    // SAFETY: a scan of the primary key, if there is one, else of the table. The tuple is read
+    // before the scan ends.
+    unsafe {
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(
+            &mut key,
+            ITEM_ID as i16 + 1,
+            pg_sys::BTEqualStrategyNumber as u16,
+            pg_sys::F_INT8EQ.into(),
+            Datum::from(item_id),
+        );
+        let index = primary_key(table);
+        let snapshot = pg_sys::GetActiveSnapshot();
+        let has_index = index != pg_sys::Oid::INVALID;
+        let scan = pg_sys::systable_beginscan(table, index, has_index, snapshot, 1, &mut key);
+        let tuple = pg_sys::systable_getnext(scan);
+        let item = (!tuple.is_null()).then(|| item(table, tuple));
+        pg_sys::systable_endscan(scan);
+        item
+    }
+}
+
+/// # Safety
+/// The table must be open.
+unsafe fn primary_key(table: Relation) -> pg_sys::Oid {
+    // SAFETY: the field is right once the list has been asked for.
+    unsafe {
+        pg_sys::list_free(pg_sys::RelationGetIndexList(table));
+        (*table).rd_pkindex
+    }
+}
+
+/// # Safety
+/// As for find.
+unsafe fn find_at(table: Relation, item_id: i64, place: u64) -> Option<Item> {
+    // SAFETY: the place is within the table.
+    unsafe {
+        let blocks =
+            pg_sys::RelationGetNumberOfBlocksInFork(table, pg_sys::ForkNumber::MAIN_FORKNUM);
+        if (place >> 32) >= u64::from(blocks) {
+            return None; // the table was rewritten
+        }
+        let found = fetch(table, place, |tuple| item(table, tuple))?;
+        (found.item_id == item_id).then_some(found)
+    }
+}
+
+/// Reads the version of a row at a place, if it is visible.
+///
+/// # Safety
+/// As for find; the place must be within the table.
+unsafe fn fetch<T>(table: Relation, place: u64, read: impl FnOnce(HeapTuple) -> T) -> Option<T> {
+    let mut tuple = tuple_at(place);
+    let mut buffer = 0;
+    // SAFETY: the tuple is read while its buffer is pinned.
+    unsafe {
+        let snapshot = pg_sys::GetActiveSnapshot();
+        if !pg_sys::heap_fetch(table, snapshot, &mut tuple, &mut buffer, false) {
+            return None;
+        }
+        let done = read(&mut tuple);
+        pg_sys::ReleaseBuffer(buffer);
+        Some(done)
+    }
+}
+
+fn tuple_at(place: u64) -> HeapTupleData {
+    let mut tuple = HeapTupleData::default();
+    u64_to_item_pointer(place, &mut tuple.t_self);
+    tuple
+}
+
+/// # Safety
+/// The tuple must be of the table.
+unsafe fn columns(table: Relation, tuple: HeapTuple) -> ([Datum; COLUMNS], [bool; COLUMNS]) {
+    let mut values = [Datum::null(); COLUMNS];
+    let mut nulls = [true; COLUMNS];
+    let (to_values, to_nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
+    // SAFETY: room for each column.
+    unsafe { pg_sys::heap_deform_tuple(tuple, (*table).rd_att, to_values, to_nulls) };
+    (values, nulls)
+}
+
+/// # Safety
+/// The tuple must be of the table.
+unsafe fn item(table: Relation, tuple: HeapTuple) -> Item {
+    // SAFETY: values of the types that `open` has checked.
+    unsafe {
+        let (values, nulls) = columns(table, tuple);
+        let int8 = |column: usize| i64::from_datum(values[column], nulls[column]);
+        let currency = <&str>::from_datum(values[CURRENCY], nulls[CURRENCY]);
+        let ttl = (!nulls[RESERVATION_TTL])
+            .then(|| span(&*values[RESERVATION_TTL].cast_mut_ptr::<pg_sys::Interval>()));
+        Item {
+            item_id: int8(ITEM_ID).unwrap_or_default(),
+            inventory: int8(INVENTORY).unwrap_or_default(),
+            version: int8(VERSION).unwrap_or_default(),
+            paused: values[PAUSED].value() != 0,
+            max_per_user: i32::from_datum(values[MAX_PER_USER], nulls[MAX_PER_USER]).map(i64::from),
+            starts_at: int8(STARTS_AT),
+            ends_at: int8(ENDS_AT),
+            unit_price: int8(UNIT_PRICE),
+            currency: currency.and_then(Currency::parse),
+            reservation_ttl: ttl,
+            place: item_pointer_to_u64((*tuple).t_self),
+        }
+    }
+}
+
+/// As extract(epoch FROM interval) has it: months of 30 days, years of 365.25.
+fn span(interval: &pg_sys::Interval) -> Micros {
+    const DAY: Micros = 86_400_000_000;
+    let (years, months) = (interval.month / 12, interval.month % 12);
+    let days = Micros::from(months) * 30 + Micros::from(interval.day);
+    interval.time + days * DAY + Micros::from(years) * (365 * DAY + DAY / 4)
+}
+
+/// Locks the version of the row that was found; false if there is a newer one.
+///
+/// # Safety
+/// As for find; the item must have been found by the active snapshot.
+unsafe fn lock(table: Relation, item: &Item) -> bool {
+    let mut tuple = tuple_at(item.place);
+    let mut buffer = 0;
+    let mut failure = pg_sys::TM_FailureData::default();
+    // SAFETY: what FOR UPDATE NOWAIT does.
+    unsafe {
+        let result = pg_sys::heap_lock_tuple(
+            table,
+            &mut tuple,
+            pg_sys::GetCurrentCommandId(false),
+            pg_sys::LockTupleMode::LockTupleExclusive,
+            pg_sys::LockWaitPolicy::LockWaitError,
+            true,
+            &mut buffer,
+            &mut failure,
+        );
+        pg_sys::ReleaseBuffer(buffer);
+        result == TM_Result::TM_Ok
+    }
+}
+
+/// Whether nothing but constraints and the primary key has a say in an update of inventory
+/// and version.
+///
+/// # Safety
+/// The relation must be open.
+unsafe fn is_updated_plainly(table: Relation) -> bool {
+    // SAFETY: lists of an open relation, with as many members as they say.
+    unsafe {
+        let indexes = pg_sys::RelationGetIndexList(table);
+        let index_count = pg_sys::list_length(indexes);
+        pg_sys::list_free(indexes);
+        index_count == 1
+            && (*table).trigdesc.as_ref().is_none_or(|on| {
+                (0..on.numtriggers as usize).all(|nth| !is_fired(&*on.triggers.add(nth)))
+            })
+    }
+}
+
+/// # Safety
+/// The trigger must be one of an open relation.
+unsafe fn is_fired(trigger: &pg_sys::Trigger) -> bool {
+    let is_on_update = trigger.tgtype as u32 & pg_sys::TRIGGER_TYPE_UPDATE != 0;
+    // SAFETY: as many columns as it says; none stands for all.
+    let columns = |nth: i16| unsafe { *trigger.tgattr.add(nth as usize) } as usize - 1;
+    is_on_update
+        && (trigger.tgnattr == 0
+            || (0..trigger.tgnattr).any(|nth| matches!(columns(nth), INVENTORY | VERSION)))
+}
+
+/// # Safety
+/// As for find; the update must be plain.
+unsafe fn rewrite(table: Relation, item: &Item, units: i64) -> Option<u64> {
+    // SAFETY: the executor's own steps, on a state that ends with them.
+    unsafe {
+        let (new, adds_up) = fetch(table, item.place, |old| changed(table, old, item, units))??;
+        pg_sys::CheckCmdReplicaIdentity(table, pg_sys::CmdType::CMD_UPDATE);
+        let state = pg_sys::CreateExecutorState();
+        let mut target = ResultRelInfo::default();
+        pg_sys::InitResultRelInfo(&mut target, table, 0, std::ptr::null_mut(), 0);
+        let slot =
+            pg_sys::MakeSingleTupleTableSlot((*table).rd_att, &raw const pg_sys::TTSOpsHeapTuple);
+        pg_sys::ExecStoreHeapTuple(new, slot, false);
+        if !(adds_up && relation::has_no_check_but(table, c"items_inventory_range")) {
+            pg_sys::ExecConstraints(&mut target, slot, state);
+        }
+        let is_updated = update(table, item, new);
+        if is_updated {
+            if (*(*new).t_data).t_infomask2 as u32 & pg_sys::HEAP_ONLY_TUPLE == 0 {
+                (*slot).tts_tid = (*new).t_self;
+                pg_sys::ExecOpenIndices(&mut target, false);
+                relation::index(&mut target, slot, state, true);
+                pg_sys::ExecCloseIndices(&mut target);
+            }
+            pg_sys::CommandCounterIncrement();
+        }
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        pg_sys::FreeExecutorState(state);
+        is_updated.then(|| item_pointer_to_u64((*new).t_self))
+    }
+}
+
+/// The row without the units, if it is the version that was read and has as many, and whether
+/// what is left adds up with the stock.
+///
+/// # Safety
+/// The tuple must be of the table.
+unsafe fn changed(
+    table: Relation,
+    old: HeapTuple,
+    item: &Item,
+    units: i64,
+) -> Option<(HeapTuple, bool)> {
+    // SAFETY: a copy of a tuple of the table, with two columns that are never NULL replaced.
+    unsafe {
+        let (now, _) = columns(table, old);
+        let [item_id, inventory, stock, version] =
+            [ITEM_ID, INVENTORY, STOCK, VERSION].map(|column| now[column].value() as i64);
+        let left = inventory - units;
+        if item_id != item.item_id || version != item.version || left < 0 {
+            return None;
+        }
+        let mut numbers = [INVENTORY as i32 + 1, VERSION as i32 + 1];
+        let mut values = [left, version + 1].map(Datum::from);
+        let mut nulls = [false; 2];
+        let new = pg_sys::heap_modify_tuple_by_cols(
+            old,
+            (*table).rd_att,
+            2,
+            numbers.as_mut_ptr(),
+            values.as_mut_ptr(),
+            nulls.as_mut_ptr(),
+        );
+        Some((new, fit::stock_adds_up(left, stock)))
+    }
+}
+
+/// False if somebody else was first.
+///
+/// # Safety
+/// The new tuple must be of the table.
+unsafe fn update(table: Relation, item: &Item, new: HeapTuple) -> bool {
+    let mut old = tuple_at(item.place);
+    let mut failure = pg_sys::TM_FailureData::default();
+    let mut lock = pg_sys::LockTupleMode::LockTupleExclusive;
+    #[cfg(not(feature = "pg15"))]
+    let mut indexes = pg_sys::TU_UpdateIndexes::TU_None;
+    // SAFETY: waits for who holds the row, as UPDATE does.
+    unsafe {
+        let command = pg_sys::GetCurrentCommandId(true);
+        let no_crosscheck = std::ptr::null_mut();
+        let result = pg_sys::heap_update(
+            table,
+            &mut old.t_self,
+            new,
+            command,
+            no_crosscheck,
+            true,
+            &mut failure,
+            &mut lock,
+            #[cfg(not(feature = "pg15"))]
+            &mut indexes,
+        );
+        result == TM_Result::TM_Ok
+    }
+}
