@@ -1,0 +1,90 @@
+-- What a shop adds to items and orders has its say in every purchase.
+\pset tuples_only on
+\pset format unaligned
+\pset null (null)
+CALL t.reset();
+SELECT flashsale.create_item(100, item_id => 1);
+CREATE FUNCTION t.buy(user_id text) RETURNS text LANGUAGE sql AS $$
+    SELECT t.error(format('SELECT flashsale.purchase_item(1, %L)', user_id)) $$;
+SELECT flashsale.purchase_item(1, 'alice') ->> 'remaining_inventory';
+
+-- A trigger on every update of an item, one on a column that a purchase writes, one on another.
+CREATE TABLE t.seen (what text, inventory bigint);
+CREATE FUNCTION t.see() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO t.seen VALUES (TG_NAME, NEW.inventory);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER any_column AFTER UPDATE ON flashsale.items FOR EACH ROW EXECUTE FUNCTION t.see();
+SELECT flashsale.purchase_item(1, 'bob') ->> 'remaining_inventory';
+DROP TRIGGER any_column ON flashsale.items;
+CREATE TRIGGER inventory_alone AFTER UPDATE OF inventory ON flashsale.items FOR EACH ROW EXECUTE FUNCTION t.see();
+SELECT flashsale.purchase_item(1, 'carol') ->> 'remaining_inventory';
+DROP TRIGGER inventory_alone ON flashsale.items;
+CREATE TRIGGER name_alone AFTER UPDATE OF name ON flashsale.items FOR EACH ROW EXECUTE FUNCTION t.see();
+SELECT flashsale.purchase_item(1, 'dave') ->> 'remaining_inventory';
+DROP TRIGGER name_alone ON flashsale.items;
+SELECT * FROM t.seen;
+
+-- A CHECK of the shop's own, on items and on orders.
+ALTER TABLE flashsale.items ADD CONSTRAINT keep_ninety_five CHECK (inventory >= 95);
+SELECT flashsale.purchase_item(1, 'erin') ->> 'remaining_inventory';
+SELECT t.buy('frank');
+ALTER TABLE flashsale.items DROP CONSTRAINT keep_ninety_five;
+ALTER TABLE flashsale.orders ADD CONSTRAINT nobody_called_grace CHECK (user_id <> 'grace');
+SELECT t.buy('grace');
+SELECT flashsale.purchase_item(1, 'heidi') ->> 'remaining_inventory';
+ALTER TABLE flashsale.orders DROP CONSTRAINT nobody_called_grace;
+-- A column that a reservation leaves empty.
+ALTER TABLE flashsale.orders ADD CONSTRAINT priced CHECK (unit_price IS NOT NULL) NOT VALID;
+SELECT t.buy('ivan');
+ALTER TABLE flashsale.orders DROP CONSTRAINT priced;
+BEGIN;
+UPDATE flashsale.orders SET unit_price = 0;
+ALTER TABLE flashsale.orders ALTER unit_price SET NOT NULL;
+COMMIT;
+SELECT t.buy('judy');
+ALTER TABLE flashsale.orders ALTER unit_price DROP NOT NULL;
+
+-- An index on what a purchase writes finds the row.
+CREATE INDEX by_inventory ON flashsale.items (inventory);
+SELECT flashsale.purchase_item(1, 'kate') ->> 'remaining_inventory';
+SET enable_seqscan = off;
+SELECT item_id, inventory, version FROM flashsale.items WHERE inventory = 93;
+RESET enable_seqscan;
+DROP INDEX flashsale.by_inventory;
+
+-- No primary key.
+ALTER TABLE flashsale.items DROP CONSTRAINT items_pkey;
+SELECT flashsale.purchase_item(1, 'nina') ->> 'remaining_inventory';
+ALTER TABLE flashsale.items ADD PRIMARY KEY (item_id);
+
+-- The table rewritten between two purchases, so that its row lies elsewhere.
+SELECT count(flashsale.create_item(1)) FROM generate_series(1, 300);
+SELECT flashsale.purchase_item(301, 'olga') ->> 'remaining_inventory';
+DELETE FROM flashsale.items WHERE item_id BETWEEN 2 AND 300;
+VACUUM (FULL) flashsale.items;
+SELECT flashsale.restock_item(301, 1) ->> 'success', flashsale.purchase_item(301, 'pam') ->> 'remaining_inventory';
+
+-- Every kind of an interval counts as SQL has it.
+SELECT count(flashsale.create_item(100, item_id => 1000 + nth)) FROM generate_series(1, 6) AS nth;
+UPDATE flashsale.items i SET reservation_ttl = ttl::interval
+FROM unnest(ARRAY['1 s', '7 days', '1 mon -29 days', '2 mons -59 days -23:59:59', '-1 mon 30 days 90 s', '1 year 3 mons -455 days']) WITH ORDINALITY AS wanted (ttl, nth)
+WHERE i.item_id = 1000 + nth;
+SELECT flashsale.purchase_item(item_id, 'quinn') ->> 'success' FROM flashsale.items WHERE item_id > 1000;
+SELECT reservation_ttl, round(extract(epoch FROM expires_at - o.created_at)) = extract(epoch FROM reservation_ttl) AS lasts
+FROM flashsale.orders o JOIN flashsale.items i USING (item_id) WHERE user_id = 'quinn' ORDER BY item_id;
+
+-- A column, and its trace when it is gone, which makes this the last test of the file and the run.
+ALTER TABLE flashsale.items ADD COLUMN color text DEFAULT 'red';
+SELECT flashsale.purchase_item(1, 'liam') ->> 'remaining_inventory';
+SELECT color, inventory FROM flashsale.items WHERE item_id = 1;
+ALTER TABLE flashsale.items DROP COLUMN color;
+SELECT flashsale.purchase_item(1, 'mia') ->> 'remaining_inventory';
+
+-- Nothing of it is lost: 10 orders of item 1.
+SELECT inventory, (SELECT count(*) FROM flashsale.orders WHERE item_id = 1) AS sold FROM flashsale.items WHERE item_id = 1;
+SELECT * FROM flashsale.audit();
+DROP TABLE t.seen;
+DROP FUNCTION t.see(), t.buy(text);
+CALL t.reset();
