@@ -1,6 +1,7 @@
-//! Sleeping on the process's latch, and what pg_stat_activity says it waits for.
+//! Sleeping and waking, and what pg_stat_activity says a process waits for.
 
 use pgrx::pg_sys;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 /// What a sleeping process waits for.
 #[derive(Clone, Copy)]
@@ -49,6 +50,84 @@ pub fn sleep(what: WaitFor, at_most_ms: i64) {
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     pgrx::check_for_interrupts!();
+}
+
+/// Where a process sleeps until another wakes it, for less than on a latch, which takes a signal.
+pub struct Bed(AtomicU32);
+
+const UP: u32 = 0;
+const ASLEEP: u32 = 1;
+/// A signal between the look for interrupts and the sleep does not end the sleep.
+const LONGEST_SLEEP_MS: i64 = 100;
+
+impl Bed {
+    /// Sleeps until woken, unless what it waits for is done, for a while at most; a cancel or
+    /// shutdown ends it with an error.
+    pub fn sleep(&self, what: WaitFor, at_most_ms: i64, is_done: impl Fn() -> bool) {
+        self.0.store(ASLEEP, Ordering::SeqCst);
+        fence(Ordering::SeqCst); // with that of wake: one of us sees what the other wrote
+        if !is_done() {
+            // SAFETY: this process's own word, which others read.
+            unsafe { *pg_sys::my_wait_event_info = what.event() };
+            futex::wait(&self.0, ASLEEP, at_most_ms.clamp(1, LONGEST_SLEEP_MS));
+            // SAFETY: as above.
+            unsafe { *pg_sys::my_wait_event_info = 0 };
+        }
+        if self.0.swap(UP, Ordering::SeqCst) == ASLEEP {
+            sleep(what, 0); // for interrupts, and the death of the postmaster
+        }
+    }
+
+    /// Wakes who sleeps, after what they wait for was done.
+    pub fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.0.swap(UP, Ordering::SeqCst) == ASLEEP {
+            futex::wake(&self.0);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod futex {
+    use std::sync::atomic::AtomicU32;
+
+    /// Sleeps while the word has a value, until woken, signalled or the time is over.
+    pub fn wait(word: &AtomicU32, value: u32, milliseconds: i64) {
+        let timeout = libc::timespec {
+            tv_sec: milliseconds / 1_000,
+            tv_nsec: milliseconds % 1_000 * 1_000_000,
+        };
+        let word = word.as_ptr();
+        // SAFETY: the kernel reads a word and a time that are there.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word,
+                libc::FUTEX_WAIT,
+                value,
+                &raw const timeout,
+            )
+        };
+    }
+
+    /// Wakes one who waits.
+    pub fn wake(word: &AtomicU32) {
+        // SAFETY: the kernel takes the address of a word.
+        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
+    }
+}
+
+/// Where there are none it looks again each millisecond.
+#[cfg(not(target_os = "linux"))]
+mod futex {
+    use std::sync::atomic::AtomicU32;
+    use std::time::Duration;
+
+    pub fn wait(_word: &AtomicU32, _value: u32, _milliseconds: i64) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+
+    pub fn wake(_word: &AtomicU32) {}
 }
 
 /// How often a process lets the others run before it goes to sleep.

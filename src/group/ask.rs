@@ -158,7 +158,11 @@ impl<'a> Place<'a> {
             if wait::yielding(|| !queue::is_waiting(self.queue, self.ticket)) {
                 match queue::look(self.queue, self.ticket) {
                     Found::Waiting => {}
-                    found => return Ok(found),
+                    Found::Answered(reply) => {
+                        HELD.set(None);
+                        return Ok(Found::Answered(reply));
+                    }
+                    orphaned => return Ok(orphaned),
                 }
             }
             let patience = settings::group_wait_ms();
@@ -168,7 +172,7 @@ impl<'a> Place<'a> {
                 HELD.set(None);
                 return Ok(Found::Waiting);
             }
-            wait::sleep(WaitFor::Seller, (patience - waited_ms).max(50));
+            queue::sleep(self.queue, self.ticket, (patience - waited_ms).max(50));
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::purchase::fit::Request;
 use crate::purchase::outcome::Outcome;
 use crate::settings;
 use crate::shared::{Attached, Shared, Zeroed};
+use crate::wait::{Bed, WaitFor};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Latch, Oid, TransactionId, XLogRecPtr};
 use std::mem::MaybeUninit;
@@ -51,7 +52,7 @@ struct Slot {
     next: u16,
     previous: u16,
     taken: bool,
-    latch: *mut Latch,
+    bed: Bed,
     asked: Asked,
     /// The seller's transaction, once the order may be in it.
     xid: TransactionId,
@@ -319,8 +320,6 @@ impl Queue {
 
 /// Queues a request and wakes the seller; `None` if the queue is full.
 pub fn join(queue: &Attached<Queue>, ask: &Ask<'_>) -> Option<Ticket> {
-    // SAFETY: this backend's own; set before any SQL runs.
-    let latch = unsafe { pg_sys::MyLatch };
     let mut queue = queue.lock();
     let slot = queue.unused_slot()?;
     queue.in_use += 1;
@@ -331,7 +330,6 @@ pub fn join(queue: &Attached<Queue>, ask: &Ask<'_>) -> Option<Ticket> {
     queue.set(ticket, Phase::Waiting);
     let it = &mut queue.slots[slot];
     it.taken = false;
-    it.latch = latch;
     it.xid = pg_sys::InvalidTransactionId;
     it.asked.set(ask);
     queue.push(Queue::waiting, slot);
@@ -346,16 +344,18 @@ pub fn is_served(queue: &Attached<Queue>) -> bool {
     !queue.read().seller.is_null()
 }
 
-/// What there is for the caller.
+/// What there is for the caller, who has left the queue once it is an answer.
 pub fn look(queue: &Attached<Queue>, ticket: Ticket) -> Found {
-    let read = queue.read();
-    let it = &read.slots[ticket.slot];
+    let mut queue = queue.lock();
+    let it = &queue.slots[ticket.slot];
     // SAFETY: written before the phase, or the transaction, that says so.
     let reply = || unsafe { it.reply.assume_init() };
-    if read.is(ticket, Phase::Answered) {
-        return Found::Answered(reply());
+    if queue.is(ticket, Phase::Answered) {
+        let reply = reply();
+        free(&mut queue, ticket);
+        return Found::Answered(reply);
     }
-    if read.is(ticket, Phase::Orphaned) {
+    if queue.is(ticket, Phase::Orphaned) {
         let reply = (it.xid != pg_sys::InvalidTransactionId).then(reply);
         return Found::Orphaned { xid: it.xid, reply };
     }
@@ -405,10 +405,10 @@ pub fn open(queue: &Attached<Queue>) {
 
 /// The seller is gone: those it had taken learn what became of them by its transaction,
 /// the others wait for the next seller.
-pub fn close(queue: &Attached<Queue>) {
-    let mut queue = queue.lock();
+pub fn close(shared: &Attached<Queue>) {
+    let mut queue = shared.lock();
     queue.seller = std::ptr::null_mut();
-    let mut latches = Vec::new();
+    let mut orphaned = Vec::new();
     for slot in 0..queue.used {
         let ticket = Ticket {
             slot,
@@ -416,11 +416,11 @@ pub fn close(queue: &Attached<Queue>) {
         };
         if queue.is(ticket, Phase::Waiting) && queue.slots[slot].taken {
             queue.set(ticket, Phase::Orphaned);
-            latches.push(queue.slots[slot].latch);
+            orphaned.push(slot);
         }
     }
     drop(queue);
-    latches.into_iter().for_each(wake);
+    wake_callers(shared, orphaned);
 }
 
 /// Takes up to `most` requests, oldest first.
@@ -462,16 +462,16 @@ pub fn write<'a>(
 
 /// Hands written replies to their callers, and wakes them all.
 pub fn publish(queue: &Attached<Queue>, tickets: impl Iterator<Item = Ticket>) {
-    let mut latches = Vec::new();
+    let mut answered = Vec::new();
     let mut guard = queue.lock();
     for ticket in tickets {
         if guard.is(ticket, Phase::Waiting) {
             guard.set(ticket, Phase::Answered);
-            latches.push(guard.slots[ticket.slot].latch);
+            answered.push(ticket.slot);
         }
     }
     drop(guard);
-    latches.into_iter().for_each(wake);
+    wake_callers(queue, answered);
 }
 
 /// Whether there is a publisher.
@@ -519,7 +519,7 @@ pub fn committed(queue: &Attached<Queue>) -> Option<(XLogRecPtr, i32)> {
 
 /// Publishes what was handed over and is durable up to `end`.
 pub fn publish_committed(queue: &Attached<Queue>, end: XLogRecPtr) {
-    let mut latches = Vec::new();
+    let mut answered = Vec::new();
     let mut guard = queue.lock();
     let mut link = guard.committed.first;
     while link != 0 {
@@ -529,11 +529,25 @@ pub fn publish_committed(queue: &Attached<Queue>, end: XLogRecPtr) {
             guard.remove(Queue::committed, slot);
             let generation = guard.slots[slot].state.load(Ordering::Relaxed) >> 3;
             guard.set(Ticket { slot, generation }, Phase::Answered);
-            latches.push(guard.slots[slot].latch);
+            answered.push(slot);
         }
     }
     drop(guard);
-    latches.into_iter().for_each(wake);
+    wake_callers(queue, answered);
+}
+
+/// Sleeps until there may be something to find.
+pub fn sleep(queue: &Attached<Queue>, ticket: Ticket, at_most_ms: i64) {
+    // SAFETY: atomics.
+    let bed = unsafe { &(*queue.atomics()).slots[ticket.slot].bed };
+    bed.sleep(WaitFor::Seller, at_most_ms, || !is_waiting(queue, ticket));
+}
+
+fn wake_callers(queue: &Attached<Queue>, slots: Vec<usize>) {
+    for slot in slots {
+        // SAFETY: atomics.
+        unsafe { (*queue.atomics()).slots[slot].bed.wake() };
+    }
 }
 
 fn wake(latch: *mut Latch) {

@@ -10,7 +10,10 @@ use crate::clock::{self, Micros};
 use crate::purchase::fit::{self, Currency, Item};
 use pgrx::FromDatum;
 use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
-use pgrx::pg_sys::{self, Datum, HeapTuple, HeapTupleData, Relation, ResultRelInfo, TM_Result};
+use pgrx::pg_sys::{
+    self, Datum, EState, HeapTuple, HeapTupleData, Relation, ResultRelInfo, TM_Result,
+    TupleTableSlot,
+};
 
 static ITEMS: Table = Table {
     name: c"items",
@@ -278,32 +281,50 @@ unsafe fn is_fired(trigger: &pg_sys::Trigger) -> bool {
 /// # Safety
 /// As for find; the update must be plain.
 unsafe fn rewrite(table: Relation, item: &Item, units: i64) -> Option<u64> {
-    // SAFETY: the executor's own steps, on a state that ends with them.
+    // SAFETY: the executor's own steps, without it where there is nothing for it to do.
     unsafe {
         let (new, adds_up) = fetch(table, item.place, |old| changed(table, old, item, units))??;
+        if !(adds_up && relation::has_no_check_but(table, c"items_inventory_range")) {
+            executing(table, new, |target, slot, state| {
+                pg_sys::ExecConstraints(target, slot, state);
+            });
+        }
         pg_sys::CheckCmdReplicaIdentity(table, pg_sys::CmdType::CMD_UPDATE);
+        if !update(table, item, new) {
+            return None;
+        }
+        if (*(*new).t_data).t_infomask2 as u32 & pg_sys::HEAP_ONLY_TUPLE == 0 {
+            executing(table, new, |target, slot, state| {
+                pg_sys::ExecOpenIndices(target, false);
+                relation::index(target, slot, state, true);
+                pg_sys::ExecCloseIndices(target);
+            });
+        }
+        pg_sys::CommandCounterIncrement();
+        Some(item_pointer_to_u64((*new).t_self))
+    }
+}
+
+/// Runs a step of the executor's on a tuple.
+///
+/// # Safety
+/// The tuple must be of the table, which must be open.
+unsafe fn executing(
+    table: Relation,
+    tuple: HeapTuple,
+    step: impl FnOnce(&mut ResultRelInfo, *mut TupleTableSlot, *mut EState),
+) {
+    // SAFETY: what the step is given lives as long as it runs.
+    unsafe {
         let state = pg_sys::CreateExecutorState();
         let mut target = ResultRelInfo::default();
         pg_sys::InitResultRelInfo(&mut target, table, 0, std::ptr::null_mut(), 0);
         let slot =
             pg_sys::MakeSingleTupleTableSlot((*table).rd_att, &raw const pg_sys::TTSOpsHeapTuple);
-        pg_sys::ExecStoreHeapTuple(new, slot, false);
-        if !(adds_up && relation::has_no_check_but(table, c"items_inventory_range")) {
-            pg_sys::ExecConstraints(&mut target, slot, state);
-        }
-        let is_updated = update(table, item, new);
-        if is_updated {
-            if (*(*new).t_data).t_infomask2 as u32 & pg_sys::HEAP_ONLY_TUPLE == 0 {
-                (*slot).tts_tid = (*new).t_self;
-                pg_sys::ExecOpenIndices(&mut target, false);
-                relation::index(&mut target, slot, state, true);
-                pg_sys::ExecCloseIndices(&mut target);
-            }
-            pg_sys::CommandCounterIncrement();
-        }
+        pg_sys::ExecStoreHeapTuple(tuple, slot, false);
+        step(&mut target, slot, state);
         pg_sys::ExecDropSingleTupleTableSlot(slot);
         pg_sys::FreeExecutorState(state);
-        is_updated.then(|| item_pointer_to_u64((*new).t_self))
     }
 }
 
