@@ -66,14 +66,16 @@ impl Bed {
     pub fn sleep(&self, what: WaitFor, at_most_ms: i64, is_done: impl Fn() -> bool) {
         self.0.store(ASLEEP, Ordering::SeqCst);
         fence(Ordering::SeqCst); // with that of wake: one of us sees what the other wrote
-        if !is_done() {
-            // SAFETY: this process's own word, which others read.
-            unsafe { *pg_sys::my_wait_event_info = what.event() };
-            futex::wait(&self.0, ASLEEP, at_most_ms.clamp(1, LONGEST_SLEEP_MS));
-            // SAFETY: as above.
-            unsafe { *pg_sys::my_wait_event_info = 0 };
+        // SAFETY: words of this process's own.
+        unsafe {
+            if !is_done() && pg_sys::InterruptPending == 0 {
+                *pg_sys::my_wait_event_info = what.event();
+                futex::wait(&self.0, ASLEEP, at_most_ms.clamp(1, LONGEST_SLEEP_MS));
+                *pg_sys::my_wait_event_info = 0;
+            }
         }
-        if self.0.swap(UP, Ordering::SeqCst) == ASLEEP {
+        self.0.store(UP, Ordering::SeqCst);
+        if !is_done() {
             sleep(what, 0); // for interrupts, and the death of the postmaster
         }
     }

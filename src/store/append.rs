@@ -5,8 +5,8 @@ use super::relation::{self, Table};
 use crate::clock::Micros;
 use crate::order::machine::Status;
 use crate::purchase::fit::{Currency, Item, Request};
+use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum, Relation, ResultRelInfo, TupleTableSlot};
-use pgrx::{IntoDatum, PgTupleDesc};
 
 static ORDERS: Table = Table {
     name: c"orders",
@@ -37,7 +37,7 @@ const IDEMPOTENCY_KEY: usize = 14;
 /// Writes a reserved order for each request and returns their ids; `None` where the shop has
 /// added something to the table that only an INSERT honours. Locks as an INSERT does.
 pub fn insert(item: &Item, requests: &[&Request<'_>], now: Micros) -> Option<Vec<i64>> {
-    let table = ORDERS.open(pg_sys::RowExclusiveLock)?;
+    let table = ORDERS.open(pg_sys::RowExclusiveLock, pg_sys::ACL_INSERT)?;
     // SAFETY: what COPY does for each of its batches. An error leaves everything to the
     // rollback, as it does in COPY.
     unsafe {
@@ -101,7 +101,7 @@ unsafe fn write(table: Relation, rows: impl Iterator<Item = Row>) {
         // A reserved order's units add up.
         let has_more_checks = !relation::has_no_check_but(table, c"orders_units_held");
         for &slot in &slots {
-            if has_more_checks || lacks_value(table, slot) {
+            if has_more_checks || relation::lacks_value(table, nulls(slot)) {
                 pg_sys::ExecConstraints(&mut target, slot, state);
             }
         }
@@ -117,16 +117,9 @@ unsafe fn write(table: Relation, rows: impl Iterator<Item = Row>) {
     }
 }
 
-/// Whether a row has NULL where the table takes none.
-///
 /// # Safety
-/// The slot must hold a row of the table, which must be open.
-unsafe fn lacks_value(table: Relation, slot: *mut TupleTableSlot) -> bool {
-    // SAFETY: as many flags as the table has columns.
-    unsafe {
-        let columns = PgTupleDesc::from_pg_unchecked((*table).rd_att);
-        (0..COLUMNS).any(|nth| {
-            *(*slot).tts_isnull.add(nth) && columns.get(nth).is_some_and(|column| column.attnotnull)
-        })
-    }
+/// The slot must hold a row of `COLUMNS` columns.
+unsafe fn nulls<'a>(slot: *mut TupleTableSlot) -> &'a [bool] {
+    // SAFETY: as the caller says.
+    unsafe { std::slice::from_raw_parts((*slot).tts_isnull, COLUMNS) }
 }

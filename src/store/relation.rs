@@ -1,6 +1,6 @@
 //! Tables that are as the extension made them, and so can be used past the executor.
 
-use pgrx::pg_sys::{self, Datum, EState, Oid, Relation, ResultRelInfo, TupleTableSlot};
+use pgrx::pg_sys::{self, AclResult, Datum, EState, Oid, Relation, ResultRelInfo, TupleTableSlot};
 use pgrx::{IntoDatum, PgTupleDesc, direct_function_call};
 use std::ffi::CStr;
 
@@ -14,17 +14,20 @@ pub struct Table {
 }
 
 impl Table {
-    /// Opens it under a lock that stays until the transaction ends; `None` where the shop has
-    /// changed something about it, or there is no such table, which the executor is to deal with.
-    pub fn open(&self, lock: u32) -> Option<Relation> {
+    /// Opens it under a lock that stays until the transaction ends, for who has a right to it;
+    /// `None` where the shop has changed something about it, or the right or the table is not
+    /// there, which the executor is to deal with.
+    pub fn open(&self, lock: u32, right: u32) -> Option<Relation> {
         let oid = oid(self.name);
-        if oid == Oid::INVALID {
-            return None;
-        }
-        // SAFETY: the relation is open while it is looked at.
+        // SAFETY: null, as for an oid that is not there, or open while it is looked at.
         unsafe {
-            let table = pg_sys::table_open(oid, lock as i32);
-            if self.is_as_made(table) {
+            let table = pg_sys::try_table_open(oid, lock as i32);
+            if table.is_null() {
+                return None;
+            }
+            let user = pg_sys::GetUserId();
+            let may = pg_sys::pg_class_aclcheck(oid, user, right.into()) == AclResult::ACLCHECK_OK;
+            if may && self.is_as_made(table) {
                 return Some(table);
             }
             close(table);
@@ -32,7 +35,7 @@ impl Table {
         None
     }
 
-    /// Whether it is a plain heap of our columns, without rules or row security.
+    /// Whether it is a plain heap of our columns, without children, rules or row security.
     ///
     /// # Safety
     /// The relation must be open.
@@ -50,7 +53,9 @@ impl Table {
                         && column.attgenerated == 0
                 })
                 && constraints.is_some_and(|constraints| constraints.num_defval == self.defaults)
+                && (*class).relkind as u8 == pg_sys::RELKIND_RELATION
                 && (*class).relam == pg_sys::HEAP_TABLE_AM_OID
+                && !(*class).relhassubclass
                 && !(*class).relispartition
                 && !(*class).relrowsecurity
                 && (*table).rd_rules.is_null()
@@ -58,8 +63,8 @@ impl Table {
     }
 }
 
-/// Whether a CHECK is the only one of a table. Then who knows that it holds can spare the
-/// executor's way, which reads the text of it anew each time.
+/// Whether a CHECK, known by its name, is the only one of a table. Then who knows that it holds
+/// can spare the executor's way, which reads the text of it anew each time.
 ///
 /// # Safety
 /// The relation must be open and have constraints.
@@ -69,6 +74,17 @@ pub unsafe fn has_no_check_but(table: Relation, name: &CStr) -> bool {
         let constraints = (*(*table).rd_att).constr;
         (*constraints).num_check == 1 && CStr::from_ptr((*(*constraints).check).ccname) == name
     }
+}
+
+/// Whether a row has NULL where its table takes none.
+///
+/// # Safety
+/// The relation must be open.
+pub unsafe fn lacks_value(table: Relation, nulls: &[bool]) -> bool {
+    // SAFETY: the columns of an open relation.
+    let columns = unsafe { PgTupleDesc::from_pg_unchecked((*table).rd_att) };
+    let mut columns = columns.iter().zip(nulls);
+    columns.any(|(column, &is_null)| is_null && column.attnotnull)
 }
 
 /// Closes a table that `open` returned; its lock stays.

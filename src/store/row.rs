@@ -1,8 +1,8 @@
 //! An item's row read, locked and rewritten past the executor, whose setting up costs more
 //! than all three.
 //!
-//! Each function returns `None` where that is not possible: in a transaction that is read-only
-//! or has one snapshot for all its statements, or where the shop has added something to the
+//! Each function returns `None` where a statement has to do it: in a transaction that is read-only
+//! or has one snapshot for all its statements, and where the shop has changed something about the
 //! table that only a statement honours.
 
 use super::relation::{self, Table};
@@ -45,7 +45,7 @@ const CURRENCY: usize = 10;
 
 /// The item as it was last committed. Locks nothing.
 pub fn read(item_id: i64) -> Option<Option<Item>> {
-    at(pg_sys::AccessShareLock, |table| {
+    at(pg_sys::AccessShareLock, pg_sys::ACL_SELECT, |table| {
         // SAFETY: the table is open and the snapshot active.
         unsafe { find(table, item_id) }
     })
@@ -58,23 +58,24 @@ pub fn read(item_id: i64) -> Option<Option<Item>> {
 pub fn lock_sellable(item_id: i64, last_place: Option<u64>) -> Option<Option<Item>> {
     loop {
         // SAFETY: the table is open and the snapshot active.
-        let attempt = at(pg_sys::RowShareLock, |table| unsafe {
+        let attempt = at(pg_sys::RowShareLock, pg_sys::ACL_UPDATE, |table| unsafe {
             let item = last_place
                 .and_then(|place| find_at(table, item_id, place))
                 .or_else(|| find(table, item_id));
             // What cannot be sold is not locked, so a sold-out item costs its crowd a plain
             // read: no lock, no transaction id, no WAL.
             match item.filter(|item| fit::closed(item, clock::now()).is_none()) {
-                Some(item) => lock(table, &item).then_some(Some(item)),
-                None => Some(None),
+                Some(item) => (lock(table, &item), Some(item)),
+                None => (TM_Result::TM_Ok, None),
             }
         })?;
         match attempt {
-            Some(item) => return Some(item),
+            (TM_Result::TM_Ok, item) => return Some(item),
             // Somebody changed it after our snapshot, and is done.
-            None => {
+            (TM_Result::TM_Updated | TM_Result::TM_Deleted, _) => {
                 pgrx::check_for_interrupts!();
             }
+            _ => return None,
         }
     }
 }
@@ -82,20 +83,25 @@ pub fn lock_sellable(item_id: i64, last_place: Option<u64>) -> Option<Option<Ite
 /// Takes units off an item as it was read, and returns where its row lies now; nothing if its
 /// version is not that any more. Waits for the row's lock, if the caller has not got it.
 pub fn take(item: &Item, units: i64) -> Option<Option<u64>> {
-    at(pg_sys::RowExclusiveLock, |table| {
+    at(pg_sys::RowExclusiveLock, pg_sys::ACL_UPDATE, |table| {
         // SAFETY: the table is open and the snapshot active.
         unsafe { is_updated_plainly(table).then(|| rewrite(table, item, units)) }
     })?
 }
 
-/// Runs `body` on the table with a new snapshot.
-fn at<T>(lock: u32, body: impl FnOnce(Relation) -> T) -> Option<T> {
+/// Runs `body` on the table with a new snapshot, which sees what the statement around us did.
+fn at<T>(lock: u32, right: u32, body: impl FnOnce(Relation) -> T) -> Option<T> {
     // SAFETY: this backend's own state. An error leaves everything to the rollback.
     unsafe {
         if pg_sys::XactReadOnly || pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 {
             return None;
         }
-        let table = ITEMS.open(lock)?;
+        let table = ITEMS.open(lock, right)?;
+        if !is_found_by_its_key(table) {
+            relation::close(table);
+            return None;
+        }
+        pg_sys::CommandCounterIncrement();
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         let done = body(table);
         pg_sys::PopActiveSnapshot();
@@ -107,8 +113,7 @@ fn at<T>(lock: u32, body: impl FnOnce(Relation) -> T) -> Option<T> {
 /// # Safety
 /// The table must be open and a snapshot active.
 unsafe fn find(table: Relation, item_id: i64) -> Option<Item> {
-    // SAFETY: a scan of the primary key, if there is one, else of the table. The tuple is read
-    // before the scan ends.
+    // SAFETY: a scan of the primary key. The tuple is read before the scan ends.
     unsafe {
         let mut key = pg_sys::ScanKeyData::default();
         pg_sys::ScanKeyInit(
@@ -118,10 +123,8 @@ unsafe fn find(table: Relation, item_id: i64) -> Option<Item> {
             pg_sys::F_INT8EQ.into(),
             Datum::from(item_id),
         );
-        let index = primary_key(table);
-        let snapshot = pg_sys::GetActiveSnapshot();
-        let has_index = index != pg_sys::Oid::INVALID;
-        let scan = pg_sys::systable_beginscan(table, index, has_index, snapshot, 1, &mut key);
+        let (index, snapshot) = ((*table).rd_pkindex, pg_sys::GetActiveSnapshot());
+        let scan = pg_sys::systable_beginscan(table, index, true, snapshot, 1, &mut key);
         let tuple = pg_sys::systable_getnext(scan);
         let item = (!tuple.is_null()).then(|| item(table, tuple));
         pg_sys::systable_endscan(scan);
@@ -129,13 +132,21 @@ unsafe fn find(table: Relation, item_id: i64) -> Option<Item> {
     }
 }
 
+/// Whether item_id alone is the primary key.
+///
 /// # Safety
 /// The table must be open.
-unsafe fn primary_key(table: Relation) -> pg_sys::Oid {
-    // SAFETY: the field is right once the list has been asked for.
+unsafe fn is_found_by_its_key(table: Relation) -> bool {
+    use pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY as PRIMARY_KEY;
+    let mut column = 0;
+    // SAFETY: a copy of what the relation knows; with it rd_pkindex is known.
     unsafe {
-        pg_sys::list_free(pg_sys::RelationGetIndexList(table));
-        (*table).rd_pkindex
+        let columns = pg_sys::RelationGetIndexAttrBitmap(table, PRIMARY_KEY);
+        let is_one = pg_sys::bms_get_singleton_member(columns, &mut column);
+        pg_sys::bms_free(columns);
+        (*table).rd_pkindex != pg_sys::Oid::INVALID
+            && is_one
+            && column == ITEM_ID as i32 + 1 - pg_sys::FirstLowInvalidHeapAttributeNumber
     }
 }
 
@@ -157,7 +168,7 @@ unsafe fn find_at(table: Relation, item_id: i64, place: u64) -> Option<Item> {
 /// Reads the version of a row at a place, if it is visible.
 ///
 /// # Safety
-/// As for find; the place must be within the table.
+/// As for find; the place must be within the table, which one read in this transaction is.
 unsafe fn fetch<T>(table: Relation, place: u64, read: impl FnOnce(HeapTuple) -> T) -> Option<T> {
     let mut tuple = tuple_at(place);
     let mut buffer = 0;
@@ -216,19 +227,21 @@ unsafe fn item(table: Relation, tuple: HeapTuple) -> Item {
     }
 }
 
-/// As extract(epoch FROM interval) has it: months of 30 days, years of 365.25.
+/// As extract(epoch FROM interval) has it: months of 30 days, years of 365.25. Parts may be
+/// longer than the sum, which a trigger keeps within a week.
 fn span(interval: &pg_sys::Interval) -> Micros {
-    const DAY: Micros = 86_400_000_000;
+    const DAY: i128 = 86_400_000_000;
     let (years, months) = (interval.month / 12, interval.month % 12);
-    let days = Micros::from(months) * 30 + Micros::from(interval.day);
-    interval.time + days * DAY + Micros::from(years) * (365 * DAY + DAY / 4)
+    let days = i128::from(months) * 30 + i128::from(interval.day);
+    let sum = i128::from(interval.time) + days * DAY + i128::from(years) * (365 * DAY + DAY / 4);
+    sum as Micros
 }
 
-/// Locks the version of the row that was found; false if there is a newer one.
+/// Locks the version of the row that was found, unless there is a newer one.
 ///
 /// # Safety
 /// As for find; the item must have been found by the active snapshot.
-unsafe fn lock(table: Relation, item: &Item) -> bool {
+unsafe fn lock(table: Relation, item: &Item) -> TM_Result::Type {
     let mut tuple = tuple_at(item.place);
     let mut buffer = 0;
     let mut failure = pg_sys::TM_FailureData::default();
@@ -245,7 +258,7 @@ unsafe fn lock(table: Relation, item: &Item) -> bool {
             &mut failure,
         );
         pg_sys::ReleaseBuffer(buffer);
-        result == TM_Result::TM_Ok
+        result
     }
 }
 
@@ -283,8 +296,8 @@ unsafe fn is_fired(trigger: &pg_sys::Trigger) -> bool {
 unsafe fn rewrite(table: Relation, item: &Item, units: i64) -> Option<u64> {
     // SAFETY: the executor's own steps, without it where there is nothing for it to do.
     unsafe {
-        let (new, adds_up) = fetch(table, item.place, |old| changed(table, old, item, units))??;
-        if !(adds_up && relation::has_no_check_but(table, c"items_inventory_range")) {
+        let (new, holds) = fetch(table, item.place, |old| changed(table, old, item, units))??;
+        if !(holds && relation::has_no_check_but(table, c"items_inventory_range")) {
             executing(table, new, |target, slot, state| {
                 pg_sys::ExecConstraints(target, slot, state);
             });
@@ -329,7 +342,7 @@ unsafe fn executing(
 }
 
 /// The row without the units, if it is the version that was read and has as many, and whether
-/// what is left adds up with the stock.
+/// it holds what our constraints ask for.
 ///
 /// # Safety
 /// The tuple must be of the table.
@@ -341,7 +354,7 @@ unsafe fn changed(
 ) -> Option<(HeapTuple, bool)> {
     // SAFETY: a copy of a tuple of the table, with two columns that are never NULL replaced.
     unsafe {
-        let (now, _) = columns(table, old);
+        let (now, nulls) = columns(table, old);
         let [item_id, inventory, stock, version] =
             [ITEM_ID, INVENTORY, STOCK, VERSION].map(|column| now[column].value() as i64);
         let left = inventory - units;
@@ -359,7 +372,8 @@ unsafe fn changed(
             values.as_mut_ptr(),
             nulls.as_mut_ptr(),
         );
-        Some((new, fit::stock_adds_up(left, stock)))
+        let holds = fit::stock_adds_up(left, stock) && !relation::lacks_value(table, &nulls);
+        Some((new, holds))
     }
 }
 

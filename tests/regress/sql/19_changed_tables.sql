@@ -54,8 +54,40 @@ SELECT item_id, inventory, version FROM flashsale.items WHERE inventory = 93;
 RESET enable_seqscan;
 DROP INDEX flashsale.by_inventory;
 
--- No primary key.
-ALTER TABLE flashsale.items DROP CONSTRAINT items_pkey;
+-- A purchase within a statement that changes the item sees what that did.
+BEGIN;
+UPDATE flashsale.items SET unit_price = 5, paused = false WHERE item_id = 1 RETURNING flashsale.purchase_item(1, 'vip') ->> 'unit_price';
+WITH changed AS (UPDATE flashsale.items SET max_per_user = 1 WHERE item_id = 1 RETURNING item_id)
+SELECT flashsale.purchase_item(item_id, 'vip') ->> 'reason' FROM changed;
+UPDATE flashsale.items SET unit_price = 6 WHERE item_id = 1 RETURNING flashsale.purchase_item(1, 'mip', strategy => 'optimistic') ->> 'unit_price';
+INSERT INTO flashsale.items (item_id, inventory, stock) VALUES (7, 1, 1) RETURNING flashsale.purchase_item(7, 'vip') ->> 'remaining_inventory';
+ROLLBACK;
+
+-- Who calls as an owner without rights is told so.
+CREATE ROLE t_owner;
+GRANT USAGE ON SCHEMA flashsale TO t_owner;
+GRANT ALL ON ALL TABLES IN SCHEMA flashsale TO t_owner;
+GRANT ALL ON ALL SEQUENCES IN SCHEMA flashsale TO t_owner;
+GRANT CREATE ON SCHEMA flashsale TO t_owner;
+ALTER FUNCTION flashsale.purchase_item(bigint, text, bigint, text, text) OWNER TO t_owner;
+BEGIN;
+SELECT flashsale.purchase_item(1, 'owen') ->> 'success';
+ROLLBACK;
+REVOKE UPDATE ON flashsale.items FROM t_owner;
+SELECT t.buy('owen');
+GRANT UPDATE ON flashsale.items TO t_owner;
+REVOKE INSERT ON flashsale.orders FROM t_owner;
+SELECT t.buy('owen');
+ALTER FUNCTION flashsale.purchase_item(bigint, text, bigint, text, text) OWNER TO CURRENT_USER;
+DROP OWNED BY t_owner;
+DROP ROLE t_owner;
+
+-- Another primary key, and none.
+ALTER TABLE flashsale.items DROP CONSTRAINT items_pkey, ADD PRIMARY KEY (created_at), ADD CONSTRAINT one_id UNIQUE (item_id);
+BEGIN;
+SELECT flashsale.purchase_item(1, 'nora') ->> 'remaining_inventory';
+ROLLBACK;
+ALTER TABLE flashsale.items DROP CONSTRAINT one_id, DROP CONSTRAINT items_pkey;
 SELECT flashsale.purchase_item(1, 'nina') ->> 'remaining_inventory';
 ALTER TABLE flashsale.items ADD PRIMARY KEY (item_id);
 
@@ -67,13 +99,21 @@ VACUUM (FULL) flashsale.items;
 SELECT flashsale.restock_item(301, 1) ->> 'success', flashsale.purchase_item(301, 'pam') ->> 'remaining_inventory';
 
 -- Every kind of an interval counts as SQL has it.
-SELECT count(flashsale.create_item(100, item_id => 1000 + nth)) FROM generate_series(1, 6) AS nth;
+SELECT count(flashsale.create_item(100, item_id => 1000 + nth)) FROM generate_series(1, 7) AS nth;
 UPDATE flashsale.items i SET reservation_ttl = ttl::interval
-FROM unnest(ARRAY['1 s', '7 days', '1 mon -29 days', '2 mons -59 days -23:59:59', '-1 mon 30 days 90 s', '1 year 3 mons -455 days']) WITH ORDINALITY AS wanted (ttl, nth)
+FROM unnest(ARRAY['1 s', '7 days', '1 mon -29 days', '2 mons -59 days -23:59:59', '-1 mon 30 days 90 s', '1 year 3 mons -455 days', '1000000 years -365250000 days 60 s']) WITH ORDINALITY AS wanted (ttl, nth)
 WHERE i.item_id = 1000 + nth;
 SELECT flashsale.purchase_item(item_id, 'quinn') ->> 'success' FROM flashsale.items WHERE item_id > 1000;
 SELECT reservation_ttl, round(extract(epoch FROM expires_at - o.created_at)) = extract(epoch FROM reservation_ttl) AS lasts
 FROM flashsale.orders o JOIN flashsale.items i USING (item_id) WHERE user_id = 'quinn' ORDER BY item_id;
+
+-- A child with an item of its own.
+CREATE TABLE t.more_items () INHERITS (flashsale.items);
+INSERT INTO t.more_items (item_id, inventory, stock) VALUES (8, 2, 2);
+BEGIN;
+SELECT flashsale.purchase_item(8, 'kid') ->> 'remaining_inventory';
+ROLLBACK;
+DROP TABLE t.more_items;
 
 -- A column, and its trace when it is gone, which makes this the last test of the file and the run.
 ALTER TABLE flashsale.items ADD COLUMN color text DEFAULT 'red';
