@@ -5,6 +5,9 @@ use pgrx::prelude::*;
 #[pg_schema]
 mod tests {
     use super::*;
+    use crate::clock;
+    use crate::purchase::fit::Request;
+    use crate::store::{append, row};
     use pgrx::JsonB;
     use serde_json::{Value, json};
 
@@ -54,6 +57,33 @@ mod tests {
         );
         assert_eq!(inventory(item_id), json!(2));
         assert_sound();
+    }
+
+    #[pg_test]
+    fn as_installed_a_purchase_goes_past_the_executor() {
+        let item_id = item("5");
+        let held = row::lock_sellable(item_id, None).flatten().unwrap();
+        assert_eq!(
+            row::read(item_id).flatten().map(|read| read.place),
+            Some(held.place)
+        );
+        assert!(row::take(&held, 2).flatten().is_some());
+        assert_eq!(row::take(&held, 2), Some(None), "another version");
+        let request = Request {
+            item_id,
+            user_id: "ann",
+            quantity: 2,
+            idempotency_key: None,
+            default_ttl: 1_000_000,
+        };
+        assert!(append::insert(&held, &[&request], clock::now()).is_some());
+        assert_sound();
+        Spi::run("ALTER TABLE flashsale.items ADD COLUMN color text").unwrap();
+        Spi::run("ALTER TABLE flashsale.orders ADD COLUMN color text").unwrap();
+        assert!(row::read(item_id).is_none());
+        assert!(row::lock_sellable(item_id, None).is_none());
+        assert!(row::take(&held, 1).is_none());
+        assert!(append::insert(&held, &[&request], clock::now()).is_none());
     }
 
     #[pg_test]

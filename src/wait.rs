@@ -43,10 +43,14 @@ impl WaitFor {
 
 /// Sleeps until the latch is set or the time is over; a cancel or shutdown ends it with an error.
 pub fn sleep(what: WaitFor, at_most_ms: i64) {
+    sleep_up_to(what, at_most_ms.max(1));
+}
+
+fn sleep_up_to(what: WaitFor, at_most_ms: i64) {
     let wake = (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
     // SAFETY: the latch is this process's own.
     unsafe {
-        pg_sys::WaitLatch(pg_sys::MyLatch, wake, at_most_ms.max(1), what.event());
+        pg_sys::WaitLatch(pg_sys::MyLatch, wake, at_most_ms, what.event());
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     pgrx::check_for_interrupts!();
@@ -76,7 +80,8 @@ impl Bed {
         }
         self.0.store(UP, Ordering::SeqCst);
         if !is_done() {
-            sleep(what, 0); // for interrupts, and the death of the postmaster
+            // For interrupts, and the death of the postmaster.
+            sleep_up_to(what, 0);
         }
     }
 

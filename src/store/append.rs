@@ -37,7 +37,10 @@ const IDEMPOTENCY_KEY: usize = 14;
 /// Writes a reserved order for each request and returns their ids; `None` where the shop has
 /// added something to the table that only an INSERT honours. Locks as an INSERT does.
 pub fn insert(item: &Item, requests: &[&Request<'_>], now: Micros) -> Option<Vec<i64>> {
-    let table = ORDERS.open(pg_sys::RowExclusiveLock, pg_sys::ACL_INSERT)?;
+    let table = ORDERS.open(
+        pg_sys::RowExclusiveLock,
+        &[pg_sys::ACL_INSERT, pg_sys::ACL_SELECT],
+    )?;
     // SAFETY: what COPY does for each of its batches. An error leaves everything to the
     // rollback, as it does in COPY.
     unsafe {

@@ -1,13 +1,13 @@
 //! Every SQL statement, planned once a backend and kept; what each locks stands beside it.
 
-mod append;
+pub mod append;
 pub mod grants;
 pub mod items;
 pub mod lookups;
 pub mod orders;
 pub mod payments;
 mod relation;
-mod row;
+pub mod row;
 
 use crate::clock::Micros;
 use crate::error::Fault;

@@ -14,10 +14,10 @@ pub struct Table {
 }
 
 impl Table {
-    /// Opens it under a lock that stays until the transaction ends, for who has a right to it;
-    /// `None` where the shop has changed something about it, or the right or the table is not
+    /// Opens it under a lock that stays until the transaction ends, for who has all the rights;
+    /// `None` where the shop has changed something about it, or a right or the table is not
     /// there, which the executor is to deal with.
-    pub fn open(&self, lock: u32, right: u32) -> Option<Relation> {
+    pub fn open(&self, lock: u32, rights: &[u32]) -> Option<Relation> {
         let oid = oid(self.name);
         // SAFETY: null, as for an oid that is not there, or open while it is looked at.
         unsafe {
@@ -26,8 +26,10 @@ impl Table {
                 return None;
             }
             let user = pg_sys::GetUserId();
-            let may = pg_sys::pg_class_aclcheck(oid, user, right.into()) == AclResult::ACLCHECK_OK;
-            if may && self.is_as_made(table) {
+            let has = |right: u32| {
+                pg_sys::pg_class_aclcheck(oid, user, right.into()) == AclResult::ACLCHECK_OK
+            };
+            if rights.iter().all(|&right| has(right)) && self.is_as_made(table) {
                 return Some(table);
             }
             close(table);
@@ -137,7 +139,8 @@ pub unsafe fn slot<const COLUMNS: usize>(
 ///
 /// # Safety
 /// The slot must hold the row and its place, and the target's indexes be open. None of them
-/// may belong to a deferrable constraint.
+/// may belong to a deferrable constraint: that would have a trigger, so the table's would not
+/// be written like this.
 pub unsafe fn index(
     target: &mut ResultRelInfo,
     slot: *mut TupleTableSlot,

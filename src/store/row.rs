@@ -30,6 +30,8 @@ static ITEMS: Table = Table {
     // item_id, version, paused and created_at
     defaults: 4,
 };
+/// Rights that FOR UPDATE and UPDATE ask for.
+const CHANGE: &[u32] = &[pg_sys::ACL_SELECT, pg_sys::ACL_UPDATE];
 const COLUMNS: usize = 13;
 const ITEM_ID: usize = 0;
 const INVENTORY: usize = 1;
@@ -45,7 +47,7 @@ const CURRENCY: usize = 10;
 
 /// The item as it was last committed. Locks nothing.
 pub fn read(item_id: i64) -> Option<Option<Item>> {
-    at(pg_sys::AccessShareLock, pg_sys::ACL_SELECT, |table| {
+    at(pg_sys::AccessShareLock, &[pg_sys::ACL_SELECT], |table| {
         // SAFETY: the table is open and the snapshot active.
         unsafe { find(table, item_id) }
     })
@@ -58,7 +60,7 @@ pub fn read(item_id: i64) -> Option<Option<Item>> {
 pub fn lock_sellable(item_id: i64, last_place: Option<u64>) -> Option<Option<Item>> {
     loop {
         // SAFETY: the table is open and the snapshot active.
-        let attempt = at(pg_sys::RowShareLock, pg_sys::ACL_UPDATE, |table| unsafe {
+        let attempt = at(pg_sys::RowShareLock, CHANGE, |table| unsafe {
             let item = last_place
                 .and_then(|place| find_at(table, item_id, place))
                 .or_else(|| find(table, item_id));
@@ -83,20 +85,20 @@ pub fn lock_sellable(item_id: i64, last_place: Option<u64>) -> Option<Option<Ite
 /// Takes units off an item as it was read, and returns where its row lies now; nothing if its
 /// version is not that any more. Waits for the row's lock, if the caller has not got it.
 pub fn take(item: &Item, units: i64) -> Option<Option<u64>> {
-    at(pg_sys::RowExclusiveLock, pg_sys::ACL_UPDATE, |table| {
+    at(pg_sys::RowExclusiveLock, CHANGE, |table| {
         // SAFETY: the table is open and the snapshot active.
         unsafe { is_updated_plainly(table).then(|| rewrite(table, item, units)) }
     })?
 }
 
 /// Runs `body` on the table with a new snapshot, which sees what the statement around us did.
-fn at<T>(lock: u32, right: u32, body: impl FnOnce(Relation) -> T) -> Option<T> {
+fn at<T>(lock: u32, rights: &[u32], body: impl FnOnce(Relation) -> T) -> Option<T> {
     // SAFETY: this backend's own state. An error leaves everything to the rollback.
     unsafe {
         if pg_sys::XactReadOnly || pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 {
             return None;
         }
-        let table = ITEMS.open(lock, right)?;
+        let table = ITEMS.open(lock, rights)?;
         if !is_found_by_its_key(table) {
             relation::close(table);
             return None;
@@ -192,7 +194,7 @@ fn tuple_at(place: u64) -> HeapTupleData {
 
 /// # Safety
 /// The tuple must be of the table.
-unsafe fn columns(table: Relation, tuple: HeapTuple) -> ([Datum; COLUMNS], [bool; COLUMNS]) {
+unsafe fn deform(table: Relation, tuple: HeapTuple) -> ([Datum; COLUMNS], [bool; COLUMNS]) {
     let mut values = [Datum::null(); COLUMNS];
     let mut nulls = [true; COLUMNS];
     let (to_values, to_nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
@@ -206,7 +208,7 @@ unsafe fn columns(table: Relation, tuple: HeapTuple) -> ([Datum; COLUMNS], [bool
 unsafe fn item(table: Relation, tuple: HeapTuple) -> Item {
     // SAFETY: values of the types that `open` has checked.
     unsafe {
-        let (values, nulls) = columns(table, tuple);
+        let (values, nulls) = deform(table, tuple);
         let int8 = |column: usize| i64::from_datum(values[column], nulls[column]);
         let currency = <&str>::from_datum(values[CURRENCY], nulls[CURRENCY]);
         let ttl = (!nulls[RESERVATION_TTL])
@@ -285,10 +287,10 @@ unsafe fn is_updated_plainly(table: Relation) -> bool {
 unsafe fn is_fired(trigger: &pg_sys::Trigger) -> bool {
     let is_on_update = trigger.tgtype as u32 & pg_sys::TRIGGER_TYPE_UPDATE != 0;
     // SAFETY: as many columns as it says; none stands for all.
-    let columns = |nth: i16| unsafe { *trigger.tgattr.add(nth as usize) } as usize - 1;
+    let column = |nth: i16| unsafe { *trigger.tgattr.add(nth as usize) } as usize - 1;
     is_on_update
         && (trigger.tgnattr == 0
-            || (0..trigger.tgnattr).any(|nth| matches!(columns(nth), INVENTORY | VERSION)))
+            || (0..trigger.tgnattr).any(|nth| matches!(column(nth), INVENTORY | VERSION)))
 }
 
 /// # Safety
@@ -354,23 +356,23 @@ unsafe fn changed(
 ) -> Option<(HeapTuple, bool)> {
     // SAFETY: a copy of a tuple of the table, with two columns that are never NULL replaced.
     unsafe {
-        let (now, nulls) = columns(table, old);
+        let (values, nulls) = deform(table, old);
         let [item_id, inventory, stock, version] =
-            [ITEM_ID, INVENTORY, STOCK, VERSION].map(|column| now[column].value() as i64);
+            [ITEM_ID, INVENTORY, STOCK, VERSION].map(|column| values[column].value() as i64);
         let left = inventory - units;
         if item_id != item.item_id || version != item.version || left < 0 {
             return None;
         }
         let mut numbers = [INVENTORY as i32 + 1, VERSION as i32 + 1];
-        let mut values = [left, version + 1].map(Datum::from);
-        let mut nulls = [false; 2];
+        let mut new_values = [left, version + 1].map(Datum::from);
+        let mut new_nulls = [false; 2];
         let new = pg_sys::heap_modify_tuple_by_cols(
             old,
             (*table).rd_att,
             2,
             numbers.as_mut_ptr(),
-            values.as_mut_ptr(),
-            nulls.as_mut_ptr(),
+            new_values.as_mut_ptr(),
+            new_nulls.as_mut_ptr(),
         );
         let holds = fit::stock_adds_up(left, stock) && !relation::lacks_value(table, &nulls);
         Some((new, holds))

@@ -14,7 +14,7 @@ use crate::stripe::{Charge, Intent, Voided};
 const DECLINED: &str = "card_declined";
 const NOT_CHARGED: &str = "payment_not_completed";
 const NOT_FOR_SALE: &str = "not_for_sale";
-const UNDER_WAY: &str = "The payment is under way. Try again in a moment.";
+const UNDER_WAY: &str = "What became of the payment is not known yet. Try again later.";
 
 /// What a buyer wants.
 pub struct Click {
@@ -268,16 +268,16 @@ pub async fn cancel(shop: &Shop, order_id: i64) -> Result<&'static str, Failure>
     }
 }
 
-/// A charge of this shop's that the gateway told us of. If the order of that number is another
-/// one, since the database is older than the charge, the charge belongs to no order and has to
-/// be given back.
+/// A charge of this shop's that the gateway told us of. If there is no order of that number, or
+/// another one, since the database is older than the charge, the charge belongs to no order and
+/// has to be given back; nor may an order inherit it that gets the number later.
 pub async fn hear(shop: &Shop, intent: &Intent) -> Result<(), Error> {
     let Some((order_id, created_us)) = shop.gateway.order_of(intent) else {
         return Ok(());
     };
     let is_its_own = match shop.buyers.bill(order_id).await {
         Ok(bill) => bill.created_us == created_us,
-        Err(Error::Refused(_)) => false, // no such order
+        Err(Error::Refused(refusal)) if refusal.reason == "order_not_found" => false,
         Err(error) => return Err(error),
     };
     // No order has a number below 1.

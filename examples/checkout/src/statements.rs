@@ -55,5 +55,6 @@ pub const BACKLOG: &str = "SELECT jsonb_build_object( \
          WHERE paying_at <= now() - interval '20 hours'), \
      'refunds_due', (SELECT count(*) FROM flashsale.refunds_due))";
 
-/// True, if the role may read what the resolver reads.
-pub const HEALTH: &str = "SELECT to_jsonb(count(*) >= 0) FROM flashsale.payment_checks";
+/// True, if the role may read the resolver's lists.
+pub const HEALTH: &str = "SELECT to_jsonb(EXISTS (SELECT FROM flashsale.payment_checks) \
+     IS NOT NULL AND EXISTS (SELECT FROM flashsale.refunds_due) IS NOT NULL)";

@@ -28,7 +28,8 @@ pub struct Gateway {
     secret_key: String,
     /// Which charges of the account are this shop's.
     shop_id: String,
-    /// Bounds a charge, and any other call, with all its requests and tries.
+    /// Bounds any call with all its requests and tries, and of a charge that has to be ruled out
+    /// each of the two.
     timeout: Duration,
 }
 
@@ -167,10 +168,9 @@ impl Gateway {
         if shop.as_ref() != Some(&self.shop_id) {
             return None;
         }
-        Some((
-            order_id.as_ref()?.parse().ok()?,
-            created_us.as_ref()?.parse().ok()?,
-        ))
+        let order_id = order_id.as_ref()?.parse().ok()?;
+        let created_us = created_us.as_ref()?.parse().ok()?;
+        (order_id > 0).then_some((order_id, created_us))
     }
 
     /// Charges an order to a card, at most once however often it is called within 24 hours.
@@ -206,7 +206,11 @@ impl Gateway {
         match self.void(bill).await {
             Ok(Voided::Never { .. }) => Charge::Declined,
             Ok(Voided::Charged(intent)) => Charge::Succeeded(intent),
-            Ok(Voided::Open) | Err(_) => Charge::Unknown,
+            Ok(Voided::Open) => Charge::Unknown,
+            Err(error) => {
+                tracing::warn!(bill.order_id, %error, "a charge could not be ruled out yet");
+                Charge::Unknown
+            }
         }
     }
 
@@ -215,7 +219,9 @@ impl Gateway {
         let deadline = self.deadline();
         let intent = match self.intent(bill, deadline).await {
             // It takes no intent for this order, for which it is asked the same each time.
-            Err(Error::Refused { status, error }) if is_final(status, &error) => {
+            Err(Error::Refused { status, error })
+                if is_final(status, &error) && status == StatusCode::BAD_REQUEST =>
+            {
                 return Ok(Voided::Never {
                     was_declined: false,
                 });
@@ -374,6 +380,6 @@ fn of_refusal(status: StatusCode, error: ApiError) -> Charge {
     if error.r#type == "card_error" {
         return Charge::Declined;
     }
-    tracing::error!(%status, error.code, error.message, "the gateway did not take a charge");
+    tracing::error!(%status, error.code, error.message, "outcome of the charge unknown");
     error.payment_intent.map_or(Charge::Unknown, of_intent)
 }

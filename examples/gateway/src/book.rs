@@ -56,6 +56,7 @@ pub struct Answer {
 pub struct Event {
     pub id: String,
     /// What faults are drawn by.
+    #[serde(default)]
     pub name: String,
     pub body: String,
 }

@@ -83,10 +83,22 @@ impl Outcome {
     }
 }
 
+/// What a form asks for, if it is something.
+fn price(form: &Form) -> Option<(i64, &String)> {
+    let amount = form.get("amount")?.parse().ok()?;
+    (amount >= 1).then_some((amount, form.get("currency")?))
+}
+
+/// A refusal unless there is an amount of some currency.
+pub fn refuse_amount(form: &Form) -> Option<Outcome> {
+    let message = "amount must be a number of at least 1, and currency is needed.";
+    price(form).is_none().then(|| Outcome::invalid(message))
+}
+
+/// Makes an intent, of an amount that was not refused.
 pub fn create(form: &Form) -> Outcome {
-    let amount = form.get("amount").and_then(|amount| amount.parse().ok());
-    let (Some(amount @ 1..), Some(currency)) = (amount, form.get("currency")) else {
-        return Outcome::invalid("amount must be a number of at least 1, and currency is needed.");
+    let Some((amount, currency)) = price(form) else {
+        return Outcome::internal();
     };
     let metadata = form.iter().filter_map(|(name, value)| {
         let name = name.strip_prefix("metadata[")?.strip_suffix(']')?;

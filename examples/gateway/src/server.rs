@@ -55,11 +55,11 @@ impl Request {
         }
     }
 
-    /// The refusal of a form that no intent could be served with. As at Stripe, it comes before
-    /// the key is looked at, and is not kept for it.
+    /// The refusal of a form that no intent could be served with. As at Stripe, it is not kept for
+    /// the key; here it also comes before the key is looked at.
     fn refusal(&self, form: &Fields) -> Option<Outcome> {
         match self {
-            Request::Create => Some(money::create(form)).filter(|outcome| outcome.status != 200),
+            Request::Create => money::refuse_amount(form),
             Request::Confirm(_) => money::refuse_unknown_card(form),
             Request::Refund => money::refuse_part(form),
             Request::Cancel(_) => None,

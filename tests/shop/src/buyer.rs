@@ -40,7 +40,7 @@ pub struct Story {
     pub user_id: String,
     /// From the click to the end.
     pub took: Duration,
-    /// How long the app took for the answer that settled the purchase.
+    /// How long the app took for the last answer to the click, `paying` among them.
     pub answered_in: Duration,
 }
 

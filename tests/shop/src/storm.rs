@@ -290,7 +290,7 @@ impl Outcome {
         self.in_the_rush(plan).map(|story| story.took).collect()
     }
 
-    /// Of the answers that settled a purchase, without the late buyers.
+    /// Of the last answers to clicks, each alone, without the late buyers.
     pub fn answer_times(&self, plan: &Plan) -> Times {
         self.in_the_rush(plan)
             .map(|story| story.answered_in)

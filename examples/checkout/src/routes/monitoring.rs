@@ -35,8 +35,8 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// Well is an app that reaches its database and may do there what the resolver has to: over the
-/// operators' connections, which buyers do not use.
+/// Well is an app that reaches its database and may read the resolver's lists: over the operators'
+/// connections, which buyers do not use.
 pub async fn health(State(shop): State<Shop>) -> Result<Json<Value>, Failure> {
     match timeout(PATIENCE, shop.operators.value(HEALTH, &[])).await {
         Ok(Ok(_)) => Ok(Json(json!({"success": true}))),

@@ -84,7 +84,7 @@ fn print(plan: &Plan, outcome: &Outcome) {
     }
     println!("  from the click to the end: {}", outcome.times(plan));
     println!(
-        "  the answer that settled it:  {}",
+        "  the last answer to it alone: {}",
         outcome.answer_times(plan)
     );
     println!("\n{}", outcome.ledgers);

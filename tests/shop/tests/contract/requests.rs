@@ -319,6 +319,9 @@ async fn without_the_operators_rights_the_app_is_unwell_and_sells_all_the_same()
     let shop = Shop::open(2).await;
     let owner = shop.stage.database.owner().await;
     let relations = "flashsale.orders, flashsale.payment_checks";
+    shop.call(Method::GET, "/healthz", With::default())
+        .await
+        .is(200);
     owner
         .batch_execute(&format!("REVOKE ALL ON {relations} FROM shop_operator"))
         .await
