@@ -27,7 +27,8 @@ impl Table {
             }
             let user = pg_sys::GetUserId();
             let has = |right: u32| {
-                pg_sys::pg_class_aclcheck(oid, user, right.into()) == AclResult::ACLCHECK_OK
+                let right = right as pg_sys::AclMode;
+                pg_sys::pg_class_aclcheck(oid, user, right) == AclResult::ACLCHECK_OK
             };
             if rights.iter().all(|&right| has(right)) && self.is_as_made(table) {
                 return Some(table);
