@@ -49,8 +49,7 @@ macro_rules! lock_sellable {
 /// Locks the item's row until the transaction ends, or errs at once (55P03).
 static LOCK_SELLABLE: Statement = Statement::deciding(lock_sellable!("", "NOWAIT"), &[INT8OID]);
 
-/// As LOCK_SELLABLE where the row was last seen. While somebody holds an old snapshot no
-/// earlier version of the row can be cleaned away, and the index leads to all of them.
+/// As LOCK_SELLABLE where the row was last seen; why, `row::lock_sellable` says.
 static LOCK_SELLABLE_AT: Statement = Statement::deciding(
     lock_sellable!("AND ctid = $2 ", "NOWAIT"),
     &[INT8OID, TIDOID],

@@ -89,16 +89,18 @@ fn price(form: &Form) -> Option<(i64, &String)> {
     (amount >= 1).then_some((amount, form.get("currency")?))
 }
 
-/// A refusal unless there is an amount of some currency.
-pub fn refuse_amount(form: &Form) -> Option<Outcome> {
-    let message = "amount must be a number of at least 1, and currency is needed.";
-    price(form).is_none().then(|| Outcome::invalid(message))
+fn no_price() -> Outcome {
+    Outcome::invalid("amount must be a number of at least 1, and currency is needed.")
 }
 
-/// Makes an intent, of an amount that was not refused.
+/// A refusal unless there is an amount of some currency.
+pub fn refuse_amount(form: &Form) -> Option<Outcome> {
+    price(form).is_none().then(no_price)
+}
+
 pub fn create(form: &Form) -> Outcome {
     let Some((amount, currency)) = price(form) else {
-        return Outcome::internal();
+        return no_price();
     };
     let metadata = form.iter().filter_map(|(name, value)| {
         let name = name.strip_prefix("metadata[")?.strip_suffix(']')?;
