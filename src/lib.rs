@@ -22,6 +22,7 @@ mod stock;
 mod store;
 #[cfg(feature = "pg_test")]
 mod tests;
+mod version;
 mod wait;
 mod worker;
 

@@ -4,6 +4,7 @@ use crate::clock;
 use crate::error::Fault;
 use crate::settings;
 use crate::shared::{Shared, Zeroed};
+use crate::version::pqsignal;
 use crate::wait::WaitFor;
 use pgrx::PgTryBuilder;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -66,8 +67,8 @@ unsafe impl Zeroed for [AtomicBool; 3] {}
 pub fn connect(worker: Worker) {
     // SAFETY: the handlers are PostgreSQL's own.
     unsafe {
-        pg_sys::pqsignal(SIGTERM, Some(die));
-        pg_sys::pqsignal(SIGHUP, Some(SignalHandlerForConfigReload));
+        pqsignal(SIGTERM, Some(die));
+        pqsignal(SIGHUP, Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
     // SAFETY: atomics, in memory that outlives the process.

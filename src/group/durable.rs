@@ -1,5 +1,6 @@
 //! Whether a commit is on disk, and on the standbys its callers asked for.
 
+use crate::version::pqsignal;
 use crate::worker;
 use pgrx::pg_sys::{self, SyncCommitLevel, XLogRecPtr};
 use std::ffi::CStr;
@@ -26,12 +27,12 @@ fn wait_for_standbys(end: XLogRecPtr, level: i32) -> bool {
     set_synchronous_commit(name(level));
     // SAFETY: handlers of this worker's own, put back at once; no interrupt is served in between.
     unsafe {
-        pg_sys::pqsignal(SIGINT, Some(turn_away));
+        pqsignal(SIGINT, Some(turn_away));
         pg_sys::QueryCancelPending = 0;
         pg_sys::InterruptHoldoffCount += 1;
         pg_sys::SyncRepWaitForLSN(end, true);
         pg_sys::InterruptHoldoffCount -= 1;
-        pg_sys::pqsignal(SIGINT, Some(worker::StatementCancelHandler));
+        pqsignal(SIGINT, Some(worker::StatementCancelHandler));
     }
     set_synchronous_commit(c"off");
     // SAFETY: reads a flag.
