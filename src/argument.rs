@@ -1,7 +1,7 @@
 //! Checks of what callers pass in: each error names the argument and its value.
 
-use crate::clock::Micros;
 use crate::error::Fault;
+use crate::pg::clock::Micros;
 
 /// The largest number that survives a trip through JavaScript: 2^53 - 1.
 pub const MAX_NUMBER: i64 = 9_007_199_254_740_991;

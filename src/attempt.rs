@@ -3,7 +3,7 @@
 use crate::answer;
 use crate::backoff::retry_after_ms;
 use crate::error::Fault;
-use crate::search_path::pinned;
+use crate::pg::guc::pinned;
 use crate::settings;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::pg_sys::{self, PgTryBuilder};

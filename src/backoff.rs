@@ -1,8 +1,8 @@
 //! How long to stay away from a lock that somebody else holds.
 
-use crate::clock::Micros;
+use crate::pg::clock::Micros;
+use crate::pg::wait::{self, WaitFor};
 use crate::settings;
-use crate::wait::{self, WaitFor};
 use pgrx::pg_sys;
 
 /// `flashsale.retry_delay` give or take half of it, so that buyers do not return in step.

@@ -3,9 +3,9 @@
 //! It can only refuse. A refusal is at most `flashsale.sold_out_ttl` old, and none is
 //! older than the last commit that raised the item's inventory.
 
-use crate::clock::{self, Micros};
+use crate::pg::clock::{self, Micros};
+use crate::pg::memory::{Shared, Zeroed};
 use crate::settings;
-use crate::shared::{Shared, Zeroed};
 use crate::stats;
 use pgrx::pg_sys::{self, Oid};
 use std::cell::{Cell, RefCell};

@@ -5,33 +5,28 @@ mod api;
 mod argument;
 mod attempt;
 mod backoff;
-mod clock;
 mod error;
 mod gate;
 mod group;
 mod order;
 mod payment;
+mod pg;
 mod purchase;
 mod reconcile;
 mod reconciler;
-mod search_path;
 mod settings;
-mod shared;
 mod stats;
 mod stock;
 mod store;
 #[cfg(feature = "pg_test")]
 mod tests;
-mod version;
-mod wait;
-mod worker;
 
 use gate::GATE;
 use group::queue::QUEUE;
+use pg::worker::CONNECTING;
 use pgrx::pg_shmem_init;
 use pgrx::prelude::*;
 use stats::STATS;
-use worker::CONNECTING;
 
 ::pgrx::pg_module_magic!(name, version);
 
@@ -73,9 +68,9 @@ fn preload() {
     pg_shmem_init!(GATE = ());
     pg_shmem_init!(STATS = ());
     pg_shmem_init!(CONNECTING = ());
-    worker::register("flashsale seller", "flashsale_seller_main");
-    worker::register("flashsale publisher", "flashsale_publisher_main");
-    worker::register("flashsale reconciler", "flashsale_reconciler_main");
+    pg::worker::register("flashsale seller", "flashsale_seller_main");
+    pg::worker::register("flashsale publisher", "flashsale_publisher_main");
+    pg::worker::register("flashsale reconciler", "flashsale_reconciler_main");
 }
 
 /// What `cargo pgrx test` looks for at the root of the crate.

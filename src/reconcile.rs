@@ -2,9 +2,9 @@
 
 use crate::answer;
 use crate::attempt::{Verdict, attempt_answer};
-use crate::clock::{self, Micros};
 use crate::error::Fault;
 use crate::order::machine::{Move, Status, Step, step};
+use crate::pg::clock::{self, Micros};
 use crate::store::orders::{HeldOrder, Staleness};
 use crate::store::{items, orders};
 use pgrx::spi::SpiClient;

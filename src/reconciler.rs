@@ -1,11 +1,11 @@
 //! The reconciler: the worker that expires stale reservations every `flashsale.reconcile_interval`.
 
-use crate::clock::{self, Micros};
 use crate::error::Fault;
+use crate::pg::clock::{self, Micros};
+use crate::pg::worker::{self, Transaction, Worker};
 use crate::reconcile::{self, Progress};
 use crate::store::orders::Staleness;
 use crate::store::{grants, orders};
-use crate::worker::{self, Transaction, Worker};
 use crate::{settings, stats};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;

@@ -4,8 +4,8 @@
 //! and the gate hold for the whole server.
 
 use crate::argument::MAX_SPAN_SECONDS;
-use crate::clock::Micros;
 use crate::group::queue::SLOTS;
+use crate::pg::clock::Micros;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
 
 use std::ffi::{CStr, CString};

@@ -1,11 +1,11 @@
 //! Counters of the whole server in shared memory, behind the view `stats`.
 
 use crate::answer::Reason;
-use crate::clock::{self, Micros};
 use crate::error::Fault;
+use crate::pg::clock::{self, Micros};
+use crate::pg::memory::{Shared, Zeroed};
 use crate::purchase::outcome::Outcome;
 use crate::settings::Strategy;
-use crate::shared::{Shared, Zeroed};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 pub static STATS: Shared<Stats> = Shared::new(c"flashsale stats");

@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 #[pg_schema]
 mod tests {
     use super::*;
-    use crate::clock;
+    use crate::pg::clock;
     use crate::purchase::fit::Request;
     use crate::store::{append, row};
     use pgrx::JsonB;

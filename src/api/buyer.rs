@@ -1,11 +1,11 @@
 //! Buyer functions: arguments checked, the work done elsewhere.
 
 use super::batch;
-use super::jsonb::Jsonb;
 use crate::answer::{self, Reason};
 use crate::argument::{at_least, currency, number, optional_text, required, required_text, span};
 use crate::error::Fault;
 use crate::payment::Charge;
+use crate::pg::jsonb::Jsonb;
 use crate::purchase::fit::Request;
 use crate::settings::{self, Strategy};
 use crate::store::lookups;

@@ -6,5 +6,4 @@
 mod batch;
 mod buyer;
 mod check;
-mod jsonb;
 mod operator;

@@ -1,10 +1,10 @@
 //! Operator functions: arguments checked, the work done elsewhere.
 
-use super::jsonb::Jsonb;
 use crate::argument::{
     MAX_NUMBER, number, optional_text, required, required_text, span, value_of_stock,
 };
 use crate::error::Fault;
+use crate::pg::jsonb::Jsonb;
 use crate::store::grants;
 use crate::store::items::NewItem;
 use crate::{argument, order, payment, reconcile, stats, stock};
@@ -64,7 +64,7 @@ fn check(item: &NewItem<'_>) -> Result<(), Fault> {
     if let (Some(starts_at), Some(ends_at)) = (item.starts_at, item.ends_at)
         && starts_at >= ends_at
     {
-        let (from, to) = (crate::clock::iso(starts_at), crate::clock::iso(ends_at));
+        let (from, to) = (crate::pg::clock::iso(starts_at), crate::clock::iso(ends_at));
         return Err(Fault::invalid(
             "ends_at",
             to,

@@ -1,15 +1,15 @@
 //! A buyer's side of the queue: joins it, waits, and never guesses at what became of its request.
 
-use super::durable;
 use super::queue::{self, Ask, Error, Found, QUEUE, Queue, Reply, Ticket};
-use crate::clock::{self, Micros};
 use crate::error::Fault;
 use crate::order::{Cancel, Cancelled};
+use crate::pg::clock::{self, Micros};
+use crate::pg::memory::Attached;
+use crate::pg::wait::{self, WaitFor};
+use crate::pg::wal;
 use crate::purchase::fit::Request;
 use crate::purchase::outcome::Outcome;
 use crate::settings;
-use crate::shared::Attached;
-use crate::wait::{self, WaitFor};
 use pgrx::pg_sys::{self, TransactionId};
 use std::cell::{Cell, OnceCell};
 use std::ffi::CStr;
@@ -212,7 +212,7 @@ fn orphaned(ask: &Ask<'_>, xid: TransactionId, reply: Reply) -> Result<Reply, Fa
         _ => None,
     };
     match changed {
-        Some(order_id) if !durable::by_now() => Err(Fault::OutcomeUnknown(order_id)),
+        Some(order_id) if !wal::by_now() => Err(Fault::OutcomeUnknown(order_id)),
         _ => Ok(reply),
     }
 }

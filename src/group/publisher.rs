@@ -1,10 +1,10 @@
 //! The publisher: waits until commits are durable while the seller serves the next buyers.
 
-use super::durable;
 use super::queue::{self, QUEUE, Queue};
-use crate::shared::Attached;
-use crate::wait;
-use crate::worker::{self, Worker};
+use crate::pg::memory::Attached;
+use crate::pg::wait;
+use crate::pg::wal;
+use crate::pg::worker::{self, Worker};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -18,7 +18,7 @@ const IDLE_MS: i64 = 10_000;
 pub extern "C-unwind" fn flashsale_publisher_main(_argument: pg_sys::Datum) {
     let Some(queue) = QUEUE.get() else { return };
     worker::connect(Worker::Publisher);
-    durable::set_synchronous_commit(c"off");
+    wal::set_synchronous_commit(c"off");
     // SAFETY: the hook lives as long as the library, the latch as long as the server.
     unsafe {
         pg_sys::before_shmem_exit(Some(gone_at_exit), pg_sys::Datum::null());
@@ -38,7 +38,7 @@ pub fn publish(queue: &Attached<Queue>) -> bool {
     let Some((end, level)) = queue::committed(queue) else {
         return false;
     };
-    if durable::wait(end, level) {
+    if wal::wait(end, level) {
         queue::publish_committed(queue, end);
     }
     true

@@ -1,13 +1,13 @@
 //! The queue between buyers and the seller: one slot a waiting purchase, first come first served.
 
-use crate::clock::{self, Micros};
 use crate::error::Fault;
 use crate::order::{Cancel, Cancelled};
+use crate::pg::clock::{self, Micros};
+use crate::pg::memory::{Attached, Shared, Zeroed};
+use crate::pg::wait::{Bed, WaitFor};
 use crate::purchase::fit::Request;
 use crate::purchase::outcome::Outcome;
 use crate::settings;
-use crate::shared::{Attached, Shared, Zeroed};
-use crate::wait::{Bed, WaitFor};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Latch, Oid, TransactionId, XLogRecPtr};
 use std::mem::MaybeUninit;

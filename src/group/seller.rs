@@ -3,18 +3,19 @@
 //! Cancels come first, all in one transaction, so that the units they return are sold in the
 //! same round.
 
+use super::publisher;
 use super::queue::{self, Ask, Asked, Error, QUEUE, Queue, Reply, Ticket};
-use super::{durable, publisher};
 use crate::attempt::Verdict;
-use crate::clock::{self, Micros};
 use crate::error::Fault;
+use crate::pg::clock::{self, Micros};
+use crate::pg::memory::Attached;
+use crate::pg::wait;
+use crate::pg::wal;
+use crate::pg::worker::{self, Transaction, Worker};
 use crate::purchase::fit::Request;
 use crate::purchase::outcome::Outcome;
 use crate::purchase::serve::{self, Decrement};
-use crate::shared::Attached;
 use crate::store::items;
-use crate::wait;
-use crate::worker::{self, Transaction, Worker};
 use crate::{order, settings, stats};
 use pgrx::pg_sys::{self, XLogRecPtr};
 use pgrx::prelude::*;
@@ -51,7 +52,7 @@ struct Unpublished {
 pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
     let Some(queue) = QUEUE.get() else { return };
     worker::connect(Worker::Seller);
-    durable::set_synchronous_commit(c"off");
+    wal::set_synchronous_commit(c"off");
     // SAFETY: the hook lives as long as the library, which is never unloaded.
     unsafe { pg_sys::before_shmem_exit(Some(close_at_exit), pg_sys::Datum::null()) };
     queue::open(queue);
@@ -66,7 +67,7 @@ pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
             .into_iter()
             .map(|(ticket, asked)| Job { ticket, asked });
         held_up.extend(jobs);
-        if !queue::has_publisher(queue) && !durable::standbys_wanted() {
+        if !queue::has_publisher(queue) && !wal::standbys_wanted() {
             publisher::publish(queue);
         }
         // A caller who left meanwhile needs no order.
@@ -347,7 +348,7 @@ fn serve(
             worker::abort();
             match replies.iter().any(Reply::is_replay) {
                 // What it tells of may be a commit that is not durable yet.
-                true => durable::written_so_far(),
+                true => wal::written_so_far(),
                 false => 0,
             }
         }
@@ -410,13 +411,13 @@ fn publish(queue: &Attached<Queue>, unpublished: Unpublished) {
     }
     worker::sleep(settings::debug_publish_delay_ms());
     // Who asks for no standby does not wait behind those who do.
-    let leave_it = match durable::standbys_wanted() {
-        true => durable::needs_standbys(level),
+    let leave_it = match wal::standbys_wanted() {
+        true => wal::needs_standbys(level),
         false => queue::backlog(queue) > 0 && queue::has_publisher(queue),
     };
     if end != 0 && leave_it {
         queue::hand_over(queue, tickets.into_iter(), end);
-    } else if end == 0 || durable::wait(end, level) {
+    } else if end == 0 || wal::wait(end, level) {
         queue::publish(queue, tickets.into_iter());
     }
 }

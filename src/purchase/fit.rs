@@ -1,8 +1,8 @@
 //! Who gets what (pure): fits a list of requests into one item, first come first served.
 
 use crate::answer::Reason;
-use crate::clock::Micros;
 use crate::order::machine::Status;
+use crate::pg::clock::Micros;
 use std::collections::HashMap;
 
 /// An ISO 4217 code in capitals.

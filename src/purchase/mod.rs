@@ -10,7 +10,8 @@ pub mod serve;
 
 use crate::attempt::{Verdict, attempt_or_busy};
 use crate::error::Fault;
-use crate::group::{ask, durable};
+use crate::group::ask;
+use crate::pg::wal;
 use crate::settings::Strategy;
 use crate::{gate, stats};
 use fit::Request;
@@ -69,6 +70,6 @@ fn obtain(item_id: i64, requests: &[Request<'_>], strategy: Strategy) -> Result<
 /// seller's commits are seen before they are.
 fn make_durable(outcomes: &[Outcome]) {
     if outcomes.iter().any(Outcome::is_replay) {
-        durable::by_now();
+        wal::by_now();
     }
 }

@@ -3,8 +3,8 @@
 use super::fit::{Item, PriorOrder, Request};
 use crate::answer::{self, Reason};
 use crate::backoff::retry_after_ms;
-use crate::clock::{self, Micros};
 use crate::order::machine::Status;
+use crate::pg::clock::{self, Micros};
 use serde_json::{Value, json};
 
 /// What a purchase comes to. It owns no memory, so that one process can leave it for another.

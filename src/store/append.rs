@@ -2,8 +2,8 @@
 
 use super::Stamp;
 use super::relation::{self, Table};
-use crate::clock::Micros;
 use crate::order::machine::Status;
+use crate::pg::clock::Micros;
 use crate::purchase::fit::{Currency, Item, Request};
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum, Relation, ResultRelInfo, TupleTableSlot};

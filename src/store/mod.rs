@@ -9,8 +9,8 @@ pub mod payments;
 mod relation;
 pub mod row;
 
-use crate::clock::Micros;
 use crate::error::Fault;
+use crate::pg::clock::Micros;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, BuiltinOid};
 use pgrx::prelude::*;

@@ -1,10 +1,10 @@
 //! Statements on orders.
 
 use super::{Stamp, Statement, append, cell, some, stamp};
-use crate::clock::Micros;
 use crate::error::Fault;
 use crate::order::Cancel;
 use crate::order::machine::Status;
+use crate::pg::clock::Micros;
 use crate::purchase::fit::{Currency, Item, PriorOrder, Request};
 use crate::purchase::outcome::OrderIds;
 use pgrx::datum::DatumWithOid;

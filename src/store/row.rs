@@ -6,7 +6,7 @@
 //! table that only a statement honours.
 
 use super::relation::{self, Table};
-use crate::clock::{self, Micros};
+use crate::pg::clock::{self, Micros};
 use crate::purchase::fit::{self, Currency, Item};
 use pgrx::FromDatum;
 use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};

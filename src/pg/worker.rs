@@ -1,11 +1,11 @@
 //! What the workers share: registration, connection, waiting, and transactions as the owner.
 
-use crate::clock;
 use crate::error::Fault;
+use crate::pg::clock;
+use crate::pg::memory::{Shared, Zeroed};
+use crate::pg::version::pqsignal;
+use crate::pg::wait::WaitFor;
 use crate::settings;
-use crate::shared::{Shared, Zeroed};
-use crate::version::pqsignal;
-use crate::wait::WaitFor;
 use pgrx::PgTryBuilder;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::pg_sys::{self, GucContext, GucSource, Oid, XLogRecPtr};

@@ -1,7 +1,7 @@
 //! Whether a commit is on disk, and on the standbys its callers asked for.
 
-use crate::version::pqsignal;
-use crate::worker;
+use crate::pg::version::pqsignal;
+use crate::pg::worker;
 use pgrx::pg_sys::{self, SyncCommitLevel, XLogRecPtr};
 use std::ffi::CStr;
 
