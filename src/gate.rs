@@ -4,7 +4,7 @@
 //! older than the last commit that raised the item's inventory.
 
 use crate::pg::clock::{self, Micros};
-use crate::pg::memory::{Shared, Zeroed};
+use crate::pg::memory::{InSharedMemory, LwLock, Shared};
 use crate::settings;
 use crate::stats;
 use pgrx::pg_sys::{self, Oid};
@@ -14,14 +14,25 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 /// Items that share a cell displace each other; more cells make that rarer.
 const CELLS: usize = 4_096;
 
-pub static GATE: Shared<Gate> = Shared::new(c"flashsale gate");
+pub static GATE: Shared<LwLock<Gate>> = Shared::new(c"flashsale gate");
 
 pub struct Gate {
     cells: [Entry; CELLS],
 }
 
 // SAFETY: numbers alone.
-unsafe impl Zeroed for Gate {}
+unsafe impl InSharedMemory for Gate {
+    const NEW: Self = Self {
+        cells: [const {
+            Entry {
+                epoch: 0,
+                database: Oid::INVALID,
+                item_id: 0,
+                sold_out_at: 0,
+            }
+        }; CELLS],
+    };
+}
 
 struct Entry {
     /// Raised whenever inventory of an item of this cell may have risen.

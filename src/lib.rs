@@ -22,7 +22,7 @@ mod store;
 mod tests;
 
 use gate::GATE;
-use group::queue::QUEUE;
+use group::queue::{LATCHES, PARKINGS, QUEUE, WORDS};
 use pg::worker::CONNECTING;
 use pgrx::pg_shmem_init;
 use pgrx::prelude::*;
@@ -65,6 +65,9 @@ pub extern "C-unwind" fn _PG_init() {
 /// What only a preloaded library can have: shared memory and workers.
 fn preload() {
     pg_shmem_init!(QUEUE = ());
+    pg_shmem_init!(WORDS = ());
+    pg_shmem_init!(PARKINGS = ());
+    pg_shmem_init!(LATCHES = ());
     pg_shmem_init!(GATE = ());
     pg_shmem_init!(STATS = ());
     pg_shmem_init!(CONNECTING = ());

@@ -34,13 +34,13 @@ pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
         worker::reload_if_asked();
         let interval_ms = settings::reconcile_interval_ms();
         if interval_ms == 0 {
-            worker::wait(OFF_MS);
+            worker::idle(OFF_MS);
             continue;
         }
         worker::report(Some("flashsale: expiring stale reservations"));
         run(&mut at_fault);
         worker::report(None);
-        worker::wait(interval_ms);
+        worker::idle(interval_ms);
     }
 }
 
@@ -69,7 +69,7 @@ fn run(at_fault: &mut AtFault) {
             Ok(Left::More) => most = (most * 2).min(MAX_ORDERS),
             Ok(Left::Held) if returns < MOST_RETURNS => {
                 returns += 1;
-                worker::wait(RETURN_AFTER_MS);
+                worker::idle(RETURN_AFTER_MS);
             }
             Ok(Left::Held) => break,
             Err(_) if most > 1 => most /= 2,
@@ -84,7 +84,7 @@ fn run(at_fault: &mut AtFault) {
                 at_fault.push(order_id);
             }
         }
-        worker::wait(0);
+        worker::idle(0);
     }
     stats::reconciled();
 }

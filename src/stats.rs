@@ -3,7 +3,7 @@
 use crate::answer::Reason;
 use crate::error::Fault;
 use crate::pg::clock::{self, Micros};
-use crate::pg::memory::{Shared, Zeroed};
+use crate::pg::memory::{InSharedMemory, Shared};
 use crate::purchase::outcome::Outcome;
 use crate::settings::Strategy;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -77,15 +77,28 @@ pub struct Stats {
 }
 
 // SAFETY: atomics alone.
-unsafe impl Zeroed for Stats {}
-
-fn stats() -> Option<&'static Stats> {
-    // SAFETY: every field is an atomic, and shared memory outlives the backend.
-    STATS.get().map(|part| unsafe { &*part.atomics() })
+unsafe impl InSharedMemory for Stats {
+    const NEW: Self = Self {
+        purchases: InSharedMemory::NEW,
+        gate_hits: AtomicI64::new(0),
+        gate_shut: AtomicI64::new(0),
+        batches: AtomicI64::new(0),
+        requests: AtomicI64::new(0),
+        largest_batch: AtomicI64::new(0),
+        queue_wait: AtomicI64::new(0),
+        longest_queue_wait: AtomicI64::new(0),
+        seller_errors: AtomicI64::new(0),
+        runs: AtomicI64::new(0),
+        expired: AtomicI64::new(0),
+        run_errors: AtomicI64::new(0),
+        last_run: AtomicI64::new(0),
+        backlog: AtomicI64::new(0),
+        reset_at: AtomicI64::new(0),
+    };
 }
 
 fn add(counter: impl Fn(&Stats) -> &AtomicI64, by: i64) {
-    if let Some(stats) = stats() {
+    if let Some(stats) = STATS.get() {
         counter(stats).fetch_add(by, Relaxed);
     }
 }
@@ -113,7 +126,7 @@ pub fn gate_shut() {
 
 /// Counts a batch of requests that were queued at these times.
 pub fn seller_took(queued_at: impl ExactSizeIterator<Item = Micros>) {
-    let Some(stats) = stats() else { return };
+    let Some(stats) = STATS.get() else { return };
     let size = queued_at.len() as i64;
     if size == 0 {
         return;
@@ -135,14 +148,14 @@ pub fn seller_failed() {
 
 /// Counts what the reconciler expired, and notes what others kept it from.
 pub fn expired(expired: i64, backlog: i64) {
-    let Some(stats) = stats() else { return };
+    let Some(stats) = STATS.get() else { return };
     stats.expired.fetch_add(expired, Relaxed);
     stats.backlog.store(backlog, Relaxed);
 }
 
 /// Counts a run of the reconciler.
 pub fn reconciled() {
-    let Some(stats) = stats() else { return };
+    let Some(stats) = STATS.get() else { return };
     stats.runs.fetch_add(1, Relaxed);
     stats.last_run.store(clock::now(), Relaxed);
 }
@@ -156,10 +169,7 @@ pub type Line = (&'static str, Option<&'static str>, &'static str, f64);
 
 /// What the view shows. 55000 without preload.
 pub fn lines() -> Result<Vec<Line>, Fault> {
-    STATS.require("flashsale.stats")?;
-    let Some(stats) = stats() else {
-        return Ok(vec![]);
-    };
+    let stats = STATS.get().ok_or(Fault::NotPreloaded("flashsale.stats"))?;
     let mut lines = Vec::new();
     for (door, strategy) in DOORS {
         for which in 0..OUTCOMES {
@@ -223,8 +233,9 @@ fn unix_seconds(counter: &AtomicI64) -> f64 {
 
 /// Sets every counter to zero; the reconciler's backlog and last run stay.
 pub fn reset() -> Result<(), Fault> {
-    STATS.require("flashsale.stats_reset")?;
-    let Some(stats) = stats() else { return Ok(()) };
+    let stats = STATS
+        .get()
+        .ok_or(Fault::NotPreloaded("flashsale.stats_reset"))?;
     let singles = [
         &stats.gate_hits,
         &stats.gate_shut,

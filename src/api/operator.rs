@@ -64,7 +64,10 @@ fn check(item: &NewItem<'_>) -> Result<(), Fault> {
     if let (Some(starts_at), Some(ends_at)) = (item.starts_at, item.ends_at)
         && starts_at >= ends_at
     {
-        let (from, to) = (crate::pg::clock::iso(starts_at), crate::clock::iso(ends_at));
+        let (from, to) = (
+            crate::pg::clock::iso(starts_at),
+            crate::pg::clock::iso(ends_at),
+        );
         return Err(Fault::invalid(
             "ends_at",
             to,

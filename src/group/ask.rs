@@ -4,7 +4,7 @@ use super::queue::{self, Ask, Error, Found, QUEUE, Queue, Reply, Ticket};
 use crate::error::Fault;
 use crate::order::{Cancel, Cancelled};
 use crate::pg::clock::{self, Micros};
-use crate::pg::memory::Attached;
+use crate::pg::memory::LwLock;
 use crate::pg::wait::{self, WaitFor};
 use crate::pg::wal;
 use crate::purchase::fit::Request;
@@ -19,7 +19,7 @@ const TRANSACTION_END_POLL_MS: i64 = 1;
 
 /// Refuses a caller whom the seller cannot serve.
 pub fn check_caller() -> Result<(), Fault> {
-    QUEUE.require("strategy grouped")?;
+    QUEUE.get().ok_or(Fault::NotPreloaded("strategy grouped"))?;
     if !is_sellers_database() {
         return Err(Fault::OtherDatabase);
     }
@@ -32,7 +32,7 @@ pub fn check_caller() -> Result<(), Fault> {
 
 /// Hands a purchase of a caller who was checked to the seller and returns its outcome.
 pub fn purchase(request: &Request<'_>) -> Result<Outcome, Fault> {
-    let queue = QUEUE.require("strategy grouped")?;
+    let queue = QUEUE.get().ok_or(Fault::NotPreloaded("strategy grouped"))?;
     match hand_over(queue, &Ask::Purchase(*request))? {
         Reply::Outcome(outcome) => Ok(outcome),
         _ => Err(Fault::Broken("a purchase was answered as a cancel")),
@@ -45,7 +45,7 @@ pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Cancelled>, Fault> {
     let Some(queue) = QUEUE.get() else {
         return Ok(None);
     };
-    if check_caller().is_err() || !queue::is_served(queue) {
+    if check_caller().is_err() || !queue::is_served() {
         return Ok(None);
     }
     match hand_over(queue, &Ask::Cancel(*cancel))? {
@@ -57,7 +57,7 @@ pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Cancelled>, Fault> {
 
 /// Queues the request and waits. Holds no lock meanwhile, and has not touched a table: an
 /// ALTER TABLE between us and the seller would be a deadlock that nobody can see.
-fn hand_over(queue: &Attached<Queue>, ask: &Ask<'_>) -> Result<Reply, Fault> {
+fn hand_over(queue: &LwLock<Queue>, ask: &Ask<'_>) -> Result<Reply, Fault> {
     let Some(ticket) = queue::join(queue, ask) else {
         return Ok(busy());
     };
@@ -132,13 +132,13 @@ thread_local! {
 
 /// A place in the queue, left when dropped: on an answer, an error or a cancel.
 struct Place<'a> {
-    queue: &'a Attached<Queue>,
+    queue: &'a LwLock<Queue>,
     ticket: Ticket,
     since: Micros,
 }
 
 impl<'a> Place<'a> {
-    fn hold(queue: &'a Attached<Queue>, ticket: Ticket) -> Self {
+    fn hold(queue: &'a LwLock<Queue>, ticket: Ticket) -> Self {
         HELD.set(Some(ticket));
         if !EXIT_HOOKED.replace(true) {
             // SAFETY: the hook lives as long as the library, which is never unloaded.
@@ -155,7 +155,7 @@ impl<'a> Place<'a> {
     /// the request within `flashsale.group_wait`, and nobody will.
     fn answer(&self) -> Result<Found, Fault> {
         loop {
-            if wait::yielding(|| !queue::is_waiting(self.queue, self.ticket)) {
+            if wait::yielding(|| !queue::is_waiting(self.ticket)) {
                 match queue::look(self.queue, self.ticket) {
                     Found::Waiting => {}
                     Found::Answered(reply) => {
@@ -172,7 +172,7 @@ impl<'a> Place<'a> {
                 HELD.set(None);
                 return Ok(Found::Waiting);
             }
-            queue::sleep(self.queue, self.ticket, (patience - waited_ms).max(50));
+            queue::sleep(self.ticket, (patience - waited_ms).max(50));
         }
     }
 }
@@ -183,7 +183,7 @@ impl Drop for Place<'_> {
     }
 }
 
-fn leave_held(queue: &Attached<Queue>) {
+fn leave_held(queue: &LwLock<Queue>) {
     if let Some(ticket) = HELD.take() {
         queue::leave(queue, ticket);
     }

@@ -1,7 +1,7 @@
 //! The publisher: waits until commits are durable while the seller serves the next buyers.
 
 use super::queue::{self, QUEUE, Queue};
-use crate::pg::memory::Attached;
+use crate::pg::memory::LwLock;
 use crate::pg::wait;
 use crate::pg::wal;
 use crate::pg::worker::{self, Worker};
@@ -19,22 +19,22 @@ pub extern "C-unwind" fn flashsale_publisher_main(_argument: pg_sys::Datum) {
     let Some(queue) = QUEUE.get() else { return };
     worker::connect(Worker::Publisher);
     wal::set_synchronous_commit(c"off");
-    // SAFETY: the hook lives as long as the library, the latch as long as the server.
+    // SAFETY: the hook lives as long as the library, which is never unloaded.
     unsafe {
         pg_sys::before_shmem_exit(Some(gone_at_exit), pg_sys::Datum::null());
-        queue::set_publisher(queue, pg_sys::MyLatch);
     }
+    queue::open_publisher();
     loop {
         worker::reload_if_asked();
         if !publish(queue) && !wait::yielding(|| queue::committed(queue).is_some()) {
-            worker::wait(IDLE_MS);
+            worker::idle(IDLE_MS);
         }
         worker::serve_interrupts();
     }
 }
 
 /// Publishes what was handed over, once it is durable. False if there was nothing.
-pub fn publish(queue: &Attached<Queue>) -> bool {
+pub fn publish(queue: &LwLock<Queue>) -> bool {
     let Some((end, level)) = queue::committed(queue) else {
         return false;
     };
@@ -46,7 +46,5 @@ pub fn publish(queue: &Attached<Queue>) -> bool {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn gone_at_exit(_code: i32, _argument: pg_sys::Datum) {
-    if let Some(queue) = QUEUE.get() {
-        queue::set_publisher(queue, std::ptr::null_mut());
-    }
+    queue::close_publisher();
 }

@@ -3,13 +3,13 @@
 use crate::error::Fault;
 use crate::order::{Cancel, Cancelled};
 use crate::pg::clock::{self, Micros};
-use crate::pg::memory::{Attached, Shared, Zeroed};
-use crate::pg::wait::{Bed, WaitFor};
+use crate::pg::memory::{InSharedMemory, LwLock, Shared};
+use crate::pg::wait::{Latches, Parking, WaitFor};
 use crate::purchase::fit::Request;
 use crate::purchase::outcome::Outcome;
 use crate::settings;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::pg_sys::{self, Latch, Oid, TransactionId, XLogRecPtr};
+use pgrx::pg_sys::{self, Oid, TransactionId, XLogRecPtr};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,14 +17,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const SLOTS: usize = 1_024;
 const MAX_TEXT_BYTES: usize = 255;
 
-pub static QUEUE: Shared<Queue> = Shared::new(c"flashsale queue");
+pub static QUEUE: Shared<LwLock<Queue>> = Shared::new(c"flashsale queue");
+/// Generation and phase of each slot in one word, so that an answer for one generation can
+/// never be taken for another's. Readable without the lock.
+pub static WORDS: Shared<[AtomicU64; SLOTS]> = Shared::new(c"flashsale queue words");
+/// Where the caller of each slot sleeps.
+pub static PARKINGS: Shared<[Parking; SLOTS]> = Shared::new(c"flashsale queue parkings");
+/// The workers that serve and publish, while they are there.
+pub static LATCHES: Shared<Latches<2>> = Shared::new(c"flashsale queue latches");
+const SELLER: usize = 0;
+const PUBLISHER: usize = 1;
 
 /// Slots, and the lists of those free, not yet taken by the seller, and committed.
 pub struct Queue {
-    /// The worker that serves, while there is one.
-    seller: *mut Latch,
-    /// The worker that waits until commits are durable, while there is one.
-    publisher: *mut Latch,
     waiting: List,
     /// Answered by a commit that may not be durable yet.
     committed: List,
@@ -35,30 +40,55 @@ pub struct Queue {
     slots: [Slot; SLOTS],
 }
 
-// SAFETY: numbers, arrays of them and raw pointers; the pointers are to shared memory.
-unsafe impl Zeroed for Queue {}
+// SAFETY: numbers and arrays of them.
+unsafe impl InSharedMemory for Queue {
+    const NEW: Self = Self {
+        waiting: List::NEW,
+        committed: List::NEW,
+        free: List::NEW,
+        used: 0,
+        in_use: 0,
+        slots: [const { Slot::NEW }; SLOTS],
+    };
+}
 
-/// A list of slots, linked by number + 1, so that zeroes are an empty list.
+/// A list of slots, linked by number + 1; 0 is none.
 struct List {
     first: u16,
     last: u16,
     len: u16,
 }
 
+impl List {
+    const NEW: Self = Self {
+        first: 0,
+        last: 0,
+        len: 0,
+    };
+}
+
 struct Slot {
-    /// Generation and phase in one word, so that an answer for one generation can never
-    /// be taken for another's. Readable without the lock.
-    state: AtomicU64,
     next: u16,
     previous: u16,
     taken: bool,
-    bed: Bed,
     asked: Asked,
     /// The seller's transaction, once the order may be in it.
     xid: TransactionId,
     /// Where its commit ends in the log.
     end: XLogRecPtr,
     reply: MaybeUninit<Reply>,
+}
+
+impl Slot {
+    const NEW: Self = Self {
+        next: 0,
+        previous: 0,
+        taken: false,
+        asked: Asked::NEW,
+        xid: pg_sys::InvalidTransactionId,
+        end: 0,
+        reply: MaybeUninit::uninit(),
+    };
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -77,6 +107,22 @@ fn state(generation: u64, phase: Phase) -> u64 {
     generation << 3 | phase as u64
 }
 
+fn word(slot: usize) -> &'static AtomicU64 {
+    &WORDS.get().expect("made with the queue")[slot]
+}
+
+fn parking(slot: usize) -> &'static Parking {
+    &PARKINGS.get().expect("made with the queue")[slot]
+}
+
+fn latches() -> &'static Latches<2> {
+    LATCHES.get().expect("made with the queue")
+}
+
+fn generation(slot: usize) -> u64 {
+    word(slot).load(Ordering::Relaxed) >> 3
+}
+
 /// A text of at most 255 bytes, in place.
 #[derive(Clone, Copy)]
 struct Text {
@@ -85,6 +131,11 @@ struct Text {
 }
 
 impl Text {
+    const EMPTY: Self = Self {
+        len: 0,
+        bytes: [0; MAX_TEXT_BYTES],
+    };
+
     fn set(&mut self, text: &str) {
         let len = text.floor_char_boundary(MAX_TEXT_BYTES);
         self.len = len as u8;
@@ -122,6 +173,19 @@ pub struct Asked {
 }
 
 impl Asked {
+    const NEW: Self = Self {
+        is_cancel: false,
+        id: 0,
+        quantity: 0,
+        default_ttl: 0,
+        user_id: Text::EMPTY,
+        text: Text::EMPTY,
+        session_user: Oid::INVALID,
+        owner: Oid::INVALID,
+        synchronous_commit: 0,
+        at: 0,
+    };
+
     fn set(&mut self, ask: &Ask<'_>) {
         self.is_cancel = matches!(ask, Ask::Cancel(_));
         let text = match *ask {
@@ -205,10 +269,7 @@ pub struct Error {
 impl Error {
     pub fn of(fault: Fault) -> Self {
         let part = |text: Option<&str>| {
-            let mut part = Text {
-                len: 0,
-                bytes: [0; MAX_TEXT_BYTES],
-            };
+            let mut part = Text::EMPTY;
             part.set(text.unwrap_or_default());
             part
         };
@@ -308,24 +369,22 @@ impl Queue {
     }
 
     fn is(&self, ticket: Ticket, phase: Phase) -> bool {
-        let word = self.slots[ticket.slot].state.load(Ordering::Relaxed);
-        word == state(ticket.generation, phase)
+        word(ticket.slot).load(Ordering::Relaxed) == state(ticket.generation, phase)
     }
 
     fn set(&mut self, ticket: Ticket, phase: Phase) {
-        let word = state(ticket.generation, phase);
-        self.slots[ticket.slot].state.store(word, Ordering::Release);
+        word(ticket.slot).store(state(ticket.generation, phase), Ordering::Release);
     }
 }
 
 /// Queues a request and wakes the seller; `None` if the queue is full.
-pub fn join(queue: &Attached<Queue>, ask: &Ask<'_>) -> Option<Ticket> {
+pub fn join(queue: &LwLock<Queue>, ask: &Ask<'_>) -> Option<Ticket> {
     let mut queue = queue.lock();
     let slot = queue.unused_slot()?;
     queue.in_use += 1;
     let ticket = Ticket {
         slot,
-        generation: (queue.slots[slot].state.load(Ordering::Relaxed) >> 3) + 1,
+        generation: generation(slot) + 1,
     };
     queue.set(ticket, Phase::Waiting);
     let it = &mut queue.slots[slot];
@@ -333,19 +392,18 @@ pub fn join(queue: &Attached<Queue>, ask: &Ask<'_>) -> Option<Ticket> {
     it.xid = pg_sys::InvalidTransactionId;
     it.asked.set(ask);
     queue.push(Queue::waiting, slot);
-    let seller = queue.seller;
     drop(queue);
-    wake(seller);
+    latches().wake(SELLER);
     Some(ticket)
 }
 
 /// Whether there is a seller.
-pub fn is_served(queue: &Attached<Queue>) -> bool {
-    !queue.read().seller.is_null()
+pub fn is_served() -> bool {
+    latches().is_taken(SELLER)
 }
 
 /// What there is for the caller, who has left the queue once it is an answer.
-pub fn look(queue: &Attached<Queue>, ticket: Ticket) -> Found {
+pub fn look(queue: &LwLock<Queue>, ticket: Ticket) -> Found {
     let mut queue = queue.lock();
     let it = &queue.slots[ticket.slot];
     // SAFETY: written before the phase, or the transaction, that says so.
@@ -363,21 +421,19 @@ pub fn look(queue: &Attached<Queue>, ticket: Ticket) -> Found {
 }
 
 /// Whether anything is left to wait for; takes no lock.
-pub fn is_waiting(queue: &Attached<Queue>, ticket: Ticket) -> bool {
-    // SAFETY: an atomic.
-    let word = unsafe { &(*queue.atomics()).slots[ticket.slot].state };
-    let word = word.load(Ordering::Acquire);
+pub fn is_waiting(ticket: Ticket) -> bool {
+    let word = word(ticket.slot).load(Ordering::Acquire);
     word == state(ticket.generation, Phase::Waiting)
         || word == state(ticket.generation, Phase::Committed)
 }
 
 /// Leaves the queue, answered or not: the slot is free for the next.
-pub fn leave(queue: &Attached<Queue>, ticket: Ticket) {
+pub fn leave(queue: &LwLock<Queue>, ticket: Ticket) {
     free(&mut queue.lock(), ticket);
 }
 
 /// Leaves the queue unless the seller has taken the request; false if it has.
-pub fn withdraw(queue: &Attached<Queue>, ticket: Ticket) -> bool {
+pub fn withdraw(queue: &LwLock<Queue>, ticket: Ticket) -> bool {
     let mut queue = queue.lock();
     let untaken = queue.is(ticket, Phase::Waiting) && !queue.slots[ticket.slot].taken;
     if untaken {
@@ -398,21 +454,20 @@ fn free(queue: &mut Queue, ticket: Ticket) {
 }
 
 /// Says who serves the queue from now on.
-pub fn open(queue: &Attached<Queue>) {
-    // SAFETY: this worker's own.
-    queue.lock().seller = unsafe { pg_sys::MyLatch };
+pub fn open() {
+    latches().take(SELLER);
 }
 
 /// The seller is gone: those it had taken learn what became of them by its transaction,
 /// the others wait for the next seller.
-pub fn close(shared: &Attached<Queue>) {
-    let mut queue = shared.lock();
-    queue.seller = std::ptr::null_mut();
+pub fn close(queue: &LwLock<Queue>) {
+    latches().leave(SELLER);
+    let mut queue = queue.lock();
     let mut orphaned = Vec::new();
     for slot in 0..queue.used {
         let ticket = Ticket {
             slot,
-            generation: queue.slots[slot].state.load(Ordering::Relaxed) >> 3,
+            generation: generation(slot),
         };
         if queue.is(ticket, Phase::Waiting) && queue.slots[slot].taken {
             queue.set(ticket, Phase::Orphaned);
@@ -420,32 +475,35 @@ pub fn close(shared: &Attached<Queue>) {
         }
     }
     drop(queue);
-    wake_callers(shared, orphaned);
+    wake_callers(orphaned);
 }
 
 /// Takes up to `most` requests, oldest first.
-pub fn take(queue: &Attached<Queue>, most: usize) -> Vec<(Ticket, Asked)> {
+pub fn take(queue: &LwLock<Queue>, most: usize) -> Vec<(Ticket, Asked)> {
     let mut queue = queue.lock();
     let mut taken = Vec::with_capacity(most.min(usize::from(queue.waiting.len)));
     while taken.len() < most && queue.waiting.first != 0 {
         let slot = usize::from(queue.waiting.first) - 1;
         queue.remove(Queue::waiting, slot);
         queue.slots[slot].taken = true;
-        let generation = queue.slots[slot].state.load(Ordering::Relaxed) >> 3;
-        taken.push((Ticket { slot, generation }, queue.slots[slot].asked));
+        let ticket = Ticket {
+            slot,
+            generation: generation(slot),
+        };
+        taken.push((ticket, queue.slots[slot].asked));
     }
     taken
 }
 
 /// Requests not yet taken.
-pub fn backlog(queue: &Attached<Queue>) -> usize {
+pub fn backlog(queue: &LwLock<Queue>) -> usize {
     usize::from(queue.read().waiting.len)
 }
 
 /// Leaves replies where callers find them once they are published, or once the seller
 /// died and its transaction committed.
 pub fn write<'a>(
-    queue: &Attached<Queue>,
+    queue: &LwLock<Queue>,
     replies: impl Iterator<Item = (Ticket, &'a Reply)>,
     xid: TransactionId,
 ) {
@@ -461,7 +519,7 @@ pub fn write<'a>(
 }
 
 /// Hands written replies to their callers, and wakes them all.
-pub fn publish(queue: &Attached<Queue>, tickets: impl Iterator<Item = Ticket>) {
+pub fn publish(queue: &LwLock<Queue>, tickets: impl Iterator<Item = Ticket>) {
     let mut answered = Vec::new();
     let mut guard = queue.lock();
     for ticket in tickets {
@@ -471,16 +529,16 @@ pub fn publish(queue: &Attached<Queue>, tickets: impl Iterator<Item = Ticket>) {
         }
     }
     drop(guard);
-    wake_callers(queue, answered);
+    wake_callers(answered);
 }
 
 /// Whether there is a publisher.
-pub fn has_publisher(queue: &Attached<Queue>) -> bool {
-    !queue.read().publisher.is_null()
+pub fn has_publisher() -> bool {
+    latches().is_taken(PUBLISHER)
 }
 
 /// Leaves committed answers to the publisher.
-pub fn hand_over(queue: &Attached<Queue>, tickets: impl Iterator<Item = Ticket>, end: XLogRecPtr) {
+pub fn hand_over(queue: &LwLock<Queue>, tickets: impl Iterator<Item = Ticket>, end: XLogRecPtr) {
     let mut guard = queue.lock();
     for ticket in tickets {
         if guard.is(ticket, Phase::Waiting) {
@@ -489,22 +547,24 @@ pub fn hand_over(queue: &Attached<Queue>, tickets: impl Iterator<Item = Ticket>,
             guard.push(Queue::committed, ticket.slot);
         }
     }
-    let publisher = guard.publisher;
     drop(guard);
-    wake(publisher);
+    latches().wake(PUBLISHER);
 }
 
-/// Says who publishes from now on; nobody, if null, until when the seller has to.
-pub fn set_publisher(queue: &Attached<Queue>, latch: *mut Latch) {
-    let mut queue = queue.lock();
-    queue.publisher = latch;
-    let seller = queue.seller;
-    drop(queue);
-    wake(seller);
+/// This worker publishes from now on.
+pub fn open_publisher() {
+    latches().take(PUBLISHER);
+    latches().wake(SELLER);
+}
+
+/// Nobody publishes from now on, so the seller has to.
+pub fn close_publisher() {
+    latches().leave(PUBLISHER);
+    latches().wake(SELLER);
 }
 
 /// Up to where the log must be durable for the answers handed over, and how.
-pub fn committed(queue: &Attached<Queue>) -> Option<(XLogRecPtr, i32)> {
+pub fn committed(queue: &LwLock<Queue>) -> Option<(XLogRecPtr, i32)> {
     let queue = queue.read();
     let mut wanted = None;
     let mut link = queue.committed.first;
@@ -518,7 +578,7 @@ pub fn committed(queue: &Attached<Queue>) -> Option<(XLogRecPtr, i32)> {
 }
 
 /// Publishes what was handed over and is durable up to `end`.
-pub fn publish_committed(queue: &Attached<Queue>, end: XLogRecPtr) {
+pub fn publish_committed(queue: &LwLock<Queue>, end: XLogRecPtr) {
     let mut answered = Vec::new();
     let mut guard = queue.lock();
     let mut link = guard.committed.first;
@@ -527,32 +587,25 @@ pub fn publish_committed(queue: &Attached<Queue>, end: XLogRecPtr) {
         link = guard.slots[slot].next;
         if guard.slots[slot].end <= end {
             guard.remove(Queue::committed, slot);
-            let generation = guard.slots[slot].state.load(Ordering::Relaxed) >> 3;
-            guard.set(Ticket { slot, generation }, Phase::Answered);
+            let ticket = Ticket {
+                slot,
+                generation: generation(slot),
+            };
+            guard.set(ticket, Phase::Answered);
             answered.push(slot);
         }
     }
     drop(guard);
-    wake_callers(queue, answered);
+    wake_callers(answered);
 }
 
 /// Sleeps until there may be something to find.
-pub fn sleep(queue: &Attached<Queue>, ticket: Ticket, at_most_ms: i64) {
-    // SAFETY: atomics.
-    let bed = unsafe { &(*queue.atomics()).slots[ticket.slot].bed };
-    bed.sleep(WaitFor::Seller, at_most_ms, || !is_waiting(queue, ticket));
+pub fn sleep(ticket: Ticket, at_most_ms: i64) {
+    parking(ticket.slot).park(WaitFor::Seller, at_most_ms, || !is_waiting(ticket));
 }
 
-fn wake_callers(queue: &Attached<Queue>, slots: Vec<usize>) {
+fn wake_callers(slots: Vec<usize>) {
     for slot in slots {
-        // SAFETY: atomics.
-        unsafe { (*queue.atomics()).slots[slot].bed.wake() };
-    }
-}
-
-fn wake(latch: *mut Latch) {
-    if !latch.is_null() {
-        // SAFETY: a latch of a PGPROC, which is never freed; its next owner shrugs it off.
-        unsafe { pg_sys::SetLatch(latch) };
+        parking(slot).unpark();
     }
 }

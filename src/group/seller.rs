@@ -8,7 +8,7 @@ use super::queue::{self, Ask, Asked, Error, QUEUE, Queue, Reply, Ticket};
 use crate::attempt::Verdict;
 use crate::error::Fault;
 use crate::pg::clock::{self, Micros};
-use crate::pg::memory::Attached;
+use crate::pg::memory::LwLock;
 use crate::pg::wait;
 use crate::pg::wal;
 use crate::pg::worker::{self, Transaction, Worker};
@@ -55,7 +55,7 @@ pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
     wal::set_synchronous_commit(c"off");
     // SAFETY: the hook lives as long as the library, which is never unloaded.
     unsafe { pg_sys::before_shmem_exit(Some(close_at_exit), pg_sys::Datum::null()) };
-    queue::open(queue);
+    queue::open();
     let mut held_up = Vec::new();
     let mut pace = Pace::default();
     loop {
@@ -67,22 +67,22 @@ pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
             .into_iter()
             .map(|(ticket, asked)| Job { ticket, asked });
         held_up.extend(jobs);
-        if !queue::has_publisher(queue) && !wal::standbys_wanted() {
+        if !queue::has_publisher() && !wal::standbys_wanted() {
             publisher::publish(queue);
         }
         // A caller who left meanwhile needs no order.
-        held_up.retain(|job: &Job| queue::is_waiting(queue, job.ticket));
+        held_up.retain(|job: &Job| queue::is_waiting(job.ticket));
         if held_up.is_empty() {
             worker::report(None);
             if !wait::yielding(|| queue::backlog(queue) > 0) {
-                worker::wait(IDLE_MS);
+                worker::idle(IDLE_MS);
             }
             continue;
         }
         let asked = held_up.len();
         held_up = round(queue, held_up, &mut pace);
         if held_up.len() == asked {
-            worker::wait(LOCKED_RETRY_MS);
+            worker::idle(LOCKED_RETRY_MS);
         }
     }
 }
@@ -156,7 +156,7 @@ struct Left {
 /// Serves all cancels, then every item, for about `flashsale.group_wait`, and returns the jobs
 /// to try again. Each group may take its share of the time that is left, or a quarter of all
 /// of it, so that a slow item leaves the others theirs.
-fn round(queue: &Attached<Queue>, jobs: Vec<Job>, pace: &mut Pace) -> Vec<Job> {
+fn round(queue: &LwLock<Queue>, jobs: Vec<Job>, pace: &mut Pace) -> Vec<Job> {
     let mut left = Left::default();
     let mut published_at = clock::now();
     let most = settings::group_wait_ms() * 1_000;
@@ -206,7 +206,7 @@ fn round(queue: &Attached<Queue>, jobs: Vec<Job>, pace: &mut Pace) -> Vec<Job> {
 
 /// A group's turn in a round.
 struct Turn<'a> {
-    queue: &'a Attached<Queue>,
+    queue: &'a LwLock<Queue>,
     item_id: Option<i64>,
     until: Micros,
     pace: &'a mut Pace,
@@ -272,7 +272,7 @@ impl Left {
     /// Keeps jobs for the next round, and answers those busy that have waited long enough.
     fn hold_up(
         &mut self,
-        queue: &Attached<Queue>,
+        queue: &LwLock<Queue>,
         jobs: impl Iterator<Item = Job>,
         patience: Micros,
     ) {
@@ -283,7 +283,7 @@ impl Left {
     }
 
     /// Answers jobs with what no commit stands behind.
-    fn refuse(&mut self, queue: &Attached<Queue>, jobs: &[Job], reply: Reply) {
+    fn refuse(&mut self, queue: &LwLock<Queue>, jobs: &[Job], reply: Reply) {
         let tickets = jobs.iter().map(|job| job.ticket);
         let none = pg_sys::InvalidTransactionId;
         queue::write(queue, tickets.zip(std::iter::repeat(&reply)), none);
@@ -307,7 +307,7 @@ enum Failure {
     Error(Box<Fault>),
 }
 
-fn transaction(queue: &Attached<Queue>, jobs: &[Job], until: Micros) -> Result<Served, Failure> {
+fn transaction(queue: &LwLock<Queue>, jobs: &[Job], until: Micros) -> Result<Served, Failure> {
     use PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_QUERY_CANCELED};
     let is_obtained = Cell::new(false);
     let served = worker::guarded(|| serve(queue, jobs, until, &is_obtained));
@@ -325,7 +325,7 @@ fn transaction(queue: &Attached<Queue>, jobs: &[Job], until: Micros) -> Result<S
 /// Serves, leaves the answers in the slots, and only then commits: should this process
 /// die over it, each caller finds its answer there and what to ask whether it holds.
 fn serve(
-    queue: &Attached<Queue>,
+    queue: &LwLock<Queue>,
     jobs: &[Job],
     until: Micros,
     is_obtained: &Cell<bool>,
@@ -400,7 +400,7 @@ impl Unpublished {
 /// Answers once the commits are as durable as their strictest caller asks. While others
 /// wait to be served, and where a standby has a say, that is left to the publisher; else
 /// nobody gains by another process.
-fn publish(queue: &Attached<Queue>, unpublished: Unpublished) {
+fn publish(queue: &LwLock<Queue>, unpublished: Unpublished) {
     let Unpublished {
         tickets,
         end,
@@ -413,7 +413,7 @@ fn publish(queue: &Attached<Queue>, unpublished: Unpublished) {
     // Who asks for no standby does not wait behind those who do.
     let leave_it = match wal::standbys_wanted() {
         true => wal::needs_standbys(level),
-        false => queue::backlog(queue) > 0 && queue::has_publisher(queue),
+        false => queue::backlog(queue) > 0 && queue::has_publisher(),
     };
     if end != 0 && leave_it {
         queue::hand_over(queue, tickets.into_iter(), end);

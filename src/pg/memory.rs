@@ -1,159 +1,238 @@
-//! Shared memory: parts that begin as zeroes, each behind one lock of PostgreSQL's.
+//! Shared memory: what all processes of the server see, made once while the library is preloaded.
+//!
+//! A part is a static [`Shared`] and is given out as `&T`. There are two kinds:
+//!
+//! - `Shared<T>` where `T` consists of atomics, which are read and written without a lock;
+//! - `Shared<LwLock<T>>`, whose `T` is reached through [`LwLock::lock`] or [`LwLock::read`].
+//!
+//! What is read without a lock lies in a part of its own, never within a `T` behind one: the
+//! holder of the lock has a `&mut T`, and no other reference may reach into that.
+//!
+//! ```ignore
+//! static WORDS: Shared<[AtomicU64; 8]> = Shared::new(c"flashsale words");
+//! static LISTS: Shared<LwLock<Lists>> = Shared::new(c"flashsale lists");
+//!
+//! pg_shmem_init!(WORDS = ()); // in _PG_init, while preloading
+//!
+//! if let Some(lists) = LISTS.get() { // None if the library was not preloaded
+//!     lists.lock().push(1);
+//! }
+//! ```
 
-use crate::error::Fault;
 use pgrx::pg_sys::{self, LWLockMode};
 use pgrx::shmem::PgSharedMemoryInitialization;
-use std::cell::{Cell, UnsafeCell};
+use std::cell::UnsafeCell;
 use std::ffi::CStr;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::thread::panicking;
 
-/// A type for which all zeroes is a sound initial value, and that owns no memory.
+// There every backend would run the startup hook, at the same time as others.
+#[cfg(windows)]
+compile_error!("flashsale needs processes that are forked");
+
+/// A type whose values can lie in shared memory.
 ///
 /// # Safety
-/// Both must hold, and it must be safe to share between processes.
-pub unsafe trait Zeroed {}
+/// A value may hold no pointer to what another process does not have at the same address, such
+/// as heap memory, and needs no destructor: it is never dropped.
+pub unsafe trait InSharedMemory: Sync + Sized + 'static {
+    /// The value that the server starts with.
+    const NEW: Self;
 
-/// A part of shared memory. It is there only when the library was preloaded.
+    /// Called once, in the postmaster, on the value in its place.
+    fn start(&self, _name: &'static CStr) {}
+}
+
+// SAFETY: numbers that own nothing.
+unsafe impl InSharedMemory for AtomicBool {
+    const NEW: Self = Self::new(false);
+}
+
+// SAFETY: as above.
+unsafe impl InSharedMemory for AtomicI64 {
+    const NEW: Self = Self::new(0);
+}
+
+// SAFETY: as above.
+unsafe impl InSharedMemory for AtomicU32 {
+    const NEW: Self = Self::new(0);
+}
+
+// SAFETY: as above.
+unsafe impl InSharedMemory for AtomicU64 {
+    const NEW: Self = Self::new(0);
+}
+
+// SAFETY: as many values that may.
+unsafe impl<T: InSharedMemory, const N: usize> InSharedMemory for [T; N] {
+    const NEW: Self = [T::NEW; N];
+}
+
+/// A part of shared memory.
 pub struct Shared<T> {
     name: &'static CStr,
-    at: Cell<*mut Part<T>>,
+    /// Null, or what the startup hook was given, which outlives every process but the postmaster.
+    at: AtomicPtr<T>,
 }
 
-// SAFETY: the pointer is set once, before any backend is forked; data is behind its lock.
-unsafe impl<T: Zeroed> Sync for Shared<T> {}
-
-#[repr(C)]
-struct Part<T> {
-    lock: *mut pg_sys::LWLock,
-    data: UnsafeCell<T>,
-}
-
-impl<T: Zeroed> Shared<T> {
+impl<T: InSharedMemory> Shared<T> {
+    /// `name` tells it from other parts, and its lock's waits in pg_stat_activity from others.
     pub const fn new(name: &'static CStr) -> Self {
         Self {
             name,
-            at: Cell::new(std::ptr::null_mut()),
+            at: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
 
-    /// The part, unless the library was not preloaded.
-    pub fn get(&self) -> Option<&Attached<T>> {
-        // SAFETY: null, or set by on_shmem_startup to memory that outlives every backend.
-        unsafe { self.at.get().cast::<Attached<T>>().as_ref() }
-    }
-
-    /// The part, or what a caller who needs it is told (55000).
-    pub fn require(&self, what: &'static str) -> Result<&Attached<T>, Fault> {
-        self.get().ok_or(Fault::NotPreloaded(what))
+    /// The part; `None` if the library was not preloaded.
+    pub fn get(&self) -> Option<&'static T> {
+        let at = NonNull::new(self.at.load(Ordering::Relaxed))?;
+        // SAFETY: on_shmem_startup has written a value there. Nobody has a `&mut` to it, and the
+        // memory stays while this process lives.
+        Some(unsafe { at.as_ref() })
     }
 }
 
-/// A part that is there.
-#[repr(transparent)]
-pub struct Attached<T>(Part<T>);
+impl<T: InSharedMemory> PgSharedMemoryInitialization for Shared<T> {
+    type Value = ();
 
-impl<T> Attached<T> {
+    unsafe fn on_shmem_request(&'static self) {
+        const { assert!(align_of::<T>() <= pg_sys::PG_CACHE_LINE_SIZE as usize) };
+        // SAFETY: called from shmem_request_hook, where it is allowed.
+        unsafe { pg_sys::RequestAddinShmemSpace(size_of::<T>()) };
+    }
+
+    /// Takes no lock, as the postmaster has no children yet.
+    unsafe fn on_shmem_startup(&'static self, _value: ()) {
+        let mut found = false;
+        // SAFETY: called from shmem_startup_hook, once for each time that the server makes its
+        // shared memory; so the memory is new, aligned to a cache line, and large enough.
+        let part = unsafe {
+            let at = pg_sys::ShmemInitStruct(self.name.as_ptr(), size_of::<T>(), &mut found);
+            let at = at.cast::<T>();
+            assert!(!found && at.is_aligned(), "{:?} is there twice", self.name);
+            at.write(T::NEW);
+            &*at
+        };
+        part.start(self.name);
+        self.at
+            .store(std::ptr::from_ref(part).cast_mut(), Ordering::Relaxed);
+    }
+}
+
+/// A value in shared memory behind a lightweight lock of PostgreSQL's.
+///
+/// While the lock is held no interrupt is served, so it is held for moments only, and no error
+/// may be caught.
+pub struct LwLock<T> {
+    lock: UnsafeCell<pg_sys::LWLock>,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: several processes have a `&T` at once, one at a time has a `&mut T`.
+unsafe impl<T: Send + Sync> Sync for LwLock<T> {}
+
+// SAFETY: PostgreSQL's lock is made for shared memory; it refers to processes by number.
+unsafe impl<T: InSharedMemory + Send> InSharedMemory for LwLock<T> {
+    const NEW: Self = Self {
+        // SAFETY: numbers, for which zeroes are values; start() makes a lock of them.
+        lock: UnsafeCell::new(unsafe { std::mem::zeroed() }),
+        value: UnsafeCell::new(T::NEW),
+    };
+
+    fn start(&self, name: &'static CStr) {
+        // SAFETY: in the postmaster, before anybody can take the lock. The name is static, and
+        // the processes forked from here know it.
+        unsafe {
+            let tranche = pg_sys::LWLockNewTrancheId();
+            pg_sys::LWLockRegisterTranche(tranche, name.as_ptr());
+            pg_sys::LWLockInitialize(self.lock.get(), tranche);
+        }
+    }
+}
+
+impl<T> LwLock<T> {
     /// Waits for the lock, which keeps everybody else out.
     pub fn lock(&self) -> Guard<'_, T> {
-        // SAFETY: the lock was made with the part.
-        unsafe { pg_sys::LWLockAcquire(self.0.lock, LWLockMode::LW_EXCLUSIVE) };
-        Guard(&self.0)
+        Guard {
+            _held: Held::acquire(&self.lock, LWLockMode::LW_EXCLUSIVE),
+            value: &self.value,
+        }
     }
 
     /// Waits for the lock, which keeps writers out.
     pub fn read(&self) -> ReadGuard<'_, T> {
-        // SAFETY: as in lock.
-        unsafe { pg_sys::LWLockAcquire(self.0.lock, LWLockMode::LW_SHARED) };
-        ReadGuard(&self.0)
-    }
-
-    /// The data without the lock: for atomics.
-    ///
-    /// # Safety
-    /// Nothing but atomics may be read or written through it.
-    pub unsafe fn atomics(&self) -> *const T {
-        self.0.data.get()
+        ReadGuard {
+            _held: Held::acquire(&self.lock, LWLockMode::LW_SHARED),
+            value: &self.value,
+        }
     }
 }
 
-/// Holds a part's lock until dropped.
-pub struct Guard<'a, T>(&'a Part<T>);
+/// A lock that is held, and released when dropped.
+///
+/// Where an error unwinds it is left to the abort of the (sub)transaction, which releases every
+/// lightweight lock. ereport(ERROR) has set InterruptHoldoffCount to 0 by then, and releasing a
+/// lock takes one off it: it would wrap, and no cancel reach this process any more.
+struct Held<'a> {
+    lock: &'a UnsafeCell<pg_sys::LWLock>,
+    /// Taken by a destructor that an error runs: the count was 0 before, so it is released.
+    was_unwinding: bool,
+}
+
+impl<'a> Held<'a> {
+    fn acquire(lock: &'a UnsafeCell<pg_sys::LWLock>, mode: LWLockMode::Type) -> Self {
+        // SAFETY: start() has initialised it.
+        unsafe { pg_sys::LWLockAcquire(lock.get(), mode) };
+        Self {
+            lock,
+            was_unwinding: panicking(),
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if panicking() == self.was_unwinding {
+            // SAFETY: acquire() took it, and no error has released it since.
+            unsafe { pg_sys::LWLockRelease(self.lock.get()) };
+        }
+    }
+}
+
+/// Holds a lock, alone, until dropped.
+pub struct Guard<'a, T> {
+    value: &'a UnsafeCell<T>,
+    _held: Held<'a>,
+}
 
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: the lock is held.
-        unsafe { &*self.0.data.get() }
+        // SAFETY: the lock is held exclusively, and this guard is borrowed.
+        unsafe { &*self.value.get() }
     }
 }
 
 impl<T> DerefMut for Guard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the lock is held, alone.
-        unsafe { &mut *self.0.data.get() }
+        // SAFETY: the lock is held exclusively, and this guard is borrowed mutably.
+        unsafe { &mut *self.value.get() }
     }
 }
 
-impl<T> Drop for Guard<'_, T> {
-    fn drop(&mut self) {
-        release(self.0.lock);
-    }
+/// Holds a lock, beside other readers, until dropped.
+pub struct ReadGuard<'a, T> {
+    value: &'a UnsafeCell<T>,
+    _held: Held<'a>,
 }
-
-/// Holds a part's lock, beside other readers, until dropped.
-pub struct ReadGuard<'a, T>(&'a Part<T>);
 
 impl<T> Deref for ReadGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: the lock keeps writers out.
-        unsafe { &*self.0.data.get() }
-    }
-}
-
-impl<T> Drop for ReadGuard<'_, T> {
-    fn drop(&mut self) {
-        release(self.0.lock);
-    }
-}
-
-fn release(lock: *mut pg_sys::LWLock) {
-    // SAFETY: the guard took it. After an error PostgreSQL may have released it already.
-    unsafe {
-        if pg_sys::LWLockHeldByMe(lock) {
-            pg_sys::LWLockRelease(lock);
-        }
-    }
-}
-
-impl<T: Zeroed> PgSharedMemoryInitialization for Shared<T> {
-    type Value = ();
-
-    unsafe fn on_shmem_request(&'static self) {
-        // SAFETY: called from the hook that is for this.
-        unsafe {
-            pg_sys::RequestAddinShmemSpace(size_of::<Part<T>>());
-            pg_sys::RequestNamedLWLockTranche(self.name.as_ptr(), 1);
-        }
-    }
-
-    unsafe fn on_shmem_startup(&'static self, _value: ()) {
-        /// AddinShmemInitLock, by its place in lwlocknames.
-        const INIT_LOCK: usize = 21;
-        // SAFETY: called from the hook that is for this; memory found is ours already.
-        unsafe {
-            let init_lock = &raw mut (*pg_sys::MainLWLockArray.add(INIT_LOCK)).lock;
-            pg_sys::LWLockAcquire(init_lock, LWLockMode::LW_EXCLUSIVE);
-            let mut found = false;
-            let size = size_of::<Part<T>>();
-            let memory = pg_sys::ShmemInitStruct(self.name.as_ptr(), size, &mut found);
-            let part = memory.cast::<Part<T>>();
-            if !found {
-                memory.cast::<u8>().write_bytes(0, size);
-                (*part).lock = &raw mut (*pg_sys::GetNamedLWLockTranche(self.name.as_ptr())).lock;
-            }
-            self.at.set(part);
-            pg_sys::LWLockRelease(init_lock);
-        }
+        // SAFETY: the lock keeps writers out while this guard lives.
+        unsafe { &*self.value.get() }
     }
 }

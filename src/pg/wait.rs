@@ -1,7 +1,14 @@
 //! Sleeping and waking, and what pg_stat_activity says a process waits for.
+//!
+//! A process sleeps on its latch ([`sleep`]), or on a [`Parking`] word, which costs less: to wake
+//! a latch takes a signal and two more system calls. [`Latches`] tells others which process has
+//! a role, and wakes it.
 
-use pgrx::pg_sys;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use super::memory::InSharedMemory;
+use super::version;
+use pgrx::pg_sys::{self, Latch};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};
 
 /// What a sleeping process waits for.
 #[derive(Clone, Copy)]
@@ -16,80 +23,124 @@ pub enum WaitFor {
     Work,
 }
 
-/// What the names stand for, asked for once a process: it takes a lock.
-#[cfg(any(feature = "pg17", feature = "pg18"))]
-static NUMBERS: [std::sync::OnceLock<u32>; 4] = [const { std::sync::OnceLock::new() }; 4];
+/// Numbers of the names, asked for once a process.
+static EVENTS: [OnceLock<u32>; 4] = [const { OnceLock::new() }; 4];
 
 impl WaitFor {
-    /// Up to PostgreSQL 16 all waits of extensions share one name, `Extension`.
-    #[cfg(any(feature = "pg15", feature = "pg16"))]
-    pub fn event(self) -> u32 {
-        pg_sys::PG_WAIT_EXTENSION
-    }
-
-    #[cfg(any(feature = "pg17", feature = "pg18"))]
-    pub fn event(self) -> u32 {
+    fn event(self) -> u32 {
         let name = match self {
             Self::Seller => c"FlashsaleSeller",
             Self::SellersTransaction => c"FlashsaleSellersTransaction",
             Self::Retry => c"FlashsaleRetry",
             Self::Work => c"FlashsaleWork",
         };
-        // SAFETY: a NUL-terminated name; the same name gets the same number each time.
-        *NUMBERS[self as usize]
-            .get_or_init(|| unsafe { pg_sys::WaitEventExtensionNew(name.as_ptr()) })
+        *EVENTS[self as usize].get_or_init(|| version::wait_event(name))
     }
 }
 
-/// Sleeps until the latch is set or the time is over; a cancel or shutdown ends it with an error.
+/// Sleeps until the latch is set or the time is over, 1 ms at least; a cancel or shutdown ends
+/// it with an error.
 pub fn sleep(what: WaitFor, at_most_ms: i64) {
-    sleep_up_to(what, at_most_ms.max(1));
+    wait_latch(what, at_most_ms.max(1));
+    pgrx::check_for_interrupts!();
 }
 
-fn sleep_up_to(what: WaitFor, at_most_ms: i64) {
+/// As [`sleep`], but leaves cancels and shutdowns to the caller. Does not return once the
+/// postmaster has died.
+pub fn wait_latch(what: WaitFor, at_most_ms: i64) {
     let wake = (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
-    // SAFETY: the latch is this process's own.
+    // SAFETY: MyLatch is this process's own, from its start to its end.
     unsafe {
         pg_sys::WaitLatch(pg_sys::MyLatch, wake, at_most_ms, what.event());
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
-    pgrx::check_for_interrupts!();
 }
 
-/// Where a process sleeps until another wakes it, for less than on a latch, which takes a signal.
-pub struct Bed(AtomicU32);
+/// A word in shared memory on which one process sleeps until another wakes it.
+///
+/// The sleeper calls [`park`](Self::park) with the condition it waits for; whoever makes the
+/// condition true calls [`unpark`](Self::unpark) afterwards. No wake-up is lost.
+pub struct Parking(AtomicU32);
 
-const UP: u32 = 0;
-const ASLEEP: u32 = 1;
+// SAFETY: an atomic number.
+unsafe impl InSharedMemory for Parking {
+    const NEW: Self = Self(AtomicU32::new(AWAKE));
+}
+
+const AWAKE: u32 = 0;
+const PARKED: u32 = 1;
 /// A signal between the look for interrupts and the sleep does not end the sleep.
 const LONGEST_SLEEP_MS: i64 = 100;
 
-impl Bed {
-    /// Sleeps until woken, unless what it waits for is done, for a while at most; a cancel or
-    /// shutdown ends it with an error.
-    pub fn sleep(&self, what: WaitFor, at_most_ms: i64, is_done: impl Fn() -> bool) {
-        self.0.store(ASLEEP, Ordering::SeqCst);
-        fence(Ordering::SeqCst); // with that of wake: one of us sees what the other wrote
-        // SAFETY: words of this process's own.
-        unsafe {
-            if !is_done() && pg_sys::InterruptPending == 0 {
-                *pg_sys::my_wait_event_info = what.event();
-                futex::wait(&self.0, ASLEEP, at_most_ms.clamp(1, LONGEST_SLEEP_MS));
-                *pg_sys::my_wait_event_info = 0;
-            }
+impl Parking {
+    /// Sleeps until woken, unless `is_done`, for `at_most_ms` (1 to 100 ms are slept at once, so
+    /// call it in a loop). A cancel or shutdown ends it with an error.
+    pub fn park(&self, what: WaitFor, at_most_ms: i64, is_done: impl Fn() -> bool) {
+        self.0.store(PARKED, Ordering::SeqCst);
+        fence(Ordering::SeqCst); // with that of unpark: one of us sees what the other wrote
+        if !is_done() && !is_interrupted() {
+            show(what.event());
+            futex::wait(&self.0, PARKED, at_most_ms.clamp(1, LONGEST_SLEEP_MS));
+            show(0);
         }
-        self.0.store(UP, Ordering::SeqCst);
+        self.0.store(AWAKE, Ordering::SeqCst);
         if !is_done() {
-            // For interrupts, and the death of the postmaster.
-            sleep_up_to(what, 0);
+            wait_latch(what, 0); // notices the death of the postmaster
+            pgrx::check_for_interrupts!();
         }
     }
 
-    /// Wakes who sleeps, after what they wait for was done.
-    pub fn wake(&self) {
+    /// Wakes who is parked, after what they wait for was done.
+    pub fn unpark(&self) {
         fence(Ordering::SeqCst);
-        if self.0.swap(UP, Ordering::SeqCst) == ASLEEP {
+        if self.0.swap(AWAKE, Ordering::SeqCst) == PARKED {
             futex::wake(&self.0);
+        }
+    }
+}
+
+fn is_interrupted() -> bool {
+    // SAFETY: a flag of this process that its signal handlers set; read as C reads it.
+    unsafe { (&raw const pg_sys::InterruptPending).read_volatile() != 0 }
+}
+
+/// Shows in pg_stat_activity what this process waits for; 0 is nothing.
+fn show(event: u32) {
+    // SAFETY: points to a word of this process's own, from its start to its end.
+    unsafe { pg_sys::my_wait_event_info.write_volatile(event) };
+}
+
+/// The latches of processes that have a role, by the number of the role. Lies in shared memory.
+pub struct Latches<const ROLES: usize>([AtomicPtr<Latch>; ROLES]);
+
+// SAFETY: latches lie in shared memory themselves, at the same address for all.
+unsafe impl<const ROLES: usize> InSharedMemory for Latches<ROLES> {
+    const NEW: Self = Self([const { AtomicPtr::new(std::ptr::null_mut()) }; ROLES]);
+}
+
+impl<const ROLES: usize> Latches<ROLES> {
+    /// This process has the role from now on, until it [leaves](Self::leave).
+    pub fn take(&self, role: usize) {
+        // SAFETY: set when the process started.
+        self.0[role].store(unsafe { pg_sys::MyLatch }, Ordering::Release);
+    }
+
+    /// Nobody has the role from now on.
+    pub fn leave(&self, role: usize) {
+        self.0[role].store(std::ptr::null_mut(), Ordering::Release);
+    }
+
+    pub fn is_taken(&self, role: usize) -> bool {
+        !self.0[role].load(Ordering::Acquire).is_null()
+    }
+
+    /// Wakes the process that has the role, if one has.
+    pub fn wake(&self, role: usize) {
+        let latch = self.0[role].load(Ordering::Acquire);
+        if !latch.is_null() {
+            // SAFETY: it belongs to a PGPROC, and those are never freed. If the process is gone,
+            // the next one with its PGPROC wakes for nothing.
+            unsafe { pg_sys::SetLatch(latch) };
         }
     }
 }
@@ -98,18 +149,21 @@ impl Bed {
 mod futex {
     use std::sync::atomic::AtomicU32;
 
-    /// Sleeps while the word has a value, until woken, signalled or the time is over.
-    pub fn wait(word: &AtomicU32, value: u32, milliseconds: i64) {
-        let timeout = libc::timespec {
+    pub fn timeout(milliseconds: i64) -> libc::timespec {
+        libc::timespec {
             tv_sec: milliseconds / 1_000,
             tv_nsec: milliseconds % 1_000 * 1_000_000,
-        };
-        let word = word.as_ptr();
-        // SAFETY: the kernel reads a word and a time that are there.
+        }
+    }
+
+    /// Sleeps while the word has a value, until woken, signalled or the time is over.
+    pub fn wait(word: &AtomicU32, value: u32, milliseconds: i64) {
+        let timeout = timeout(milliseconds);
+        // SAFETY: word and time are there while the kernel reads them; it writes neither.
         unsafe {
             libc::syscall(
                 libc::SYS_futex,
-                word,
+                word.as_ptr(),
                 libc::FUTEX_WAIT,
                 value,
                 &raw const timeout,
@@ -119,12 +173,12 @@ mod futex {
 
     /// Wakes one who waits.
     pub fn wake(word: &AtomicU32) {
-        // SAFETY: the kernel takes the address of a word.
+        // SAFETY: the kernel takes the address of the word alone.
         unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
     }
 }
 
-/// Where there are none it looks again each millisecond.
+/// Where there are no futexes it looks again each millisecond.
 #[cfg(not(target_os = "linux"))]
 mod futex {
     use std::sync::atomic::AtomicU32;
@@ -151,4 +205,41 @@ pub fn yielding(is_done: impl Fn() -> bool) -> bool {
             false
         }
     }) || is_done()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_timeout_is_split_into_seconds_and_the_rest() {
+        let parts = |milliseconds| {
+            let timeout = futex::timeout(milliseconds);
+            (timeout.tv_sec, timeout.tv_nsec)
+        };
+        assert_eq!(parts(1), (0, 1_000_000));
+        assert_eq!(parts(999), (0, 999_000_000));
+        assert_eq!(parts(1_000), (1, 0));
+        assert_eq!(parts(60_001), (60, 1_000_000));
+    }
+
+    #[test]
+    fn a_futex_sleeps_only_while_the_word_has_the_value() {
+        futex::wait(&AtomicU32::new(AWAKE), PARKED, 60_000); // would not end in time
+        let before = Instant::now();
+        futex::wait(&AtomicU32::new(PARKED), PARKED, 5);
+        assert!(before.elapsed() >= Duration::from_millis(5));
+    }
+
+    #[test]
+    fn unparking_wakes_a_sleeper_and_leaves_the_word_awake() {
+        let word = Parking::NEW;
+        word.0.store(PARKED, Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            scope.spawn(|| futex::wait(&word.0, PARKED, 60_000));
+            word.unpark();
+        });
+        assert_eq!(word.0.load(Ordering::SeqCst), AWAKE);
+    }
 }

@@ -2,9 +2,9 @@
 
 use crate::error::Fault;
 use crate::pg::clock;
-use crate::pg::memory::{Shared, Zeroed};
+use crate::pg::memory::Shared;
 use crate::pg::version::pqsignal;
-use crate::pg::wait::WaitFor;
+use crate::pg::wait::{self, WaitFor};
 use crate::settings;
 use pgrx::PgTryBuilder;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -59,9 +59,6 @@ pub enum Worker {
 /// Which workers could not connect, remembered beyond the life of their processes.
 pub static CONNECTING: Shared<[AtomicBool; 3]> = Shared::new(c"flashsale workers");
 
-// SAFETY: atomics alone.
-unsafe impl Zeroed for [AtomicBool; 3] {}
-
 /// Connects to `flashsale.database`; stays away for a while if the last attempt failed,
 /// as it does while there is no such database.
 pub fn connect(worker: Worker) {
@@ -71,10 +68,7 @@ pub fn connect(worker: Worker) {
         pqsignal(SIGHUP, Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
-    // SAFETY: atomics, in memory that outlives the process.
-    let connecting = CONNECTING
-        .get()
-        .map(|part| unsafe { &(*part.atomics())[worker as usize] });
+    let connecting = CONNECTING.get().map(|flags| &flags[worker as usize]);
     if connecting.is_some_and(|flag| flag.swap(true, Ordering::Relaxed)) {
         sleep(RECONNECT_AFTER_MS);
     }
@@ -137,7 +131,7 @@ pub fn reload_if_asked() {
 
 /// Sleeps until woken or the time is over, outside a transaction, having reported what
 /// autovacuum wants to know.
-pub fn wait(at_most_ms: i64) {
+pub fn idle(at_most_ms: i64) {
     report_statistics();
     nap(at_most_ms);
 }
@@ -156,17 +150,7 @@ pub fn serve_interrupts() {
 }
 
 fn nap(at_most_ms: i64) {
-    let wake = (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
-    // SAFETY: the latch and the flag are this process's own.
-    unsafe {
-        pg_sys::WaitLatch(
-            pg_sys::MyLatch,
-            wake,
-            at_most_ms.max(1),
-            WaitFor::Work.event(),
-        );
-        pg_sys::ResetLatch(pg_sys::MyLatch);
-    }
+    wait::wait_latch(WaitFor::Work, at_most_ms.max(1));
     serve_interrupts();
 }
 
