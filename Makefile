@@ -87,5 +87,5 @@ bench: build ## Figures against the peers, a table and a plot: QUICK=1 shortens,
 fmt: ## Format the code
 	@cargo fmt --all
 
-lint: setup ## Check format, clippy and shellcheck, warnings denied
+lint: setup ## Check format, code, SQL, licences and scripts, warnings denied
 	@scripts/lint

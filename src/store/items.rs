@@ -198,7 +198,7 @@ thread_local! {
     static LAST_SOLD: Cell<(i64, u64)> = const { Cell::new((0, 0)) };
 }
 
-/// As [`lock_sellable`], for the seller: it looks first where it left the row.
+/// As [`lock_sellable()`], for the seller: it looks first where it left the row.
 pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
     let (last_sold, place) = LAST_SOLD.get();
     let place = (last_sold == item_id).then_some(place);
