@@ -1,16 +1,14 @@
 //! How long to stay away from a lock that somebody else holds.
 
 use crate::pg::clock::Micros;
+use crate::pg::session;
 use crate::pg::wait::{self, WaitFor};
 use crate::settings;
-use pgrx::pg_sys;
 
 /// `flashsale.retry_delay` give or take half of it, so that buyers do not return in step.
 pub fn jittered_delay() -> Micros {
     let mean = Micros::from(settings::retry_delay_ms()) * 1_000;
-    // SAFETY: the backend's own random state; it exists from process start.
-    let part = unsafe { pg_sys::pg_prng_double(&raw mut pg_sys::pg_global_prng_state) };
-    mean / 2 + (mean as f64 * part) as Micros
+    mean / 2 + (mean as f64 * session::random()) as Micros
 }
 
 /// What a `busy` answer advises.

@@ -5,9 +5,11 @@
 
 use crate::pg::clock::{self, Micros};
 use crate::pg::memory::{InSharedMemory, LwLock, Shared};
+use crate::pg::session;
+use crate::pg::transaction::{self, End};
 use crate::settings;
 use crate::stats;
-use pgrx::pg_sys::{self, Oid};
+use pgrx::pg_sys::Oid;
 use std::cell::{Cell, RefCell};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -48,24 +50,15 @@ pub struct Epoch(u64);
 
 fn place(item_id: i64) -> usize {
     let mut hasher = DefaultHasher::new();
-    (database(), item_id).hash(&mut hasher);
+    (session::database(), item_id).hash(&mut hasher);
     hasher.finish() as usize % CELLS
-}
-
-fn database() -> Oid {
-    // SAFETY: set when the backend connected.
-    unsafe { pg_sys::MyDatabaseId }
 }
 
 /// Whether the transaction may look through the gate and set it: one that sees what
 /// others have committed, and that has not changed anything itself. It may have taken
 /// the last unit, and roll back; or have returned one, and buy it.
 fn is_bystander() -> bool {
-    // SAFETY: reads this backend's own transaction state.
-    unsafe {
-        pg_sys::GetTopTransactionIdIfAny() == pg_sys::InvalidTransactionId
-            && pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32
-    }
+    transaction::id().is_none() && !transaction::has_one_snapshot()
 }
 
 /// Whether the item is known to be sold out.
@@ -78,7 +71,7 @@ pub fn is_shut(item_id: i64) -> bool {
     let gate = gate.read();
     let cell = &gate.cells[place(item_id)];
     let age = clock::now() - cell.sold_out_at;
-    cell.item_id == item_id && cell.database == database() && (0..ttl).contains(&age)
+    cell.item_id == item_id && cell.database == session::database() && (0..ttl).contains(&age)
 }
 
 /// The epoch of an item that is about to be looked at.
@@ -98,7 +91,7 @@ pub fn shut(item_id: i64, epoch: Epoch) {
     let mut gate = gate.lock();
     let cell = &mut gate.cells[place(item_id)];
     if cell.epoch == epoch.0 {
-        cell.database = database();
+        cell.database = session::database();
         cell.item_id = item_id;
         cell.sold_out_at = clock::now();
         drop(gate);
@@ -123,24 +116,18 @@ pub fn open_at_commit(item_id: i64) {
         }
     });
     if !HOOKED.replace(true) {
-        // SAFETY: the callback lives as long as the library, which is never unloaded.
-        unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) };
+        transaction::at_end(at_end);
     }
 }
 
 /// After the commit is visible: whoever looked before it has an older epoch.
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn at_end(
-    event: pg_sys::XactEvent::Type,
-    _argument: *mut std::ffi::c_void,
-) {
-    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
-    match event {
+fn at_end(end: End) {
+    let raised = RAISED.take();
+    match end {
         // What is prepared may commit at any time, in any session: look again until then,
         // and from then on sold_out_ttl is the bound.
-        XACT_EVENT_COMMIT | XACT_EVENT_PREPARE => RAISED.take().into_iter().for_each(open),
-        XACT_EVENT_ABORT => drop(RAISED.take()),
-        _ => {}
+        End::Committed | End::Prepared => raised.into_iter().for_each(open),
+        End::RolledBack => {}
     }
 }
 

@@ -55,9 +55,10 @@ extension_sql_file!(
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    pg::backtrace::disable();
+    pg::planner::init();
     settings::init();
-    // SAFETY: reads a flag of the postmaster's.
-    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+    if pg::session::is_preloading() {
         preload();
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::error::Fault;
 use crate::pg::clock::{self, Micros};
-use crate::pg::worker::{self, Transaction, Worker};
+use crate::pg::signals;
+use crate::pg::worker::{self, Bounds, Transaction, Worker};
 use crate::reconcile::{self, Progress};
 use crate::store::orders::Staleness;
 use crate::store::{grants, orders};
@@ -28,10 +29,10 @@ const OFF_MS: i64 = 60_000;
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
-    worker::connect(Worker::Reconciler);
+    worker::connect(Worker::Reconciler, &settings::database());
     let mut at_fault = AtFault::default();
     loop {
-        worker::reload_if_asked();
+        signals::reload_if_asked();
         let interval_ms = settings::reconcile_interval_ms();
         if interval_ms == 0 {
             worker::idle(OFF_MS);
@@ -129,16 +130,23 @@ fn in_transaction<T>(
         let Some(owner) = owner()? else {
             return Ok(None);
         };
-        let transaction = Transaction::begin_as(owner, MAX_RUN_MS);
+        let transaction = Transaction::begin_as(owner, bounds());
         let done = Spi::connect(body)?;
         transaction.commit();
         Ok(Some(done))
     })
 }
 
+fn bounds() -> Bounds {
+    Bounds {
+        transaction_ms: MAX_RUN_MS,
+        lock_wait_ms: settings::worker_lock_wait_ms(),
+    }
+}
+
 /// Who owns the functions; `None` while the extension is not installed.
 fn owner() -> Result<Option<Oid>, Fault> {
-    let transaction = Transaction::begin(MAX_RUN_MS);
+    let transaction = Transaction::begin(bounds());
     let owner = Spi::connect(grants::functions_owner)?;
     transaction.commit();
     Ok(owner)

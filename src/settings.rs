@@ -6,7 +6,8 @@
 use crate::argument::MAX_SPAN_SECONDS;
 use crate::group::queue::SLOTS;
 use crate::pg::clock::Micros;
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
+use crate::pg::{guc, session};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 use std::ffi::{CStr, CString};
 use std::ops::RangeInclusive;
@@ -138,21 +139,18 @@ pub fn init() {
         GucFlags::UNIT_S,
     );
     init_of_workers();
-    // SAFETY: reserves our own prefix, so that a misspelt setting is an error.
-    unsafe { pg_sys::MarkGUCPrefixReserved(c"flashsale".as_ptr()) };
+    guc::reserve_prefix(c"flashsale");
 }
 
 /// Settings of what runs once for the whole server; the file or ALTER SYSTEM sets them.
 fn init_of_workers() {
-    // SAFETY: reads a flag of the postmaster's.
-    let preloading = unsafe { pg_sys::process_shared_preload_libraries_in_progress };
     GucRegistry::define_string_guc(
         c"flashsale.database",
         c"The database that the seller and the reconciler work for.",
         c"Needs a restart.",
         &DATABASE,
         // Without preload there is no worker, and nothing may be defined as Postmaster.
-        if preloading {
+        if session::is_preloading() {
             GucContext::Postmaster
         } else {
             GucContext::Sighup
@@ -262,6 +260,11 @@ pub fn database() -> CString {
 
 pub fn group_wait_ms() -> i64 {
     i64::from(GROUP_WAIT_MS.get())
+}
+
+/// A tenth of what a round may take, so that one wait is told from a long day's work.
+pub fn worker_lock_wait_ms() -> i64 {
+    (group_wait_ms() / 10).max(10)
 }
 
 pub fn group_size() -> usize {

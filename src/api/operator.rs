@@ -5,6 +5,7 @@ use crate::argument::{
 };
 use crate::error::Fault;
 use crate::pg::jsonb::Jsonb;
+use crate::pg::session;
 use crate::store::grants;
 use crate::store::items::NewItem;
 use crate::{argument, order, payment, reconcile, stats, stock};
@@ -178,9 +179,7 @@ fn grant_operator(role: Option<Oid>) -> Result<(), ErrorReport> {
 
 /// The role's name as a quoted identifier; an unknown role is an error (42704).
 fn role_name(role: Oid) -> String {
-    // SAFETY: with false it raises for an unknown role, else returns a palloc'd C string.
-    let name = unsafe { std::ffi::CStr::from_ptr(pg_sys::GetUserNameFromId(role, false)) };
-    pgrx::spi::quote_identifier(name.to_string_lossy())
+    pgrx::spi::quote_identifier(session::role_name(role))
 }
 
 #[pg_extern(sql = false)]

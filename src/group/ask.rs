@@ -7,12 +7,12 @@ use crate::pg::clock::{self, Micros};
 use crate::pg::memory::LwLock;
 use crate::pg::wait::{self, WaitFor};
 use crate::pg::wal;
+use crate::pg::{session, transaction};
 use crate::purchase::fit::Request;
 use crate::purchase::outcome::Outcome;
 use crate::settings;
-use pgrx::pg_sys::{self, TransactionId};
+use pgrx::pg_sys::TransactionId;
 use std::cell::{Cell, OnceCell};
-use std::ffi::CStr;
 
 /// How long to sleep between looks at a transaction that is about to end.
 const TRANSACTION_END_POLL_MS: i64 = 1;
@@ -23,8 +23,7 @@ pub fn check_caller() -> Result<(), Fault> {
     if !is_sellers_database() {
         return Err(Fault::OtherDatabase);
     }
-    // SAFETY: reads this backend's own transaction state.
-    if unsafe { pg_sys::XactReadOnly } {
+    if transaction::is_read_only() {
         return Err(Fault::ReadOnly);
     }
     unfit_caller().map_or(Ok(()), |why| Err(Fault::NotOnItsOwn(why)))
@@ -87,30 +86,20 @@ thread_local! {
 /// Whether this is the database that the seller works for, if there is a seller just now or
 /// not. It cannot change under a connected backend.
 fn is_sellers_database() -> bool {
-    IN_SELLERS_DATABASE.with(|known| {
-        *known.get_or_init(|| {
-            // SAFETY: within a transaction; the name is palloc'ed, or null for no such database.
-            unsafe {
-                let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
-                !name.is_null() && CStr::from_ptr(name) == settings::database().as_c_str()
-            }
-        })
-    })
+    IN_SELLERS_DATABASE
+        .with(|known| *known.get_or_init(|| session::database_name() == Some(settings::database())))
 }
 
 /// Why what commits on its own cannot be part of the caller's transaction (25001).
 fn unfit_caller() -> Option<&'static str> {
-    // SAFETY: reads this backend's own transaction state.
-    unsafe {
-        if pg_sys::IsTransactionBlock() || pg_sys::GetCurrentTransactionNestLevel() > 1 {
-            Some("in a transaction block or subtransaction")
-        } else if pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId {
-            Some("after the transaction has written")
-        } else if pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 {
-            Some("under REPEATABLE READ or SERIALIZABLE")
-        } else {
-            None
-        }
+    if transaction::is_in_block() {
+        Some("in a transaction block or subtransaction")
+    } else if transaction::id().is_some() {
+        Some("after the transaction has written")
+    } else if transaction::has_one_snapshot() {
+        Some("under REPEATABLE READ or SERIALIZABLE")
+    } else {
+        None
     }
 }
 
@@ -141,8 +130,7 @@ impl<'a> Place<'a> {
     fn hold(queue: &'a LwLock<Queue>, ticket: Ticket) -> Self {
         HELD.set(Some(ticket));
         if !EXIT_HOOKED.replace(true) {
-            // SAFETY: the hook lives as long as the library, which is never unloaded.
-            unsafe { pg_sys::before_shmem_exit(Some(leave_at_exit), pg_sys::Datum::null()) };
+            session::before_exit(leave_at_exit);
         }
         Self {
             queue,
@@ -189,8 +177,7 @@ fn leave_held(queue: &LwLock<Queue>) {
     }
 }
 
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn leave_at_exit(_code: i32, _argument: pg_sys::Datum) {
+fn leave_at_exit() {
     if let Some(queue) = QUEUE.get() {
         leave_held(queue);
     }
@@ -198,12 +185,10 @@ unsafe extern "C-unwind" fn leave_at_exit(_code: i32, _argument: pg_sys::Datum) 
 
 /// The seller died over the request: its transaction tells what became of it.
 fn orphaned(ask: &Ask<'_>, xid: TransactionId, reply: Reply) -> Result<Reply, Fault> {
-    // SAFETY: looks at the list of running transactions and at the commit log.
-    while unsafe { pg_sys::TransactionIdIsInProgress(xid) } {
+    while transaction::is_in_progress(xid) {
         wait::sleep(WaitFor::SellersTransaction, TRANSACTION_END_POLL_MS);
     }
-    // SAFETY: as above.
-    if !unsafe { pg_sys::TransactionIdDidCommit(xid) } {
+    if !transaction::has_committed(xid) {
         return Ok(busy());
     }
     let changed = match (&reply, ask) {

@@ -2,9 +2,10 @@
 
 use super::queue::{self, QUEUE, Queue};
 use crate::pg::memory::LwLock;
-use crate::pg::wait;
 use crate::pg::wal;
 use crate::pg::worker::{self, Worker};
+use crate::pg::{session, signals, wait};
+use crate::settings;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -17,15 +18,12 @@ const IDLE_MS: i64 = 10_000;
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_publisher_main(_argument: pg_sys::Datum) {
     let Some(queue) = QUEUE.get() else { return };
-    worker::connect(Worker::Publisher);
+    worker::connect(Worker::Publisher, &settings::database());
     wal::set_synchronous_commit(c"off");
-    // SAFETY: the hook lives as long as the library, which is never unloaded.
-    unsafe {
-        pg_sys::before_shmem_exit(Some(gone_at_exit), pg_sys::Datum::null());
-    }
+    session::before_exit(queue::close_publisher);
     queue::open_publisher();
     loop {
-        worker::reload_if_asked();
+        signals::reload_if_asked();
         if !publish(queue) && !wait::yielding(|| queue::committed(queue).is_some()) {
             worker::idle(IDLE_MS);
         }
@@ -42,9 +40,4 @@ pub fn publish(queue: &LwLock<Queue>) -> bool {
         queue::publish_committed(queue, end);
     }
     true
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn gone_at_exit(_code: i32, _argument: pg_sys::Datum) {
-    queue::close_publisher();
 }

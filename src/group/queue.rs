@@ -5,6 +5,7 @@ use crate::order::{Cancel, Cancelled};
 use crate::pg::clock::{self, Micros};
 use crate::pg::memory::{InSharedMemory, LwLock, Shared};
 use crate::pg::wait::{Latches, Parking, WaitFor};
+use crate::pg::{guc, session};
 use crate::purchase::fit::Request;
 use crate::purchase::outcome::Outcome;
 use crate::settings;
@@ -204,11 +205,8 @@ impl Asked {
         };
         self.text.set(text.unwrap_or_default());
         self.at = clock::now();
-        // SAFETY: this backend's own state.
-        unsafe {
-            self.owner = pg_sys::GetUserId();
-            self.synchronous_commit = pg_sys::synchronous_commit;
-        }
+        self.owner = session::current_user();
+        self.synchronous_commit = guc::synchronous_commit();
     }
 
     pub fn ask(&self) -> Ask<'_> {

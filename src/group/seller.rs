@@ -11,7 +11,8 @@ use crate::pg::clock::{self, Micros};
 use crate::pg::memory::LwLock;
 use crate::pg::wait;
 use crate::pg::wal;
-use crate::pg::worker::{self, Transaction, Worker};
+use crate::pg::worker::{self, Bounds, Transaction, Worker};
+use crate::pg::{session, signals, transaction};
 use crate::purchase::fit::Request;
 use crate::purchase::outcome::Outcome;
 use crate::purchase::serve::{self, Decrement};
@@ -51,15 +52,14 @@ struct Unpublished {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
     let Some(queue) = QUEUE.get() else { return };
-    worker::connect(Worker::Seller);
+    worker::connect(Worker::Seller, &settings::database());
     wal::set_synchronous_commit(c"off");
-    // SAFETY: the hook lives as long as the library, which is never unloaded.
-    unsafe { pg_sys::before_shmem_exit(Some(close_at_exit), pg_sys::Datum::null()) };
+    session::before_exit(close_at_exit);
     queue::open();
     let mut held_up = Vec::new();
     let mut pace = Pace::default();
     loop {
-        worker::reload_if_asked();
+        signals::reload_if_asked();
         // Beside those held up, so that they keep nobody else from being served.
         let taken = queue::take(queue, settings::group_size());
         stats::seller_took(taken.iter().map(|(_, asked)| asked.at));
@@ -87,8 +87,7 @@ pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
     }
 }
 
-#[pg_guard]
-unsafe extern "C-unwind" fn close_at_exit(_code: i32, _argument: pg_sys::Datum) {
+fn close_at_exit() {
     if let Some(queue) = QUEUE.get() {
         queue::close(queue);
     }
@@ -330,15 +329,17 @@ fn serve(
     until: Micros,
     is_obtained: &Cell<bool>,
 ) -> Result<Served, Fault> {
-    let at_most_ms = (until - clock::now()) / 1_000 + 1;
-    let transaction = Transaction::begin_as(jobs[0].asked.owner, at_most_ms);
+    let bounds = Bounds {
+        transaction_ms: (until - clock::now()) / 1_000 + 1,
+        lock_wait_ms: settings::worker_lock_wait_ms(),
+    };
+    let transaction = Transaction::begin_as(jobs[0].asked.owner, bounds);
     let (replies, keep) = match Spi::connect(|client| replies(client, jobs, is_obtained))? {
         Verdict::Keep(replies) => (replies, true),
         Verdict::Undo(replies) => (replies, false),
     };
-    // SAFETY: reads this process's own transaction state.
     let xid = match keep {
-        true => unsafe { pg_sys::GetTopTransactionIdIfAny() },
+        true => transaction::id().unwrap_or(pg_sys::InvalidTransactionId),
         false => pg_sys::InvalidTransactionId,
     };
     queue::write(queue, jobs.iter().map(|job| job.ticket).zip(&replies), xid);

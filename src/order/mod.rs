@@ -8,11 +8,12 @@ use crate::backoff::retry_after_ms;
 use crate::error::Fault;
 use crate::group::ask;
 use crate::pg::clock::{self, Micros};
+use crate::pg::session;
 use crate::settings::{self, Strategy};
 use crate::store::orders::Order;
 use crate::store::{items, orders, payments};
 use machine::{Move, Status, Step, step};
-use pgrx::pg_sys::{self, Oid};
+use pgrx::pg_sys::Oid;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
@@ -98,8 +99,7 @@ pub fn cancel(order_id: i64, reason: Option<&str>) -> Result<Value, Fault> {
     let cancel = Cancel {
         order_id,
         reason,
-        // SAFETY: reads this backend's own state.
-        by: unsafe { pg_sys::GetSessionUserId() },
+        by: session::session_user(),
     };
     let grouped = match settings::strategy() {
         Strategy::Grouped => ask::cancel(&cancel)?,

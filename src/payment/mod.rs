@@ -7,11 +7,10 @@ use crate::attempt::{Setback, Verdict, attempt, attempt_answer};
 use crate::backoff::retry_after_ms;
 use crate::error::Fault;
 use crate::order::machine::Status;
-use crate::pg::clock;
+use crate::pg::{clock, transaction};
 use crate::store::orders::Order;
 use crate::store::{items, orders, payments};
 use fate::{Fate, Standing, Why, fate};
-use pgrx::pg_sys;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
@@ -35,23 +34,20 @@ pub fn confirm(charge: &Charge<'_>) -> Result<Value, Fault> {
         match attempt(|client| settle(client, charge))? {
             Ok(answer) => return Ok(answer),
             Err(Setback::Busy) => return Ok(answer::busy(retry_after_ms())),
-            Err(Setback::Clash(_)) if sees_old_snapshot() => return Err(Fault::Serialization),
+            Err(Setback::Clash(_)) if transaction::has_one_snapshot() => {
+                return Err(Fault::Serialization);
+            }
             Err(Setback::Clash(_)) if clashes < CLASH_RETRIES => clashes += 1,
             Err(Setback::Clash(error)) => error.rethrow(),
         }
     }
 }
 
-/// Under REPEATABLE READ and above, what was committed meanwhile cannot be looked at.
-fn sees_old_snapshot() -> bool {
-    // SAFETY: reads this backend's isolation level.
-    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
-}
-
 fn settle(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<Verdict<Value>, Fault> {
     let order = orders::lock(client, charge.order_id)?;
     if order.is_none() {
-        if sees_old_snapshot() && orders::exists_by_now(client, charge.order_id)? {
+        // What was committed meanwhile cannot be looked at.
+        if transaction::has_one_snapshot() && orders::exists_by_now(client, charge.order_id)? {
             return Err(Fault::Serialization);
         }
         payments::lock_unknown_order(client, charge.order_id)?;

@@ -1,19 +1,33 @@
 //! Time as PostgreSQL counts it: microseconds since 2000-01-01 UTC.
 
+use pgrx::pg_sys;
+use std::ffi::CStr;
+
 /// A point in time, or a span, in microseconds.
 pub type Micros = i64;
 
-/// The wall clock. Decisions read it after they hold the lock they wait for, so
-/// that time spent waiting is not taken from the buyer.
+/// The wall clock, for what is stored or shown. Decisions read it after they hold the lock they
+/// wait for, so that time spent waiting is not taken from the buyer.
 pub fn now() -> Micros {
     // SAFETY: reads the clock, nothing else.
-    unsafe { pgrx::pg_sys::GetCurrentTimestamp() }
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// A clock for waits, which nobody can set. All processes of the server read the same one; what
+/// it counts from is of no meaning.
+pub fn monotonic() -> Micros {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: writes the time into the place it is given. Every system we build on has this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as Micros * 1_000_000 + time.tv_nsec as Micros / 1_000
 }
 
 /// ISO 8601 in the session's time zone, as `to_jsonb` writes a timestamptz.
 pub fn iso(at: Micros) -> String {
-    use pgrx::pg_sys;
-    // SAFETY: with a null buffer the function palloc's and returns a C string.
+    // SAFETY: with a null buffer the function returns a palloc'ed C string.
     unsafe {
         let text = pg_sys::JsonEncodeDateTime(
             std::ptr::null_mut(),
@@ -21,8 +35,19 @@ pub fn iso(at: Micros) -> String {
             pg_sys::TIMESTAMPTZOID,
             std::ptr::null(),
         );
-        std::ffi::CStr::from_ptr(text)
-            .to_string_lossy()
-            .into_owned()
+        CStr::from_ptr(text).to_string_lossy().into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::monotonic;
+    use std::time::Duration;
+
+    #[test]
+    fn the_monotonic_clock_counts_microseconds() {
+        let before = monotonic();
+        std::thread::sleep(Duration::from_millis(3));
+        assert!(monotonic() - before >= 3_000);
     }
 }

@@ -1,9 +1,16 @@
 //! PostgreSQL's own functions and variables, behind names that are safe to use.
 
+pub mod backtrace;
 pub mod clock;
+pub mod datum;
 pub mod guc;
 pub mod jsonb;
 pub mod memory;
+pub mod planner;
+pub mod session;
+pub mod signals;
+pub mod subtransaction;
+pub mod transaction;
 pub mod version;
 pub mod wait;
 pub mod wal;

@@ -3,11 +3,27 @@
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
-#[cfg(not(feature = "pg18"))]
-pub use pg_sys::pqsignal;
-/// Sets what a signal calls. 18 tells the server's from that of client programs.
-#[cfg(feature = "pg18")]
-pub use pg_sys::pqsignal_be as pqsignal;
+/// Sets what a signal calls. 18 tells the server's function from that of client programs.
+///
+/// # Safety
+/// The handler must be safe to run at any moment.
+pub unsafe fn set_handler(signal: i32, handler: unsafe extern "C-unwind" fn(i32)) {
+    #[cfg(not(feature = "pg18"))]
+    use pg_sys::pqsignal;
+    #[cfg(feature = "pg18")]
+    use pg_sys::pqsignal_be as pqsignal;
+    // SAFETY: as the caller says.
+    unsafe { pqsignal(signal, Some(handler)) };
+}
+
+/// Settings of a worker's that not all versions have.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+pub const WORKER_SETTINGS: &[(&CStr, &CStr)] = &[(c"transaction_timeout", c"0")];
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+pub const WORKER_SETTINGS: &[(&CStr, &CStr)] = &[];
+
+/// The number of the timeout that cancels a statement: the fourth in timeout.h of 15 to 18.
+pub const STATEMENT_TIMEOUT: i32 = 3;
 
 /// The number of a wait, by the name that pg_stat_activity shows. Asking takes a lock.
 #[cfg(any(feature = "pg17", feature = "pg18"))]

@@ -11,12 +11,13 @@ pub mod row;
 
 use crate::error::Fault;
 use crate::pg::clock::Micros;
+pub use crate::pg::datum::Stamp;
+use crate::pg::planner::BY_INDEX;
+use crate::pg::session::Kept;
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys::{self, BuiltinOid};
+use pgrx::pg_sys::BuiltinOid;
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData, SpiTupleTable};
-use std::cell::OnceCell;
-use std::mem::ManuallyDrop;
 
 /// Whether a statement sees what was committed a moment ago or what its caller sees.
 #[derive(Clone, Copy, PartialEq)]
@@ -33,12 +34,8 @@ pub struct Statement {
     sql: &'static str,
     arguments: &'static [BuiltinOid],
     snapshot: Snapshot,
-    // Never dropped: at process exit there is no SPI left to free a plan with.
-    plan: OnceCell<ManuallyDrop<OwnedPreparedStatement>>,
+    plan: Kept<OwnedPreparedStatement>,
 }
-
-// SAFETY: a backend runs SQL on one thread only.
-unsafe impl Sync for Statement {}
 
 impl Statement {
     const fn deciding(sql: &'static str, arguments: &'static [BuiltinOid]) -> Self {
@@ -46,7 +43,7 @@ impl Statement {
             sql,
             arguments,
             snapshot: Snapshot::Fresh,
-            plan: OnceCell::new(),
+            plan: Kept::new(),
         }
     }
 
@@ -55,7 +52,7 @@ impl Statement {
             sql,
             arguments,
             snapshot: Snapshot::Callers,
-            plan: OnceCell::new(),
+            plan: Kept::new(),
         }
     }
 
@@ -66,23 +63,23 @@ impl Statement {
         client: &SpiClient<'conn>,
         arguments: &[DatumWithOid<'_>],
     ) -> Result<SpiTupleTable<'conn>, Fault> {
-        if self.plan.get().is_none() {
-            let types: Vec<PgOid> = self
-                .arguments
-                .iter()
-                .map(|&oid| PgOid::BuiltIn(oid))
-                .collect();
-            let plan = match self.snapshot {
-                Snapshot::Fresh => client.prepare_mut(self.sql, &types)?,
-                Snapshot::Callers => client.prepare(self.sql, &types)?,
-            };
-            let _ = self.plan.set(ManuallyDrop::new(plan.keep()));
-        }
-        let plan = self
-            .plan
-            .get()
-            .ok_or(Fault::Broken("a plan was not kept"))?;
-        Ok(client.select(&**plan, None, arguments)?)
+        let plan = self.plan.get_or_try(|| self.prepare(client))?;
+        Ok(client.select(plan, None, arguments)?)
+    }
+
+    fn prepare(&self, client: &SpiClient<'_>) -> Result<OwnedPreparedStatement, Fault> {
+        let types: Vec<PgOid> = self
+            .arguments
+            .iter()
+            .map(|&oid| PgOid::BuiltIn(oid))
+            .collect();
+        let plan = match self.snapshot {
+            Snapshot::Fresh => {
+                client.prepare_mut(format!("{BY_INDEX}{}", self.sql).as_str(), &types)?
+            }
+            Snapshot::Callers => client.prepare(self.sql, &types)?,
+        };
+        Ok(plan.keep())
     }
 
     /// Runs it and returns its first row, if there is one.
@@ -132,29 +129,6 @@ fn some<T: FromDatum + IntoDatum>(row: &SpiTupleTable<'_>, column: usize) -> Res
 fn cell<T: FromDatum + IntoDatum>(row: &SpiHeapTupleData<'_>, column: usize) -> Result<T, Fault> {
     row.get(column)?
         .ok_or(Fault::Broken("a column that is NOT NULL was NULL"))
-}
-
-/// A timestamptz, infinities included.
-pub struct Stamp(pub Micros);
-
-impl FromDatum for Stamp {
-    unsafe fn from_polymorphic_datum(
-        datum: pg_sys::Datum,
-        is_null: bool,
-        _type: pg_sys::Oid,
-    ) -> Option<Self> {
-        (!is_null).then(|| Self(datum.value() as Micros))
-    }
-}
-
-impl IntoDatum for Stamp {
-    fn into_datum(self) -> Option<pg_sys::Datum> {
-        Some(pg_sys::Datum::from(self.0))
-    }
-
-    fn type_oid() -> pg_sys::Oid {
-        pg_sys::TIMESTAMPTZOID
-    }
 }
 
 fn stamp(row: &SpiTupleTable<'_>, column: usize) -> Result<Option<Micros>, Fault> {

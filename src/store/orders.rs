@@ -5,6 +5,7 @@ use crate::error::Fault;
 use crate::order::Cancel;
 use crate::order::machine::Status;
 use crate::pg::clock::Micros;
+use crate::pg::transaction::with_latest_snapshot;
 use crate::purchase::fit::{Currency, Item, PriorOrder, Request};
 use crate::purchase::outcome::OrderIds;
 use pgrx::datum::DatumWithOid;
@@ -12,7 +13,7 @@ use pgrx::pg_sys::BuiltinOid::{
     INT4OID, INT8ARRAYOID, INT8OID, OIDARRAYOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZARRAYOID,
     TIMESTAMPTZOID,
 };
-use pgrx::pg_sys::{self, Oid};
+use pgrx::pg_sys::Oid;
 use pgrx::spi::{SpiClient, SpiHeapTupleData, SpiTupleTable};
 use std::collections::{HashMap, HashSet};
 
@@ -371,11 +372,7 @@ pub fn lock(client: &SpiClient<'_>, order_id: i64) -> Result<Option<Order>, Faul
 
 /// Whether an order exists that the caller's own snapshot is too old to see.
 pub fn exists_by_now(client: &SpiClient<'_>, order_id: i64) -> Result<bool, Fault> {
-    // SAFETY: pushed and popped here; if the statement fails, the try's rollback pops it.
-    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
-    let found = EXISTS.count(client, &[order_id.into()])?;
-    // SAFETY: the snapshot pushed above is the active one.
-    unsafe { pg_sys::PopActiveSnapshot() };
+    let found = with_latest_snapshot(|| EXISTS.count(client, &[order_id.into()]))?;
     Ok(found > 0)
 }
 

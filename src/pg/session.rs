@@ -1,0 +1,87 @@
+//! Who this process is and whom it works for.
+
+use pgrx::pg_sys::{self, Datum, Oid};
+use std::cell::OnceCell;
+use std::ffi::{CStr, CString};
+
+/// Whether the postmaster is loading the library, before it has any children.
+pub fn is_preloading() -> bool {
+    // SAFETY: a flag of the process.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+/// The database that this process is connected to.
+pub fn database() -> Oid {
+    // SAFETY: set when the process connected, and never again.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+/// Its name; `None` if it has been dropped. Call it within a transaction.
+pub fn database_name() -> Option<CString> {
+    // SAFETY: looks into a catalog; null, or a palloc'ed NUL-terminated name.
+    unsafe {
+        let name = pg_sys::get_database_name(database());
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_owned())
+    }
+}
+
+/// Whose rights hold just now: in a function of a security definer its owner's.
+pub fn current_user() -> Oid {
+    // SAFETY: reads this process's own state.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// Who logged in, or what SET SESSION AUTHORIZATION made of them.
+pub fn session_user() -> Oid {
+    // SAFETY: reads this process's own state.
+    unsafe { pg_sys::GetSessionUserId() }
+}
+
+/// A role's name; an unknown role is an error (42704). Call it within a transaction.
+pub fn role_name(role: Oid) -> String {
+    // SAFETY: with false it raises for an unknown role, else returns a palloc'ed C string.
+    let name = unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(role, false)) };
+    name.to_string_lossy().into_owned()
+}
+
+/// A random number from 0 to 1, 1 excluded.
+pub fn random() -> f64 {
+    // SAFETY: the process's own random state, which exists from its start.
+    unsafe { pg_sys::pg_prng_double(&raw mut pg_sys::pg_global_prng_state) }
+}
+
+/// Runs `last_act` when this process ends in order, while shared memory is still there.
+pub fn before_exit(last_act: fn()) {
+    // SAFETY: the callback lives as long as the library, which is never unloaded; it gets the
+    // function that is passed here.
+    unsafe { pg_sys::before_shmem_exit(Some(call), Datum::from(last_act as usize)) };
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn call(_code: i32, argument: Datum) {
+    // SAFETY: before_exit() alone registers this callback, always with a `fn()`.
+    let last_act = unsafe { std::mem::transmute::<usize, fn()>(argument.value()) };
+    last_act();
+}
+
+/// What this process makes once, keeps and never drops: at its exit there is nothing left that
+/// could free it.
+pub struct Kept<T>(OnceCell<std::mem::ManuallyDrop<T>>);
+
+// SAFETY: get() lets the one thread in that may call PostgreSQL.
+unsafe impl<T> Sync for Kept<T> {}
+
+impl<T> Kept<T> {
+    pub const fn new() -> Self {
+        Self(OnceCell::new())
+    }
+
+    /// The value, which `make` makes if it is not there yet.
+    pub fn get_or_try<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+        pg_sys::submodules::thread_check::check_active_thread();
+        if self.0.get().is_none() {
+            let _ = self.0.set(std::mem::ManuallyDrop::new(make()?));
+        }
+        Ok(self.0.get().expect("it was set above"))
+    }
+}

@@ -1,0 +1,81 @@
+//! The state of this process's transaction, its end, and what became of others.
+
+use pgrx::pg_sys::{self, TransactionId};
+use std::ffi::c_void;
+
+pub fn is_read_only() -> bool {
+    // SAFETY: reads this process's own state.
+    unsafe { pg_sys::XactReadOnly }
+}
+
+/// Whether all its statements see what its first one saw: REPEATABLE READ or SERIALIZABLE.
+pub fn has_one_snapshot() -> bool {
+    // SAFETY: reads this process's own state.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Whether it goes on after the statement, or will once a subtransaction has ended.
+pub fn is_in_block() -> bool {
+    // SAFETY: reads this process's own state.
+    unsafe { pg_sys::IsTransactionBlock() || pg_sys::GetCurrentTransactionNestLevel() > 1 }
+}
+
+/// Its id; `None` until it writes something.
+pub fn id() -> Option<TransactionId> {
+    // SAFETY: reads this process's own state.
+    let id = unsafe { pg_sys::GetTopTransactionIdIfAny() };
+    (id != pg_sys::InvalidTransactionId).then_some(id)
+}
+
+/// Whether a transaction of any process has yet to end. Call it within a transaction.
+pub fn is_in_progress(id: TransactionId) -> bool {
+    // SAFETY: looks at the list of running transactions.
+    unsafe { pg_sys::TransactionIdIsInProgress(id) }
+}
+
+/// Whether a transaction that has ended committed. Call it within a transaction.
+pub fn has_committed(id: TransactionId) -> bool {
+    // SAFETY: looks at the commit log.
+    unsafe { pg_sys::TransactionIdDidCommit(id) }
+}
+
+/// Runs `body` under a snapshot taken now, whatever the transaction's own is. An error leaves
+/// the snapshot to the end of the (sub)transaction.
+pub fn with_latest_snapshot<T>(body: impl FnOnce() -> T) -> T {
+    // SAFETY: called within a transaction.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    let done = body();
+    // SAFETY: what body has pushed it has popped, so the active one was pushed above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    done
+}
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Others see what it did.
+    Committed,
+    /// By PREPARE TRANSACTION: it may commit at any time, in any session.
+    Prepared,
+    RolledBack,
+}
+
+/// Runs `callback` at the end of each transaction of this process. It must raise no error.
+pub fn at_end(callback: fn(End)) {
+    // SAFETY: call() lives as long as the library, which is never unloaded; it gets the function
+    // that is passed here.
+    unsafe { pg_sys::RegisterXactCallback(Some(call), callback as *mut c_void) };
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn call(event: pg_sys::XactEvent::Type, argument: *mut c_void) {
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
+    // SAFETY: at_end() alone registers this callback, always with a `fn(End)`.
+    let callback = unsafe { std::mem::transmute::<*mut c_void, fn(End)>(argument) };
+    match event {
+        XACT_EVENT_COMMIT => callback(End::Committed),
+        XACT_EVENT_PREPARE => callback(End::Prepared),
+        XACT_EVENT_ABORT => callback(End::RolledBack),
+        _ => {}
+    }
+}
