@@ -3,12 +3,13 @@
 use crate::answer::Reason;
 use crate::error::Fault;
 use crate::pg::clock::{self, Micros};
-use crate::pg::memory::{InSharedMemory, Shared};
+use crate::pg::memory::Shared;
 use crate::purchase::outcome::Outcome;
 use crate::settings::Strategy;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-pub static STATS: Shared<Stats> = Shared::new(c"flashsale stats");
+/// Every counter; none needs a lock.
+pub static STATS: Shared<[AtomicI64; COUNTERS]> = Shared::new(c"flashsale stats");
 
 /// The ways to purchase, as they are counted.
 #[derive(Clone, Copy)]
@@ -57,111 +58,110 @@ const RESERVED: usize = REASONS.len();
 const REPLAYED: usize = RESERVED + 1;
 const OUTCOMES: usize = REPLAYED + 1;
 
-/// Every counter; each is an atomic, so the lock is not needed.
-pub struct Stats {
-    purchases: [[AtomicI64; OUTCOMES]; DOORS.len()],
-    gate_hits: AtomicI64,
-    gate_shut: AtomicI64,
-    batches: AtomicI64,
-    requests: AtomicI64,
-    largest_batch: AtomicI64,
-    queue_wait: AtomicI64,
-    longest_queue_wait: AtomicI64,
-    seller_errors: AtomicI64,
-    runs: AtomicI64,
-    expired: AtomicI64,
-    run_errors: AtomicI64,
-    last_run: AtomicI64,
-    backlog: AtomicI64,
-    reset_at: AtomicI64,
+/// What is counted beside purchases.
+#[derive(Clone, Copy)]
+enum Counter {
+    GateHits,
+    GateShut,
+    Batches,
+    Requests,
+    LargestBatch,
+    QueueWait,
+    LongestQueueWait,
+    SellerErrors,
+    Runs,
+    Expired,
+    RunErrors,
+    LastRun,
+    Backlog,
+    ResetAt,
 }
 
-// SAFETY: atomics alone.
-unsafe impl InSharedMemory for Stats {
-    const NEW: Self = Self {
-        purchases: InSharedMemory::NEW,
-        gate_hits: AtomicI64::new(0),
-        gate_shut: AtomicI64::new(0),
-        batches: AtomicI64::new(0),
-        requests: AtomicI64::new(0),
-        largest_batch: AtomicI64::new(0),
-        queue_wait: AtomicI64::new(0),
-        longest_queue_wait: AtomicI64::new(0),
-        seller_errors: AtomicI64::new(0),
-        runs: AtomicI64::new(0),
-        expired: AtomicI64::new(0),
-        run_errors: AtomicI64::new(0),
-        last_run: AtomicI64::new(0),
-        backlog: AtomicI64::new(0),
-        reset_at: AtomicI64::new(0),
-    };
+const SINGLES: usize = Counter::ResetAt as usize + 1;
+const COUNTERS: usize = SINGLES + DOORS.len() * OUTCOMES;
+
+impl Counter {
+    fn of(self, counters: &[AtomicI64; COUNTERS]) -> &AtomicI64 {
+        &counters[self as usize]
+    }
+
+    fn add(self, by: i64) {
+        if let Some(counters) = STATS.get() {
+            self.of(counters).fetch_add(by, Relaxed);
+        }
+    }
 }
 
-fn add(counter: impl Fn(&Stats) -> &AtomicI64, by: i64) {
-    if let Some(stats) = STATS.get() {
-        counter(stats).fetch_add(by, Relaxed);
+/// Where purchases of a door with an outcome are counted.
+fn purchases(door: Door, which: usize) -> usize {
+    SINGLES + door as usize * OUTCOMES + which
+}
+
+/// How an outcome is counted. A purchase is refused for the reasons above alone; one for
+/// another would be no sale, and is not counted.
+fn which(outcome: &Outcome) -> Option<usize> {
+    match (outcome, outcome.reason()) {
+        (Outcome::Reserved { replayed: true, .. }, _) => Some(REPLAYED),
+        (_, Some(reason)) => REASONS.iter().position(|&one| one == reason),
+        (_, None) => Some(RESERVED),
     }
 }
 
 /// Counts an answer, whether its transaction stands in the end or not.
 pub fn answered(door: Door, outcome: &Outcome) {
-    let which = match (outcome, outcome.reason()) {
-        (Outcome::Reserved { replayed: true, .. }, _) => REPLAYED,
-        (_, Some(reason)) => REASONS
-            .iter()
-            .position(|&one| one == reason)
-            .unwrap_or(RESERVED),
-        (_, None) => RESERVED,
-    };
-    add(|stats| &stats.purchases[door as usize][which], 1);
+    if let (Some(counters), Some(which)) = (STATS.get(), which(outcome)) {
+        counters[purchases(door, which)].fetch_add(1, Relaxed);
+    }
 }
 
 pub fn gate_hit() {
-    add(|stats| &stats.gate_hits, 1);
+    Counter::GateHits.add(1);
 }
 
 pub fn gate_shut() {
-    add(|stats| &stats.gate_shut, 1);
+    Counter::GateShut.add(1);
 }
 
 /// Counts a batch of requests that were queued at these times.
 pub fn seller_took(queued_at: impl ExactSizeIterator<Item = Micros>) {
-    let Some(stats) = STATS.get() else { return };
+    let Some(counters) = STATS.get() else { return };
     let size = queued_at.len() as i64;
     if size == 0 {
         return;
     }
     let now = clock::now();
-    stats.batches.fetch_add(1, Relaxed);
-    stats.requests.fetch_add(size, Relaxed);
-    stats.largest_batch.fetch_max(size, Relaxed);
+    Counter::Batches.of(counters).fetch_add(1, Relaxed);
+    Counter::Requests.of(counters).fetch_add(size, Relaxed);
+    Counter::LargestBatch.of(counters).fetch_max(size, Relaxed);
     for at in queued_at {
-        stats.queue_wait.fetch_add(now - at, Relaxed);
-        stats.longest_queue_wait.fetch_max(now - at, Relaxed);
+        Counter::QueueWait.of(counters).fetch_add(now - at, Relaxed);
+        Counter::LongestQueueWait
+            .of(counters)
+            .fetch_max(now - at, Relaxed);
     }
 }
 
 /// Counts a transaction of the seller's that failed for another reason than a lock.
 pub fn seller_failed() {
-    add(|stats| &stats.seller_errors, 1);
+    Counter::SellerErrors.add(1);
 }
 
 /// Counts what the reconciler expired, and notes what others kept it from.
 pub fn expired(expired: i64, backlog: i64) {
-    let Some(stats) = STATS.get() else { return };
-    stats.expired.fetch_add(expired, Relaxed);
-    stats.backlog.store(backlog, Relaxed);
+    let Some(counters) = STATS.get() else { return };
+    Counter::Expired.of(counters).fetch_add(expired, Relaxed);
+    Counter::Backlog.of(counters).store(backlog, Relaxed);
 }
 
 /// Counts a run of the reconciler.
 pub fn reconciled() {
-    let Some(stats) = STATS.get() else { return };
-    stats.runs.fetch_add(1, Relaxed);
-    stats.last_run.store(clock::now(), Relaxed);
+    let Some(counters) = STATS.get() else { return };
+    Counter::Runs.of(counters).fetch_add(1, Relaxed);
+    Counter::LastRun.of(counters).store(clock::now(), Relaxed);
 }
 
 pub fn reconciler_failed() {
-    add(|stats| &stats.run_errors, 1);
+    Counter::RunErrors.add(1);
 }
 
 /// One line of the view: what it is about, the strategy if it is a purchase, name and value.
@@ -169,7 +169,7 @@ pub type Line = (&'static str, Option<&'static str>, &'static str, f64);
 
 /// What the view shows. 55000 without preload.
 pub fn lines() -> Result<Vec<Line>, Fault> {
-    let stats = STATS.get().ok_or(Fault::NotPreloaded("flashsale.stats"))?;
+    let counters = STATS.get().ok_or(Fault::NotPreloaded("flashsale.stats"))?;
     let mut lines = Vec::new();
     for (door, strategy) in DOORS {
         for which in 0..OUTCOMES {
@@ -178,46 +178,56 @@ pub fn lines() -> Result<Vec<Line>, Fault> {
                 REPLAYED => "replayed",
                 which => REASONS[which].code(),
             };
-            let count = stats.purchases[door as usize][which].load(Relaxed);
+            let count = counters[purchases(door, which)].load(Relaxed);
             lines.push(("purchases", Some(strategy), name, count as f64));
         }
     }
-    let value = |counter: &AtomicI64| counter.load(Relaxed) as f64;
-    let seconds = |counter: &AtomicI64| value(counter) / 1e6;
+    let value = |counter: Counter| counter.of(counters).load(Relaxed) as f64;
+    let seconds = |counter: Counter| value(counter) / 1e6;
     let waiting = crate::group::queue::QUEUE
         .get()
         .map_or(0, crate::group::queue::backlog);
     lines.extend([
-        ("gate", None, "hits", value(&stats.gate_hits)),
-        ("gate", None, "shut", value(&stats.gate_shut)),
-        ("seller", None, "batches", value(&stats.batches)),
-        ("seller", None, "requests", value(&stats.requests)),
-        ("seller", None, "largest_batch", value(&stats.largest_batch)),
+        ("gate", None, "hits", value(Counter::GateHits)),
+        ("gate", None, "shut", value(Counter::GateShut)),
+        ("seller", None, "batches", value(Counter::Batches)),
+        ("seller", None, "requests", value(Counter::Requests)),
+        (
+            "seller",
+            None,
+            "largest_batch",
+            value(Counter::LargestBatch),
+        ),
         (
             "seller",
             None,
             "queue_wait_seconds",
-            seconds(&stats.queue_wait),
+            seconds(Counter::QueueWait),
         ),
         (
             "seller",
             None,
             "longest_queue_wait_seconds",
-            seconds(&stats.longest_queue_wait),
+            seconds(Counter::LongestQueueWait),
         ),
         ("seller", None, "waiting", waiting as f64),
-        ("seller", None, "errors", value(&stats.seller_errors)),
-        ("reconciler", None, "runs", value(&stats.runs)),
-        ("reconciler", None, "expired", value(&stats.expired)),
-        ("reconciler", None, "errors", value(&stats.run_errors)),
-        ("reconciler", None, "backlog", value(&stats.backlog)),
+        ("seller", None, "errors", value(Counter::SellerErrors)),
+        ("reconciler", None, "runs", value(Counter::Runs)),
+        ("reconciler", None, "expired", value(Counter::Expired)),
+        ("reconciler", None, "errors", value(Counter::RunErrors)),
+        ("reconciler", None, "backlog", value(Counter::Backlog)),
         (
             "reconciler",
             None,
             "last_run",
-            unix_seconds(&stats.last_run),
+            unix_seconds(Counter::LastRun.of(counters)),
         ),
-        ("stats", None, "reset", unix_seconds(&stats.reset_at)),
+        (
+            "stats",
+            None,
+            "reset",
+            unix_seconds(Counter::ResetAt.of(counters)),
+        ),
     ]);
     Ok(lines)
 }
@@ -233,25 +243,46 @@ fn unix_seconds(counter: &AtomicI64) -> f64 {
 
 /// Sets every counter to zero; the reconciler's backlog and last run stay.
 pub fn reset() -> Result<(), Fault> {
-    let stats = STATS
+    let counters = STATS
         .get()
         .ok_or(Fault::NotPreloaded("flashsale.stats_reset"))?;
-    let singles = [
-        &stats.gate_hits,
-        &stats.gate_shut,
-        &stats.batches,
-        &stats.requests,
-        &stats.largest_batch,
-        &stats.queue_wait,
-        &stats.longest_queue_wait,
-        &stats.seller_errors,
-        &stats.runs,
-        &stats.expired,
-        &stats.run_errors,
-    ];
-    for counter in stats.purchases.iter().flatten().chain(singles) {
-        counter.store(0, Relaxed);
+    for (nth, counter) in counters.iter().enumerate() {
+        if ![Counter::Backlog as usize, Counter::LastRun as usize].contains(&nth) {
+            counter.store(0, Relaxed);
+        }
     }
-    stats.reset_at.store(clock::now(), Relaxed);
+    Counter::ResetAt.of(counters).store(clock::now(), Relaxed);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::purchase::fit::Item;
+
+    fn refused(reason: Reason) -> Outcome {
+        Outcome::closed(reason, &Item::default())
+    }
+
+    #[test]
+    fn what_is_refused_is_never_counted_as_a_sale() {
+        for (nth, reason) in REASONS.into_iter().enumerate() {
+            assert_eq!(which(&refused(reason)), Some(nth), "{reason:?}");
+        }
+        for reason in [
+            Reason::OrderNotFound,
+            Reason::AmountMismatch,
+            Reason::UserNotFound,
+        ] {
+            assert_eq!(which(&refused(reason)), None, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_counters_share_a_place() {
+        let places = DOORS.map(|(door, _)| [0, OUTCOMES - 1].map(|which| purchases(door, which)));
+        assert_eq!(places[0][0], SINGLES);
+        assert!(places.windows(2).all(|pair| pair[0][1] + 1 == pair[1][0]));
+        assert_eq!(places[DOORS.len() - 1][1], COUNTERS - 1);
+    }
 }
