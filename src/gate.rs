@@ -23,6 +23,7 @@ pub struct Gate {
 }
 
 // SAFETY: numbers alone.
+#[allow(unsafe_code)]
 unsafe impl InSharedMemory for Gate {
     const NEW: Self = Self {
         cells: [const {

@@ -27,6 +27,7 @@ const MOST_AT_FAULT: usize = 10_000;
 const OFF_MS: i64 = 60_000;
 
 #[pg_guard]
+#[allow(unsafe_code)] // the postmaster looks it up by its name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
     worker::connect(Worker::Reconciler, &settings::database());

@@ -15,6 +15,7 @@ const IDLE_MS: i64 = 10_000;
 /// Answers stay handed over until they are published, so one that dies is made good by
 /// the next.
 #[pg_guard]
+#[allow(unsafe_code)] // the postmaster looks it up by its name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_publisher_main(_argument: pg_sys::Datum) {
     let Some(queue) = QUEUE.get() else { return };

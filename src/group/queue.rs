@@ -42,6 +42,7 @@ pub struct Queue {
 }
 
 // SAFETY: numbers and arrays of them.
+#[allow(unsafe_code)]
 unsafe impl InSharedMemory for Queue {
     const NEW: Self = Self {
         waiting: List::NEW,
@@ -401,6 +402,7 @@ pub fn is_served() -> bool {
 }
 
 /// What there is for the caller, who has left the queue once it is an answer.
+#[allow(unsafe_code)]
 pub fn look(queue: &LwLock<Queue>, ticket: Ticket) -> Found {
     let mut queue = queue.lock();
     let it = &queue.slots[ticket.slot];

@@ -49,6 +49,7 @@ struct Unpublished {
 }
 
 #[pg_guard]
+#[allow(unsafe_code)] // the postmaster looks it up by its name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
     let Some(queue) = QUEUE.get() else { return };

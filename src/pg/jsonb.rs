@@ -91,7 +91,8 @@ fn numeric(number: &Number) -> JsonbValue {
     value.val.numeric = match number.as_i64() {
         // SAFETY: palloc's a numeric.
         Some(whole) => unsafe { pg_sys::int64_to_numeric(whole) },
-        None => AnyNumeric::try_from(number.as_f64().unwrap_or_default())
+        // All its digits, as jsonb_in would read them.
+        None => AnyNumeric::try_from(number.to_string().as_str())
             .ok()
             .and_then(IntoDatum::into_datum)
             .expect("a JSON number is a numeric")
@@ -115,4 +116,45 @@ unsafe impl SqlTranslatable for Jsonb {
     const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = Ok(SqlMappingRef::literal("jsonb"));
     const RETURN_SQL: Result<ReturnsRef, ReturnsError> =
         Ok(ReturnsRef::One(SqlMappingRef::literal("jsonb")));
+}
+
+#[cfg(feature = "pg_test")]
+#[pgrx::pg_schema]
+mod tests {
+    use super::*;
+    use pgrx::prelude::*;
+    use serde_json::json;
+
+    /// What PostgreSQL reads in a jsonb that was built in place.
+    fn read(value: &Value) -> String {
+        let datum = Jsonb(value.clone()).datum();
+        // SAFETY: a jsonb, as the function's argument is.
+        let text = unsafe { pgrx::direct_function_call(pg_sys::jsonb_out, &[Some(datum)]) };
+        let text: &std::ffi::CStr = text.expect("jsonb_out returns no NULL");
+        text.to_str().expect("jsonb is UTF-8").to_owned()
+    }
+
+    /// What PostgreSQL makes of the same as text.
+    fn parsed(value: &Value) -> String {
+        let parsed =
+            Spi::get_one_with_args::<String>("SELECT $1::jsonb::text", &[value.to_string().into()]);
+        parsed.unwrap().unwrap()
+    }
+
+    #[pg_test]
+    fn every_kind_of_value_is_what_jsonb_in_would_make_of_it() {
+        let values = [
+            json!({}),
+            json!([]),
+            json!({"a": null, "b": true, "c": false, "d": "", "e": "\"quoted\" \n é 🎟"}),
+            json!([0, -1, 42, i64::MAX, i64::MIN, u64::MAX]),
+            json!([0.0, 0.5, -1.25, 1e15, 1e-7, 123_456.789, 0.1 + 0.2]),
+            json!({"nested": {"list": [{"of": [[], {}, [null]]}], "after": 1}}),
+            json!({"bb": 1, "a": 2, "ccc": 3, "é": 4}),
+            json!({"long": "x".repeat(70_000), "many": (0..3_000).collect::<Vec<i32>>()}),
+        ];
+        for value in &values {
+            assert_eq!(read(value), parsed(value));
+        }
+    }
 }

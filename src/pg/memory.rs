@@ -26,7 +26,6 @@ use std::ffi::CStr;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use std::thread::panicking;
 
 // There every backend would run the startup hook, at the same time as others.
 #[cfg(windows)]
@@ -124,8 +123,7 @@ impl<T: InSharedMemory> PgSharedMemoryInitialization for Shared<T> {
 
 /// A value in shared memory behind a lightweight lock of PostgreSQL's.
 ///
-/// While the lock is held no interrupt is served, so it is held for moments only, and no error
-/// may be caught.
+/// While the lock is held no interrupt is served, so it is held for moments only.
 pub struct LwLock<T> {
     lock: UnsafeCell<pg_sys::LWLock>,
     value: UnsafeCell<T>,
@@ -172,32 +170,26 @@ impl<T> LwLock<T> {
 }
 
 /// A lock that is held, and released when dropped.
-///
-/// Where an error unwinds it is left to the abort of the (sub)transaction, which releases every
-/// lightweight lock. ereport(ERROR) has set InterruptHoldoffCount to 0 by then, and releasing a
-/// lock takes one off it: it would wrap, and no cancel reach this process any more.
-struct Held<'a> {
-    lock: &'a UnsafeCell<pg_sys::LWLock>,
-    /// Taken by a destructor that an error runs: the count was 0 before, so it is released.
-    was_unwinding: bool,
-}
+struct Held<'a>(&'a UnsafeCell<pg_sys::LWLock>);
 
 impl<'a> Held<'a> {
     fn acquire(lock: &'a UnsafeCell<pg_sys::LWLock>, mode: LWLockMode::Type) -> Self {
         // SAFETY: start() has initialised it.
         unsafe { pg_sys::LWLockAcquire(lock.get(), mode) };
-        Self {
-            lock,
-            was_unwinding: panicking(),
-        }
+        Self(lock)
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if panicking() == self.was_unwinding {
-            // SAFETY: acquire() took it, and no error has released it since.
-            unsafe { pg_sys::LWLockRelease(self.lock.get()) };
+        // SAFETY: acquire() took the lock. An error that unwinds has not released it yet, but it
+        // has set the count to 0, and releasing takes one off: the count would wrap, and no cancel
+        // reach this process any more. So it is raised first, as LWLockReleaseAll does.
+        unsafe {
+            if pg_sys::InterruptHoldoffCount == 0 {
+                pg_sys::InterruptHoldoffCount = 1;
+            }
+            pg_sys::LWLockRelease(self.0.get());
         }
     }
 }
@@ -234,5 +226,79 @@ impl<T> Deref for ReadGuard<'_, T> {
     fn deref(&self) -> &T {
         // SAFETY: the lock keeps writers out while this guard lives.
         unsafe { &*self.value.get() }
+    }
+}
+
+#[cfg(feature = "pg_test")]
+#[pgrx::pg_schema]
+mod tests {
+    use super::*;
+    use crate::pg::subtransaction::{self, End};
+    use pgrx::prelude::*;
+
+    fn lock() -> &'static LwLock<AtomicU64> {
+        let lock = Box::leak(Box::new(LwLock::<AtomicU64>::NEW));
+        lock.start(c"flashsale test");
+        lock
+    }
+
+    /// How many reasons there are not to serve interrupts.
+    fn holdoffs() -> u32 {
+        // SAFETY: a number of this process.
+        unsafe { pg_sys::InterruptHoldoffCount }
+    }
+
+    fn cancelled_within(statement: &str) -> bool {
+        let caught = subtransaction::run(|| (Spi::run(statement), End::RollBack));
+        format!("{caught:?}").contains("canceling statement due to user request")
+    }
+
+    const CANCEL: &str = "SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(30)";
+
+    #[pg_test]
+    fn an_error_under_a_lock_leaves_the_lock_free_and_cancels_served() {
+        let lock = lock();
+        let caught = subtransaction::run(|| {
+            let (_outer, _inner) = (lock.read(), lock.read());
+            (Spi::run("SELECT 1 / 0"), End::Commit)
+        });
+        assert!(caught.is_err());
+        assert_eq!(holdoffs(), 0);
+        drop(lock.lock());
+        assert_eq!(holdoffs(), 0);
+        assert!(cancelled_within(CANCEL));
+    }
+
+    #[pg_test]
+    fn a_panic_under_a_lock_leaves_the_lock_free_and_cancels_served() {
+        let lock = lock();
+        let caught = subtransaction::run(|| {
+            let _guard = lock.lock();
+            panic!("a test");
+            #[allow(unreachable_code)]
+            ((), End::Commit)
+        });
+        assert!(caught.is_err());
+        assert_eq!(holdoffs(), 0);
+        drop(lock.lock());
+        assert!(cancelled_within(CANCEL));
+    }
+
+    #[pg_test]
+    fn a_destructor_that_an_error_runs_may_take_a_lock() {
+        struct Leaves(&'static LwLock<AtomicU64>);
+        impl Drop for Leaves {
+            fn drop(&mut self) {
+                self.0.lock().store(7, Ordering::Relaxed);
+            }
+        }
+        let lock = lock();
+        let caught = subtransaction::run(|| {
+            let _leaves = Leaves(lock);
+            (Spi::run("SELECT 1 / 0"), End::Commit)
+        });
+        assert!(caught.is_err());
+        assert_eq!(holdoffs(), 0);
+        assert_eq!(lock.read().load(Ordering::Relaxed), 7);
     }
 }

@@ -199,13 +199,12 @@ where
 
 /// Rolls back whatever is under way; user and snapshots are put back with it.
 pub fn abort() {
-    // SAFETY: PostgreSQL's own sequence after an error in a worker. A panic of Rust's has not
-    // set the count to 0, as an error has, and may have left locks to this.
+    // SAFETY: PostgreSQL's own sequence after an error in a worker.
     unsafe {
         disable_all_timeouts(false);
         signals::forget_cancel();
-        pg_sys::InterruptHoldoffCount = 1;
+        pg_sys::InterruptHoldoffCount += 1;
         pg_sys::AbortCurrentTransaction();
-        pg_sys::InterruptHoldoffCount = 0;
+        pg_sys::InterruptHoldoffCount -= 1;
     }
 }
