@@ -8,7 +8,7 @@ LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'create_item_wrapper';
 COMMENT ON FUNCTION flashsale.create_item(bigint, text, bigint, text, integer, timestamptz, timestamptz, interval, bigint) IS
 'Puts a new item on sale with inventory units and returns its id; unit_price is in minor units of currency, reservation_ttl 1 second to 7 days. Writes the first stock movement. Locks nothing, but waits for a transaction that creates the same id.
-Errors: 22004 for a NULL inventory; 22023 for a negative number, a reversed window, a malformed currency, an item_id that is taken; 22003 for numbers past 2^53 - 1; 55P03 after a wait of flashsale.lock_wait.';
+Errors: 22004 for a NULL inventory; 22023 for a negative number, a reversed window, a malformed currency, an item_id that is taken; 22003 for numbers above 2^53 - 1; 55P03 after a wait of flashsale.lock_wait.';
 
 CREATE FUNCTION flashsale.restock_item(item_id bigint, delta bigint, reason text DEFAULT NULL) RETURNS jsonb
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -17,7 +17,7 @@ COMMENT ON FUNCTION flashsale.restock_item(bigint, bigint, text) IS
 'Adds delta units to an item, or takes free units away if delta is negative; leaves a row in stock_movements. Locks the item, waiting up to flashsale.lock_wait.
 Success: item_id, delta, stock, remaining_inventory.
 Reasons: item_not_found, not_enough_free (with remaining_inventory), busy.
-Errors: 22004 for NULL; 22023 for a delta of 0; 22003 for a stock past 2^53 - 1, or so large that the price of all of it is.';
+Errors: 22004 for NULL; 22023 for a delta of 0; 22003 if the stock, or the price of the whole stock, would be above 2^53 - 1.';
 
 CREATE FUNCTION flashsale.pause_item(item_id bigint) RETURNS jsonb
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -38,8 +38,8 @@ CREATE FUNCTION flashsale.reconcile_stale_reservations(
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'reconcile_stale_reservations_wrapper';
 COMMENT ON FUNCTION flashsale.reconcile_stale_reservations(interval, integer) IS
-'Expires up to max_orders (1 to 100000) reserved orders past expires_at, or with older_than those created longer ago than that, and restores their units. Never touches an order in paying. Takes orders and items SKIP LOCKED: it waits for nobody, and is safe from many places at once.
-Success: expired (orders), restored (units), skipped (orders it met and left: held by somebody, as their item may be, or moved on meanwhile), payment_checks (orders in paying past their deadline), more (call again).
+'Expires up to max_orders (1 to 100000) reserved orders past expires_at, or with older_than those created longer ago than that, and restores their units. Never touches an order in paying. It passes over orders and items that are locked, so it waits for nobody, and many sessions may call it at once.
+Success: expired (orders), restored (units), skipped (stale orders passed over, since they or their item were locked, or since they had changed meanwhile), payment_checks (orders in paying past their deadline), more (call again).
 Reasons: busy. Errors: 22004 for a NULL max_orders, 22023 for a negative older_than or a max_orders out of range.';
 
 CREATE FUNCTION flashsale.refund_order(order_id bigint, restock boolean DEFAULT true) RETURNS jsonb
@@ -54,7 +54,7 @@ CREATE FUNCTION flashsale.refund_payment(payment_ref text, refund_ref text DEFAU
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'refund_payment_wrapper';
 COMMENT ON FUNCTION flashsale.refund_payment(text, text) IS
-'Reports that a payment due was refunded at the gateway, under refund_ref. Touches neither order nor stock; idempotent. Locks the payment.
+'Reports that a payment due for refund was refunded at the gateway, under refund_ref. Changes neither order nor stock; idempotent. Locks the payment.
 Success: payment_ref, order_id, status (refunded), refund_ref, already_refunded.
 Reasons: payment_not_found, payment_not_due (it pays a confirmed order), busy. Errors: 22004 for a NULL payment_ref, 22023 for a text not of 1 to 255 bytes.';
 
@@ -68,14 +68,14 @@ CREATE FUNCTION flashsale.grant_operator(role regrole) RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'grant_operator_wrapper';
 COMMENT ON FUNCTION flashsale.grant_operator(regrole) IS
-'Lets a role call the operator functions, settle orders (confirm, cancel), look everything up, and change an item''s name, price, window and limits; no other write to a table. Runs with the caller''s rights, as grant_app.';
+'Lets a role call the operator functions, settle orders (confirm, cancel), look everything up, and change an item''s name, price, window and limits, but write nothing else. Runs with the caller''s rights, as grant_app.';
 
 CREATE FUNCTION flashsale.read_stats(
     OUT subject text, OUT strategy text, OUT name text, OUT value double precision) RETURNS SETOF record
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'read_stats_wrapper';
 COMMENT ON FUNCTION flashsale.read_stats() IS
-'What the view stats shows: counters of the whole server, not of this database. Reads shared memory alone. Errors: 55000 without preload.';
+'Returns what the view stats shows: counters of the whole server, not of this database. Reads only shared memory. Errors: 55000 without preload.';
 
 CREATE FUNCTION flashsale.stats_reset() RETURNS void
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -17,10 +17,10 @@ CREATE SEQUENCE flashsale.orders_order_id_seq MAXVALUE 9007199254740991;
 CREATE SEQUENCE flashsale.payments_payment_id_seq MAXVALUE 9007199254740991;
 CREATE SEQUENCE flashsale.stock_movements_movement_id_seq MAXVALUE 9007199254740991;
 
--- The last defence, in CHECKs. PostgreSQL parses and plans the text of every CHECK anew with
--- every statement that writes: spelt out, they cost a purchase a tenth of its time and a
--- confirm a sixth. So they are functions, and what no move can break is left to triggers
--- and audit().
+-- CHECKs are the last defence. PostgreSQL parses and plans the text of every CHECK anew with
+-- every statement that writes. Written as expressions, they cost a purchase a tenth of its time
+-- and a confirm a sixth, so they are functions; and rules that no function of ours can break are
+-- left to triggers and audit().
 CREATE FUNCTION flashsale.stock_adds_up(inventory bigint, stock bigint) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'stock_adds_up_wrapper';
@@ -58,7 +58,7 @@ CREATE TABLE flashsale.items (
     CONSTRAINT items_inventory_range CHECK (flashsale.stock_adds_up(inventory, stock))
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 1000);
 
-COMMENT ON TABLE flashsale.items IS 'What is sold, one row an item. inventory and stock change only through functions.';
+COMMENT ON TABLE flashsale.items IS 'What is sold, one row for each item. inventory and stock change only through functions.';
 COMMENT ON COLUMN flashsale.items.item_id IS 'Id of the item, below 2^53.';
 COMMENT ON COLUMN flashsale.items.inventory IS 'Units free to reserve.';
 COMMENT ON COLUMN flashsale.items.stock IS 'Units supplied and not written off: free, reserved, being paid for and sold.';
@@ -107,7 +107,7 @@ CREATE INDEX orders_holdings ON flashsale.orders (user_id, item_id, units_held);
 CREATE INDEX orders_expiry ON flashsale.orders (expires_at) WHERE status = 'reserved';
 CREATE INDEX orders_payment_deadline ON flashsale.orders (payment_deadline) WHERE status = 'paying';
 
-COMMENT ON TABLE flashsale.orders IS 'One buyer''s claim on units of one item, one row an order. Changed only through functions.';
+COMMENT ON TABLE flashsale.orders IS 'One buyer''s claim on units of one item, one row for each order. Changed only through functions.';
 COMMENT ON COLUMN flashsale.orders.order_id IS 'Id of the order, below 2^53.';
 COMMENT ON COLUMN flashsale.orders.item_id IS 'The item claimed.';
 COMMENT ON COLUMN flashsale.orders.quantity IS 'Units claimed.';
@@ -146,7 +146,7 @@ CREATE UNIQUE INDEX payments_paid_once ON flashsale.payments (order_id) WHERE st
 CREATE UNIQUE INDEX payments_without_ref ON flashsale.payments (order_id) WHERE payment_ref IS NULL;
 CREATE INDEX payments_due_since ON flashsale.payments (due_since) WHERE status = 'due';
 
-COMMENT ON TABLE flashsale.payments IS 'One row a charge that was reported. Each pays exactly one confirmed order, is due for refund, or was refunded.';
+COMMENT ON TABLE flashsale.payments IS 'One row for each charge that was reported. Each pays exactly one confirmed order, is due for refund, or was refunded.';
 COMMENT ON COLUMN flashsale.payments.payment_id IS 'Id of the row.';
 COMMENT ON COLUMN flashsale.payments.order_id IS 'The order the charge was reported for, which may be unknown here.';
 COMMENT ON COLUMN flashsale.payments.payment_ref IS 'The gateway''s id of the charge. NULL: reported without one so far.';
@@ -171,7 +171,7 @@ CREATE TABLE flashsale.stock_movements (
 );
 CREATE INDEX stock_movements_item ON flashsale.stock_movements (item_id, movement_id);
 
-COMMENT ON TABLE flashsale.stock_movements IS 'Every change of an item''s stock, append-only: deltas of an item add up to its stock.';
+COMMENT ON TABLE flashsale.stock_movements IS 'Every change of an item''s stock. Rows are only added; the deltas of an item add up to its stock.';
 COMMENT ON COLUMN flashsale.stock_movements.movement_id IS 'Id of the row.';
 COMMENT ON COLUMN flashsale.stock_movements.item_id IS 'The item.';
 COMMENT ON COLUMN flashsale.stock_movements.delta IS 'Units added, or taken away if negative.';
@@ -180,7 +180,7 @@ COMMENT ON COLUMN flashsale.stock_movements.reason IS 'Why.';
 COMMENT ON COLUMN flashsale.stock_movements.moved_by IS 'Database user that did it.';
 COMMENT ON COLUMN flashsale.stock_movements.created_at IS 'When.';
 
--- What the hot path relies on and no constraint can say.
+-- Rules that a purchase relies on and that no constraint can express.
 
 CREATE FUNCTION flashsale.guard_items() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -208,7 +208,7 @@ BEGIN
     END IF;
     RETURN OLD;
 END $$;
-COMMENT ON FUNCTION flashsale.guard_items() IS 'Trigger: an item with orders is not deleted, and none is renumbered.';
+COMMENT ON FUNCTION flashsale.guard_items() IS 'Trigger: an item with orders cannot be deleted, and no item can be given another id.';
 
 CREATE TRIGGER guard_items BEFORE DELETE OR UPDATE OF item_id ON flashsale.items
     FOR EACH ROW EXECUTE FUNCTION flashsale.guard_items();
@@ -236,7 +236,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION flashsale.check_item() IS 'Trigger: what must hold in an item, but for its inventory.';
+COMMENT ON FUNCTION flashsale.check_item() IS 'Trigger: checks all rules of an item but those of its inventory.';
 
 CREATE TRIGGER check_item
     BEFORE INSERT OR UPDATE OF item_id, stock, max_per_user, starts_at, ends_at, reservation_ttl, unit_price, currency, name
@@ -248,13 +248,13 @@ BEGIN
     NEW.version := OLD.version + 1;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION flashsale.raise_version() IS 'Trigger: a change of what a buyer was shown raises version as a sale does.';
+COMMENT ON FUNCTION flashsale.raise_version() IS 'Trigger: a change of price, window, pause or limit raises version, as a sale does.';
 
 CREATE TRIGGER raise_version
     BEFORE UPDATE OF paused, max_per_user, starts_at, ends_at, reservation_ttl, unit_price, currency ON flashsale.items
     FOR EACH ROW EXECUTE FUNCTION flashsale.raise_version();
 
--- A statement each: one that registered several would update the same catalog row twice.
+-- One statement for each: a statement that registered several would update the same catalog row twice.
 SELECT pg_catalog.pg_extension_config_dump('flashsale.items', '');
 SELECT pg_catalog.pg_extension_config_dump('flashsale.items_item_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('flashsale.orders', '');

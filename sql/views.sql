@@ -8,7 +8,7 @@ RETURN CASE WHEN inventory = 0                 THEN 'sold_out'
             WHEN paused                         THEN 'paused'
             ELSE 'on_sale' END;
 COMMENT ON FUNCTION flashsale.item_state(bigint, timestamptz, timestamptz, boolean) IS
-'Whether an item can be bought now, and if not why, in the order of reasons of purchase_item.';
+'Whether an item can be bought now, and if not, why; if several reasons apply, the first in the order of purchase_item.';
 
 CREATE VIEW flashsale.item_status AS
 SELECT i.item_id, i.name,
@@ -32,7 +32,7 @@ LEFT JOIN (
            sum(quantity) FILTER (WHERE status = 'refunded')  AS refunded
     FROM flashsale.orders GROUP BY item_id
 ) o USING (item_id);
-COMMENT ON VIEW flashsale.item_status IS 'Each item with its units by where they are: inventory + reserved + paying + confirmed = stock. Reads every order.';
+COMMENT ON VIEW flashsale.item_status IS 'Each item with the number of its units in each state: inventory + reserved + paying + confirmed = stock. Reads every order.';
 COMMENT ON COLUMN flashsale.item_status.item_id IS 'Id of the item.';
 COMMENT ON COLUMN flashsale.item_status.name IS 'For people.';
 COMMENT ON COLUMN flashsale.item_status.state IS 'on_sale, or why it cannot be bought: sold_out, not_started, ended, paused.';
@@ -73,7 +73,7 @@ SELECT p.payment_ref, p.order_id, o.user_id,
 FROM flashsale.payments p
 LEFT JOIN flashsale.orders o USING (order_id)
 WHERE p.status = 'due';
-COMMENT ON VIEW flashsale.refunds_due IS 'Charges to give back, one row a payment: refund each at the gateway, then refund_payment. One without a payment_ref gets it from confirm_order(order_id, payment_ref).';
+COMMENT ON VIEW flashsale.refunds_due IS 'Charges to give back, one row for each: refund each at the gateway, then refund_payment. One without a payment_ref gets it from confirm_order(order_id, payment_ref).';
 COMMENT ON COLUMN flashsale.refunds_due.payment_ref IS 'The gateway''s id of the charge to give back. NULL: not reported yet.';
 COMMENT ON COLUMN flashsale.refunds_due.order_id IS 'The order it was reported for, which may be unknown.';
 COMMENT ON COLUMN flashsale.refunds_due.user_id IS 'Its buyer, if the order is known.';
@@ -153,12 +153,12 @@ UNION ALL
        OR (status = 'refunded') <> (refunded_at IS NOT NULL)
 $$;
 COMMENT ON FUNCTION flashsale.audit() IS
-'One row per broken invariant, none when all is well. One statement and one snapshot, so it is exact in mid-storm. Reads every order and payment; locks nothing.';
+'One row for each broken invariant, none if all is well. It is one statement with one snapshot, so it is exact during a sale too. Reads every order and payment; locks nothing.';
 
 CREATE VIEW flashsale.stats AS
     SELECT subject, strategy, name, value FROM flashsale.read_stats();
 COMMENT ON VIEW flashsale.stats IS
-'Counters since the server started or stats_reset(), of all databases. purchases: answers by strategy and outcome. gate: hits, and how often an item was shut. seller: batches, requests, largest_batch, queue_wait_seconds (sum), longest_queue_wait_seconds, waiting (now), errors. reconciler: runs, expired, errors, backlog (met and left by the last run), last_run (seconds since 1970). stats: reset (seconds since 1970). Error 55000 without preload.';
+'Counters since the server started or stats_reset(), of all databases. purchases: answers by strategy and outcome. gate: hits, and how often an item was shut. seller: batches, requests, largest_batch, queue_wait_seconds (sum), longest_queue_wait_seconds, waiting (now), errors. reconciler: runs, expired, errors, backlog (stale orders that the last run passed over), last_run (seconds since 1970). stats: reset (seconds since 1970). Error 55000 without preload.';
 COMMENT ON COLUMN flashsale.stats.subject IS 'purchases, gate, seller, reconciler or stats.';
 COMMENT ON COLUMN flashsale.stats.strategy IS 'Of purchases: nowait, optimistic, atomic, grouped, or batch for purchase_batch.';
 COMMENT ON COLUMN flashsale.stats.name IS 'What is counted; of purchases reserved, replayed or the reason of a refusal.';
