@@ -15,7 +15,7 @@ PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install demo psql test test-unit test-pg test-regress \
-	test-isolation test-clients test-docs test-shop bench shop shop-up fmt lint
+	test-isolation test-clients test-docs test-shop test-storm test-asserts bench shop shop-up fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -79,6 +79,16 @@ test-shop: build ## examples/checkout: its answers, its pages in a browser, and 
 	@scripts/setup shop
 	@cargo build --quiet $(CLIENTS) --bins --tests
 	@$(SHOP_SERVER) cargo test $(CLIENTS) --test contract --test pages --test disaster -- --nocapture
+
+# Not among the tests of `make test`, where test-clients has the same storms.
+test-storm: build ## Buyers under all strategies at once and crashes, then amcheck over all they stored
+	@cargo build --quiet $(CLIENTS) --bins --tests
+	@AMCHECK=1 $(WITH_SERVER) cargo test $(CLIENTS) --test clients -- mix:: crash::
+	@$(WITH_SERVER) --postgres-setting flashsale.strategy=grouped \
+		bash -c '$(PROGRAMS)/demo && scripts/amcheck'
+
+test-asserts: ## The suites on a PostgreSQL built with assertions: SRC=folder of its source
+	@scripts/test-asserts $(SRC)
 
 bench: build ## Figures against the peers, a table and a plot: QUICK=1 shortens, ONLY=hot,rush picks, SAVE=1 keeps
 	@scripts/bench $(if $(FLUSH_US),--flush-us $(FLUSH_US)) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
