@@ -9,7 +9,7 @@ SHOP_SERVER := $(WITH_SERVER) --postgres-setting flashsale.strategy=grouped \
 	--postgres-setting flashsale.reconcile_interval=1s
 # Programs and tests around the extension, always built as one, so that cargo compiles what they
 # depend on once.
-CLIENTS := --profile clients --workspace --exclude flashsale --exclude bench-client
+CLIENTS := --profile clients --workspace --exclude flashsale --exclude flashsale-core --exclude bench-client
 PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/clients
 PG_CONFIG ?= pg_config
 

@@ -1,98 +1,12 @@
-//! Answers: the jsonb every function returns, and the stable reasons of its failures.
+//! Answers: the jsonb every function returns.
 
+use crate::backoff::retry_after_ms;
+use crate::pg::clock;
+use flashsale_core::fit::{PriorOrder, Request};
+use flashsale_core::order::Status;
+use flashsale_core::outcome::Outcome;
+use flashsale_core::reason::Reason;
 use serde_json::{Value, json};
-
-/// Why a call did not do what it was asked. Stable: applications match on `code`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    ItemNotFound,
-    OutOfStock,
-    Busy,
-    Conflict,
-    SaleNotStarted,
-    SaleEnded,
-    SalePaused,
-    UserLimitReached,
-    IdempotencyKeyReused,
-    OrderNotFound,
-    OrderCancelled,
-    OrderExpired,
-    OrderRefunded,
-    OrderNotConfirmed,
-    AlreadyConfirmed,
-    DuplicatePayment,
-    PaymentRefInUse,
-    AmountMismatch,
-    PaymentNotFound,
-    PaymentNotDue,
-    UserNotFound,
-    NotEnoughFree,
-}
-
-impl Reason {
-    /// The stable name applications match on.
-    pub fn code(self) -> &'static str {
-        self.wording().0
-    }
-
-    /// A sentence for people.
-    pub fn message(self) -> &'static str {
-        self.wording().1
-    }
-
-    /// Whether the same call can succeed a moment later.
-    pub fn retryable(self) -> bool {
-        matches!(self, Self::Busy | Self::Conflict)
-    }
-
-    fn wording(self) -> (&'static str, &'static str) {
-        match self {
-            Self::ItemNotFound => ("item_not_found", "There is no such item."),
-            Self::OutOfStock => ("out_of_stock", "Not enough units are left."),
-            Self::Busy => (
-                "busy",
-                "Somebody else is being served; try again in a moment.",
-            ),
-            Self::Conflict => ("conflict", "The item changed in the meantime; try again."),
-            Self::SaleNotStarted => ("sale_not_started", "The sale has not started yet."),
-            Self::SaleEnded => ("sale_ended", "The sale has ended."),
-            Self::SalePaused => ("sale_paused", "The sale is paused."),
-            Self::UserLimitReached => ("user_limit_reached", "This would pass the limit per user."),
-            Self::IdempotencyKeyReused => (
-                "idempotency_key_reused",
-                "This idempotency key was used for a different purchase.",
-            ),
-            Self::OrderNotFound => ("order_not_found", "There is no such order."),
-            Self::OrderCancelled => ("order_cancelled", "The order was cancelled."),
-            Self::OrderExpired => ("order_expired", "The reservation expired."),
-            Self::OrderRefunded => ("order_refunded", "The order was refunded."),
-            Self::OrderNotConfirmed => (
-                "order_not_confirmed",
-                "Only a confirmed order can be refunded.",
-            ),
-            Self::AlreadyConfirmed => ("already_confirmed", "The order is already confirmed."),
-            Self::DuplicatePayment => (
-                "duplicate_payment",
-                "The order is already paid by another payment.",
-            ),
-            Self::PaymentRefInUse => (
-                "payment_ref_in_use",
-                "This payment belongs to another order.",
-            ),
-            Self::AmountMismatch => (
-                "amount_mismatch",
-                "The payment differs from the order's price.",
-            ),
-            Self::PaymentNotFound => ("payment_not_found", "There is no such payment."),
-            Self::PaymentNotDue => (
-                "payment_not_due",
-                "The payment pays a confirmed order and is not due for refund.",
-            ),
-            Self::UserNotFound => ("user_not_found", "This user has no orders."),
-            Self::NotEnoughFree => ("not_enough_free", "Fewer units than that are free."),
-        }
-    }
-}
 
 /// `{"success": true, ...fields}`.
 pub fn success(fields: Value) -> Value {
@@ -119,4 +33,59 @@ fn finish(success: bool, fields: Value) -> Value {
     };
     answer.insert("success".into(), Value::Bool(success));
     Value::Object(answer)
+}
+
+/// The answer to a purchase.
+pub fn purchase(request: &Request<'_>, outcome: &Outcome) -> Value {
+    let item_id = request.item_id;
+    let about = match *outcome {
+        Outcome::Reserved { order, replayed } => return reserved(item_id, &order, replayed),
+        Outcome::Busy => return busy(retry_after_ms()),
+        Outcome::DeadReplay { order_id, .. } => {
+            json!({ "item_id": item_id, "order_id": order_id })
+        }
+        Outcome::Unavailable {
+            reason,
+            inventory,
+            starts_at,
+            ends_at,
+        } => {
+            let mut about = json!({ "item_id": item_id });
+            match reason {
+                Reason::OutOfStock => about["remaining_inventory"] = json!(inventory),
+                Reason::SaleNotStarted => about["starts_at"] = json!(starts_at.map(clock::iso)),
+                Reason::SaleEnded => about["ends_at"] = json!(ends_at.map(clock::iso)),
+                _ => {}
+            }
+            about
+        }
+        Outcome::LimitReached {
+            max_per_user,
+            orders,
+        } => json!({
+            "item_id": item_id,
+            "max_per_user": max_per_user,
+            "order_ids": orders.as_slice(),
+        }),
+        Outcome::NotFound | Outcome::Conflict => json!({ "item_id": item_id }),
+    };
+    failure(outcome.reason().expect("it failed"), about)
+}
+
+fn reserved(item_id: i64, order: &PriorOrder, replayed: bool) -> Value {
+    // An order past reserved no longer expires.
+    let expires_at = order
+        .expires_at
+        .filter(|_| order.status == Status::Reserved);
+    success(json!({
+        "order_id": order.order_id,
+        "item_id": item_id,
+        "quantity": order.quantity,
+        "status": order.status.name(),
+        "remaining_inventory": order.remaining_inventory,
+        "expires_at": expires_at.map(clock::iso),
+        "unit_price": order.unit_price,
+        "currency": order.currency.as_ref().map(|currency| currency.code()),
+        "replayed": replayed,
+    }))
 }

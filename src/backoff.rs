@@ -1,9 +1,9 @@
 //! How long to stay away from a lock that somebody else holds.
 
-use crate::pg::clock::Micros;
 use crate::pg::session;
 use crate::pg::wait::{self, WaitFor};
 use crate::settings;
+use flashsale_core::time::Micros;
 
 /// `flashsale.retry_delay` give or take half of it, so that buyers do not return in step.
 pub fn jittered_delay() -> Micros {

@@ -1,29 +1,15 @@
 //! Every error a caller can meet, with its SQLSTATE; business outcomes are answers, not errors.
 
+use flashsale_core::argument::Invalid;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::spi::SpiError;
-use std::borrow::Cow;
 use thiserror::Error;
 
 #[derive(Debug, Error)]
 pub enum Fault {
-    #[error("{name} must not be NULL")]
-    NullArgument { name: Cow<'static, str> },
-
-    #[error("{name} is {value}: {rule}")]
-    InvalidArgument {
-        name: Cow<'static, str>,
-        value: String,
-        rule: String,
-    },
-
-    #[error("{name} is {value}: {rule}")]
-    OutOfRange {
-        name: Cow<'static, str>,
-        value: String,
-        rule: String,
-    },
+    #[error(transparent)]
+    Argument(#[from] Invalid),
 
     /// Only where the result is no answer that could say `busy`.
     #[error("another transaction holds what {0} needs")]
@@ -68,53 +54,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// A value that makes no sense (22023).
-    pub fn invalid(name: &'static str, value: impl ToString, rule: impl Into<String>) -> Self {
-        Self::InvalidArgument {
-            name: name.into(),
-            value: value.to_string(),
-            rule: rule.into(),
-        }
-    }
-
-    /// A number too large to be counted with (22003).
-    pub fn out_of_range(name: &'static str, value: impl ToString, rule: impl Into<String>) -> Self {
-        Self::OutOfRange {
-            name: name.into(),
-            value: value.to_string(),
-            rule: rule.into(),
-        }
-    }
-
-    /// The same fault of an argument that is a part of another one, or all of it if it has
-    /// no name.
-    pub fn within(self, whole: &str) -> Self {
-        let part = |name: Cow<'static, str>| match &*name {
-            "" => Cow::Owned(whole.to_owned()),
-            name => Cow::Owned(format!("{whole}.{name}")),
-        };
-        match self {
-            Self::NullArgument { name } => Self::NullArgument { name: part(name) },
-            Self::InvalidArgument { name, value, rule } => Self::InvalidArgument {
-                name: part(name),
-                value,
-                rule,
-            },
-            Self::OutOfRange { name, value, rule } => Self::OutOfRange {
-                name: part(name),
-                value,
-                rule,
-            },
-            other => other,
-        }
-    }
-
     pub fn sqlstate(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode::*;
         match self {
-            Self::NullArgument { .. } => ERRCODE_NULL_VALUE_NOT_ALLOWED,
-            Self::InvalidArgument { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
-            Self::OutOfRange { .. } => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+            Self::Argument(Invalid::Null { .. }) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Self::Argument(Invalid::Value { .. }) => ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::Argument(Invalid::OutOfRange { .. }) => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
             Self::Locked(_) => ERRCODE_LOCK_NOT_AVAILABLE,
             Self::NotPreloaded(_) | Self::OtherDatabase => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NotOnItsOwn(_) => ERRCODE_ACTIVE_SQL_TRANSACTION,

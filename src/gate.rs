@@ -3,12 +3,13 @@
 //! It can only refuse. A refusal is at most `flashsale.sold_out_ttl` old, and none is
 //! older than the last commit that raised the item's inventory.
 
-use crate::pg::clock::{self, Micros};
+use crate::pg::clock;
 use crate::pg::memory::{InSharedMemory, LwLock, Shared};
 use crate::pg::session;
 use crate::pg::transaction::{self, End};
 use crate::settings;
 use crate::stats;
+use flashsale_core::time::Micros;
 use pgrx::pg_sys::Oid;
 use std::cell::{Cell, RefCell};
 use std::hash::{DefaultHasher, Hash, Hasher};

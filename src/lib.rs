@@ -5,7 +5,6 @@
 
 mod answer;
 mod api;
-mod argument;
 mod attempt;
 mod backoff;
 mod error;

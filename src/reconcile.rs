@@ -3,10 +3,11 @@
 use crate::answer;
 use crate::attempt::{Verdict, attempt_answer};
 use crate::error::Fault;
-use crate::order::machine::{Move, Status, Step, step};
-use crate::pg::clock::{self, Micros};
+use crate::pg::clock;
 use crate::store::orders::{HeldOrder, Staleness};
 use crate::store::{items, orders};
+use flashsale_core::order::{Move, Status, Step, step};
+use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};

@@ -1,13 +1,14 @@
 //! The reconciler: the worker that expires stale reservations every `flashsale.reconcile_interval`.
 
 use crate::error::Fault;
-use crate::pg::clock::{self, Micros};
+use crate::pg::clock;
 use crate::pg::signals;
 use crate::pg::worker::{self, Bounds, Transaction, Worker};
 use crate::reconcile::{self, Progress};
 use crate::store::orders::Staleness;
 use crate::store::{grants, orders};
 use crate::{settings, stats};
+use flashsale_core::time::Micros;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;

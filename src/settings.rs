@@ -3,10 +3,9 @@
 //! Those of a purchase anyone may set, a session at a time; those of the workers, the queue
 //! and the gate hold for the whole server.
 
-use crate::argument::MAX_SPAN_SECONDS;
-use crate::group::queue::SLOTS;
-use crate::pg::clock::Micros;
 use crate::pg::{guc, session};
+use flashsale_core::limits::{MAX_SPAN_SECONDS, SLOTS};
+use flashsale_core::time::Micros;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 use std::ffi::{CStr, CString};

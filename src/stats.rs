@@ -1,11 +1,12 @@
 //! Counters of the whole server in shared memory, behind the view `stats`.
 
-use crate::answer::Reason;
 use crate::error::Fault;
-use crate::pg::clock::{self, Micros};
+use crate::pg::clock;
 use crate::pg::memory::Shared;
-use crate::purchase::outcome::Outcome;
 use crate::settings::Strategy;
+use flashsale_core::outcome::Outcome;
+use flashsale_core::reason::Reason;
+use flashsale_core::time::Micros;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 /// Every counter; none needs a lock.
@@ -258,10 +259,10 @@ pub fn reset() -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::purchase::fit::Item;
+    use flashsale_core::item::Item;
 
     fn refused(reason: Reason) -> Outcome {
-        Outcome::closed(reason, &Item::default())
+        Outcome::unavailable(reason, &Item::default())
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Stock: items created, restocked, paused and resumed.
 
-use crate::answer::{self, Reason};
-use crate::argument;
+use crate::answer;
 use crate::attempt::{Verdict, attempt_answer, attempt_or_busy};
 use crate::error::Fault;
 use crate::store::items::{self, NewItem};
+use flashsale_core::argument::{self, Invalid};
+use flashsale_core::limits::MAX_NUMBER;
+use flashsale_core::reason::Reason;
 use serde_json::{Value, json};
 
 /// Creates an item and returns its id; a generated id skips ids already taken.
@@ -16,7 +18,7 @@ pub fn create(item: &NewItem<'_>) -> Result<i64, Fault> {
         ) {
             (Some(Some(item_id)), _) => return Ok(item_id),
             (Some(None), Some(taken)) => {
-                return Err(Fault::invalid("item_id", taken, "this id is taken"));
+                return Err(Invalid::value("item_id", taken, "this id is taken").into());
             }
             (Some(None), None) => {
                 pgrx::check_for_interrupts!();
@@ -37,13 +39,9 @@ pub fn restock(item_id: i64, delta: i64, reason: Option<&str>) -> Result<Value, 
             return Ok(Verdict::Undo(answer::failure(Reason::NotEnoughFree, about)));
         }
         let stock = before.stock.saturating_add(delta);
-        if stock > argument::MAX_NUMBER {
-            let rule = format!(
-                "the stock of {} would pass {}",
-                before.stock,
-                argument::MAX_NUMBER
-            );
-            return Err(Fault::out_of_range("delta", delta, rule));
+        if stock > MAX_NUMBER {
+            let rule = format!("the stock of {} would pass {}", before.stock, MAX_NUMBER);
+            return Err(Invalid::out_of_range("delta", delta, rule).into());
         }
         argument::value_of_stock("delta", delta, before.unit_price, stock)?;
         items::move_stock(client, item_id, delta, reason)?;

@@ -6,8 +6,8 @@ use pgrx::prelude::*;
 mod tests {
     use super::*;
     use crate::pg::clock;
-    use crate::purchase::fit::Request;
     use crate::store::{append, row};
+    use flashsale_core::fit::Request;
     use pgrx::JsonB;
     use serde_json::{Value, json};
 

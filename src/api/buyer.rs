@@ -1,26 +1,22 @@
 //! Buyer functions: arguments checked, the work done elsewhere.
 
-use super::batch;
-use crate::answer::{self, Reason};
-use crate::argument::{at_least, currency, number, optional_text, required, required_text, span};
+use super::{Answer, answer};
+use crate::answer;
 use crate::error::Fault;
-use crate::payment::Charge;
-use crate::pg::jsonb::Jsonb;
-use crate::purchase::fit::Request;
 use crate::settings::{self, Strategy};
 use crate::store::lookups;
 use crate::{order, payment, purchase};
-use pgrx::pg_sys::panic::ErrorReport;
+use flashsale_core::argument::{
+    Invalid, at_least, currency, number, optional_text, required, required_text, span,
+};
+use flashsale_core::charge::Charge;
+use flashsale_core::clicks;
+use flashsale_core::fit::Request;
+use flashsale_core::reason::Reason;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use pgrx::{JsonB, Uuid};
 use serde_json::{Value, json};
-
-type Answer = Result<Jsonb, ErrorReport>;
-
-fn answer(answer: Result<Value, Fault>) -> Answer {
-    Ok(Jsonb(answer?))
-}
 
 #[pg_extern(sql = false)]
 fn purchase_item(
@@ -30,13 +26,7 @@ fn purchase_item(
     idempotency_key: Option<&str>,
     strategy: Option<&str>,
 ) -> Answer {
-    answer(checked_purchase(
-        item_id,
-        user_id,
-        quantity,
-        idempotency_key,
-        strategy,
-    ))
+    answer(|| checked_purchase(item_id, user_id, quantity, idempotency_key, strategy))
 }
 
 #[pg_extern(sql = false)]
@@ -48,13 +38,8 @@ fn purchase_item_bigint(
     strategy: Option<&str>,
 ) -> Answer {
     let user_id = user_id.map(|id| id.to_string());
-    answer(checked_purchase(
-        item_id,
-        user_id.as_deref(),
-        quantity,
-        idempotency_key,
-        strategy,
-    ))
+    let user_id = user_id.as_deref();
+    answer(|| checked_purchase(item_id, user_id, quantity, idempotency_key, strategy))
 }
 
 #[pg_extern(sql = false)]
@@ -66,13 +51,8 @@ fn purchase_item_uuid(
     strategy: Option<&str>,
 ) -> Answer {
     let user_id = user_id.map(|id| id.to_string());
-    answer(checked_purchase(
-        item_id,
-        user_id.as_deref(),
-        quantity,
-        idempotency_key,
-        strategy,
-    ))
+    let user_id = user_id.as_deref();
+    answer(|| checked_purchase(item_id, user_id, quantity, idempotency_key, strategy))
 }
 
 fn checked_purchase(
@@ -92,42 +72,42 @@ fn checked_purchase(
     let strategy = match optional_text("strategy", strategy)? {
         None => settings::strategy(),
         Some(name) => Strategy::parse(name).ok_or_else(|| {
-            Fault::invalid(
+            Invalid::value(
                 "strategy",
                 format!("'{name}'"),
                 format!("it must be {}", Strategy::NAMES),
             )
         })?,
     };
-    Ok(purchase::purchase(&request, strategy)?.worded(&request))
+    let outcome = purchase::purchase(&request, strategy)?;
+    Ok(answer::purchase(&request, &outcome))
 }
 
 #[pg_extern(sql = false)]
 fn purchase_batch(requests: Option<JsonB>) -> Answer {
-    answer(checked_batch(requests))
+    answer(|| checked_batch(requests))
 }
 
 fn checked_batch(requests: Option<JsonB>) -> Result<Value, Fault> {
     let JsonB(list) = required("requests", requests)?;
-    let clicks = batch::clicks(&list)?;
-    let requests = batch::requests(&clicks)?;
+    let clicks = clicks::clicks(&list)?;
+    let requests = clicks::requests(&clicks, settings::reservation_ttl())?;
     let outcomes = purchase::batch::purchase(&requests, settings::strategy())?;
     let answers = requests.iter().zip(&outcomes);
     Ok(answers
-        .map(|(request, outcome)| outcome.worded(request))
+        .map(|(request, outcome)| answer::purchase(request, outcome))
         .collect())
 }
 
 #[pg_extern(sql = false)]
 fn begin_payment(order_id: Option<i64>, payment_window: Option<Interval>) -> Answer {
-    let window = match payment_window {
-        None => settings::payment_window(),
-        Some(window) => span("payment_window", window.as_micros(), 1)?,
-    };
-    answer(order::begin_payment(
-        required("order_id", order_id)?,
-        window,
-    ))
+    answer(|| {
+        let window = match payment_window {
+            None => settings::payment_window(),
+            Some(window) => span("payment_window", window.as_micros(), 1)?,
+        };
+        order::begin_payment(required("order_id", order_id)?, window)
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -137,72 +117,81 @@ fn confirm_order(
     amount: Option<i64>,
     currency_code: Option<&str>,
 ) -> Answer {
-    let charge = Charge {
-        order_id: required("order_id", order_id)?,
-        payment_ref: optional_text("payment_ref", payment_ref)?,
-        amount: amount
-            .map(|amount| number("amount", amount, 0))
-            .transpose()?,
-        currency: currency_code.map(currency).transpose()?,
-    };
-    answer(payment::confirm(&charge))
+    answer(|| {
+        payment::confirm(&Charge {
+            order_id: required("order_id", order_id)?,
+            payment_ref: optional_text("payment_ref", payment_ref)?,
+            amount: amount
+                .map(|amount| number("amount", amount, 0))
+                .transpose()?,
+            currency: currency_code.map(currency).transpose()?,
+        })
+    })
 }
 
 #[pg_extern(sql = false)]
 fn cancel_order(order_id: Option<i64>, reason: Option<&str>) -> Answer {
-    let order_id = required("order_id", order_id)?;
-    answer(order::cancel(order_id, optional_text("reason", reason)?))
+    answer(|| {
+        let order_id = required("order_id", order_id)?;
+        order::cancel(order_id, optional_text("reason", reason)?)
+    })
 }
 
 #[pg_extern(sql = false)]
 fn get_order(order_id: Option<i64>) -> Answer {
-    let order_id = required("order_id", order_id)?;
-    look(
-        |client| lookups::order(client, order_id),
-        Reason::OrderNotFound,
-        json!({ "order_id": order_id }),
-    )
+    answer(|| {
+        let order_id = required("order_id", order_id)?;
+        look(
+            |client| lookups::order(client, order_id),
+            Reason::OrderNotFound,
+            json!({ "order_id": order_id }),
+        )
+    })
 }
 
 #[pg_extern(sql = false)]
 fn user_orders(user_id: Option<&str>) -> Answer {
-    let user_id = required_text("user_id", user_id)?;
-    look(
-        |client| lookups::user_orders(client, user_id),
-        Reason::UserNotFound,
-        json!({ "user_id": user_id }),
-    )
+    answer(|| {
+        let user_id = required_text("user_id", user_id)?;
+        look(
+            |client| lookups::user_orders(client, user_id),
+            Reason::UserNotFound,
+            json!({ "user_id": user_id }),
+        )
+    })
 }
 
 #[pg_extern(sql = false)]
 fn find_payment(payment_ref: Option<&str>) -> Answer {
-    let payment_ref = required_text("payment_ref", payment_ref)?;
-    let about = json!({ "payment_ref": payment_ref });
-    look(
-        |client| lookups::payment(client, payment_ref),
-        Reason::PaymentNotFound,
-        about,
-    )
+    answer(|| {
+        let payment_ref = required_text("payment_ref", payment_ref)?;
+        look(
+            |client| lookups::payment(client, payment_ref),
+            Reason::PaymentNotFound,
+            json!({ "payment_ref": payment_ref }),
+        )
+    })
 }
 
 #[pg_extern(sql = false)]
 fn item_availability(item_id: Option<i64>) -> Answer {
-    let item_id = required("item_id", item_id)?;
-    look(
-        |client| lookups::availability(client, item_id),
-        Reason::ItemNotFound,
-        json!({ "item_id": item_id }),
-    )
+    answer(|| {
+        let item_id = required("item_id", item_id)?;
+        look(
+            |client| lookups::availability(client, item_id),
+            Reason::ItemNotFound,
+            json!({ "item_id": item_id }),
+        )
+    })
 }
 
 fn look(
     find: impl FnOnce(&SpiClient<'_>) -> Result<Option<Value>, Fault>,
     reason: Reason,
     about: Value,
-) -> Answer {
-    let found = Spi::connect(find)?;
-    Ok(Jsonb(match found {
+) -> Result<Value, Fault> {
+    Ok(match Spi::connect(find)? {
         Some(fields) => answer::success(fields),
         None => answer::failure(reason, about),
-    }))
+    })
 }

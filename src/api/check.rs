@@ -1,21 +1,17 @@
 //! What must hold in every row, for the CHECKs of the tables.
 
-use crate::order::machine::Status;
-use crate::payment::fate::Standing;
-use crate::purchase::fit;
+use flashsale_core::fate::Row;
+use flashsale_core::{item, order};
 use pgrx::prelude::*;
 
 #[pg_extern(sql = false)]
 fn stock_adds_up(inventory: i64, stock: i64) -> bool {
-    fit::stock_adds_up(inventory, stock)
+    item::stock_adds_up(inventory, stock)
 }
 
 #[pg_extern(sql = false)]
 fn units_add_up(status: &str, quantity: i64, units_held: i64) -> bool {
-    Status::parse(status).is_some_and(|status| {
-        let held = if status.dead().is_none() { quantity } else { 0 };
-        quantity > 0 && units_held == held
-    })
+    order::units_add_up(status, quantity, units_held)
 }
 
 #[pg_extern(sql = false)]
@@ -28,16 +24,14 @@ fn payment_adds_up(
     refund_ref: Option<&str>,
     amount: Option<i64>,
 ) -> bool {
-    let fits = |text: Option<&str>| text.is_none_or(|text| (1..=255).contains(&text.len()));
-    let since = match status.and_then(|status| Standing::parse(status, why)) {
-        None => return false,
-        Some(Standing::Paid) => (Some(false), Some(false)),
-        Some(Standing::Due(_)) => (Some(true), Some(false)),
-        Some(Standing::Refunded(_)) => (Some(true), Some(true)),
+    let row = Row {
+        status,
+        why,
+        is_due,
+        is_refunded,
+        payment_ref,
+        refund_ref,
+        amount,
     };
-    (is_due, is_refunded) == since
-        && (refund_ref.is_none() || is_refunded == Some(true))
-        && fits(payment_ref)
-        && fits(refund_ref)
-        && amount.is_none_or(|amount| amount >= 0)
+    row.adds_up()
 }

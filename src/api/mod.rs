@@ -3,7 +3,19 @@
 // The large Err is pgrx's ErrorReport: any other type would lose its SQLSTATE.
 #![allow(clippy::result_large_err)]
 
-mod batch;
 mod buyer;
 mod check;
 mod operator;
+
+use crate::error::Fault;
+use crate::pg::jsonb::Jsonb;
+use pgrx::pg_sys::panic::ErrorReport;
+use serde_json::Value;
+
+/// What most functions return.
+type Answer = Result<Jsonb, ErrorReport>;
+
+/// Runs a function that answers jsonb.
+fn answer(body: impl FnOnce() -> Result<Value, Fault>) -> Answer {
+    Ok(Jsonb(body()?))
+}

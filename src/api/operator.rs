@@ -1,22 +1,19 @@
 //! Operator functions: arguments checked, the work done elsewhere.
 
-use crate::argument::{
-    MAX_NUMBER, number, optional_text, required, required_text, span, value_of_stock,
-};
+use super::{Answer, answer};
 use crate::error::Fault;
-use crate::pg::jsonb::Jsonb;
 use crate::pg::session;
 use crate::store::grants;
 use crate::store::items::NewItem;
-use crate::{argument, order, payment, reconcile, stats, stock};
+use crate::{order, payment, reconcile, stats, stock};
+use flashsale_core::argument::{
+    self, Invalid, number, optional_text, required, required_text, span, value_of_stock,
+};
+use flashsale_core::limits::{MAX_EXPIRED, MAX_NUMBER};
+use flashsale_core::time::{Micros, SECOND};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
-
-type Answer = Result<Jsonb, ErrorReport>;
-
-const MAX_ORDERS: i32 = 100_000;
-const SECOND: i64 = 1_000_000;
 
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)] // as many as the SQL function has, all but one optional
@@ -31,26 +28,33 @@ fn create_item(
     reservation_ttl: Option<Interval>,
     item_id: Option<i64>,
 ) -> Result<i64, ErrorReport> {
-    let item = NewItem {
-        item_id: item_id.map(|id| number("item_id", id, 1)).transpose()?,
-        inventory: number("inventory", required("inventory", inventory)?, 0)?,
-        name: optional_text("name", name)?,
-        unit_price: unit_price
-            .map(|price| number("unit_price", price, 0))
-            .transpose()?,
-        currency: currency.map(argument::currency).transpose()?,
-        max_per_user,
-        starts_at: starts_at.map(pg_sys::TimestampTz::from),
-        ends_at: ends_at.map(pg_sys::TimestampTz::from),
-        reservation_ttl: reservation_ttl.map(whole_span).transpose()?,
-    };
-    check(&item)?;
-    Ok(stock::create(&item)?)
+    run(|| {
+        let item = NewItem {
+            item_id: item_id.map(|id| number("item_id", id, 1)).transpose()?,
+            inventory: number("inventory", required("inventory", inventory)?, 0)?,
+            name: optional_text("name", name)?,
+            unit_price: unit_price
+                .map(|price| number("unit_price", price, 0))
+                .transpose()?,
+            currency: currency.map(argument::currency).transpose()?,
+            max_per_user,
+            starts_at: starts_at.map(pg_sys::TimestampTz::from),
+            ends_at: ends_at.map(pg_sys::TimestampTz::from),
+            reservation_ttl: reservation_ttl.map(whole_span).transpose()?,
+        };
+        check(&item)?;
+        stock::create(&item)
+    })
+}
+
+/// Runs a function that answers something else than jsonb.
+fn run<T>(body: impl FnOnce() -> Result<T, Fault>) -> Result<T, ErrorReport> {
+    Ok(body()?)
 }
 
 /// The span as seconds alone: PostgreSQL counts a year as 360 days to compare it and as
 /// 365.25 to measure it.
-fn whole_span(ttl: Interval) -> Result<Interval, Fault> {
+fn whole_span(ttl: Interval) -> Result<Interval, Invalid> {
     Ok(Interval::from_micros(span(
         "reservation_ttl",
         ttl.as_micros(),
@@ -58,7 +62,7 @@ fn whole_span(ttl: Interval) -> Result<Interval, Fault> {
     )?))
 }
 
-fn check(item: &NewItem<'_>) -> Result<(), Fault> {
+fn check(item: &NewItem<'_>) -> Result<(), Invalid> {
     if let Some(limit) = item.max_per_user {
         argument::at_least("max_per_user", i64::from(limit), 1)?;
     }
@@ -69,7 +73,7 @@ fn check(item: &NewItem<'_>) -> Result<(), Fault> {
             crate::pg::clock::iso(starts_at),
             crate::pg::clock::iso(ends_at),
         );
-        return Err(Fault::invalid(
+        return Err(Invalid::value(
             "ends_at",
             to,
             format!("it must be after starts_at, {from}"),
@@ -83,98 +87,82 @@ fn check(item: &NewItem<'_>) -> Result<(), Fault> {
 
 #[pg_extern(sql = false)]
 fn restock_item(item_id: Option<i64>, delta: Option<i64>, reason: Option<&str>) -> Answer {
-    let item_id = required("item_id", item_id)?;
-    let delta = required("delta", delta)?;
-    if delta == 0 {
-        return Err(Fault::invalid("delta", delta, "it must not be 0").into());
-    }
-    if delta > MAX_NUMBER {
-        return Err(Fault::out_of_range(
-            "delta",
-            delta,
-            format!("it must be at most {MAX_NUMBER}"),
-        )
-        .into());
-    }
-    Ok(Jsonb(stock::restock(
-        item_id,
-        delta,
-        optional_text("reason", reason)?,
-    )?))
+    answer(|| {
+        let item_id = required("item_id", item_id)?;
+        let delta = required("delta", delta)?;
+        if delta == 0 {
+            return Err(Invalid::value("delta", delta, "it must not be 0").into());
+        }
+        if delta > MAX_NUMBER {
+            let rule = format!("it must be at most {MAX_NUMBER}");
+            return Err(Invalid::out_of_range("delta", delta, rule).into());
+        }
+        stock::restock(item_id, delta, optional_text("reason", reason)?)
+    })
 }
 
 #[pg_extern(sql = false)]
 fn pause_item(item_id: Option<i64>) -> Answer {
-    Ok(Jsonb(stock::set_paused(
-        required("item_id", item_id)?,
-        true,
-    )?))
+    answer(|| stock::set_paused(required("item_id", item_id)?, true))
 }
 
 #[pg_extern(sql = false)]
 fn resume_item(item_id: Option<i64>) -> Answer {
-    Ok(Jsonb(stock::set_paused(
-        required("item_id", item_id)?,
-        false,
-    )?))
+    answer(|| stock::set_paused(required("item_id", item_id)?, false))
 }
 
 #[pg_extern(sql = false)]
 fn reconcile_stale_reservations(older_than: Option<Interval>, max_orders: Option<i32>) -> Answer {
-    let max_orders = required("max_orders", max_orders)?;
-    if !(1..=MAX_ORDERS).contains(&max_orders) {
-        return Err(Fault::invalid(
-            "max_orders",
-            max_orders,
-            format!("it must be from 1 to {MAX_ORDERS}"),
-        )
-        .into());
-    }
-    let older_than = older_than
-        .map(|age| non_negative("older_than", age))
-        .transpose()?;
-    Ok(Jsonb(reconcile::run(older_than, max_orders)?))
+    answer(|| {
+        let max_orders = required("max_orders", max_orders)?;
+        if !(1..=MAX_EXPIRED).contains(&max_orders) {
+            let rule = format!("it must be from 1 to {MAX_EXPIRED}");
+            return Err(Invalid::value("max_orders", max_orders, rule).into());
+        }
+        let older_than = older_than
+            .map(|age| non_negative("older_than", age))
+            .transpose()?;
+        reconcile::run(older_than, max_orders)
+    })
 }
 
-fn non_negative(name: &'static str, age: Interval) -> Result<i64, Fault> {
+fn non_negative(name: &'static str, age: Interval) -> Result<Micros, Invalid> {
     let micros = age.as_micros();
     if micros < 0 {
         let seconds = micros as f64 / SECOND as f64;
-        return Err(Fault::invalid(
+        return Err(Invalid::value(
             name,
             format!("{seconds} s"),
             "it must not be negative",
         ));
     }
-    Ok(i64::try_from(micros).unwrap_or(i64::MAX))
+    Ok(Micros::try_from(micros).unwrap_or(Micros::MAX))
 }
 
 #[pg_extern(sql = false)]
 fn refund_order(order_id: Option<i64>, restock: Option<bool>) -> Answer {
-    let order_id = required("order_id", order_id)?;
-    Ok(Jsonb(order::refund(
-        order_id,
-        required("restock", restock)?,
-    )?))
+    answer(|| {
+        let order_id = required("order_id", order_id)?;
+        order::refund(order_id, required("restock", restock)?)
+    })
 }
 
 #[pg_extern(sql = false)]
 fn refund_payment(payment_ref: Option<&str>, refund_ref: Option<&str>) -> Answer {
-    let payment_ref = required_text("payment_ref", payment_ref)?;
-    Ok(Jsonb(payment::refund(
-        payment_ref,
-        optional_text("refund_ref", refund_ref)?,
-    )?))
+    answer(|| {
+        let payment_ref = required_text("payment_ref", payment_ref)?;
+        payment::refund(payment_ref, optional_text("refund_ref", refund_ref)?)
+    })
 }
 
 #[pg_extern(sql = false)]
 fn grant_app(role: Option<Oid>) -> Result<(), ErrorReport> {
-    Ok(grants::to_app(&role_name(required("role", role)?))?)
+    run(|| grants::to_app(&role_name(required("role", role)?)))
 }
 
 #[pg_extern(sql = false)]
 fn grant_operator(role: Option<Oid>) -> Result<(), ErrorReport> {
-    Ok(grants::to_operator(&role_name(required("role", role)?))?)
+    run(|| grants::to_operator(&role_name(required("role", role)?)))
 }
 
 /// The role's name as a quoted identifier; an unknown role is an error (42704).

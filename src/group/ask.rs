@@ -2,15 +2,16 @@
 
 use super::queue::{self, Ask, Error, Found, QUEUE, Queue, Reply, Ticket};
 use crate::error::Fault;
-use crate::order::{Cancel, Cancelled};
-use crate::pg::clock::{self, Micros};
+use crate::pg::clock;
 use crate::pg::memory::LwLock;
 use crate::pg::wait::{self, WaitFor};
 use crate::pg::wal;
 use crate::pg::{session, transaction};
-use crate::purchase::fit::Request;
-use crate::purchase::outcome::Outcome;
 use crate::settings;
+use flashsale_core::cancel::{Cancel, Cancelled};
+use flashsale_core::fit::Request;
+use flashsale_core::outcome::Outcome;
+use flashsale_core::time::Micros;
 use pgrx::pg_sys::TransactionId;
 use std::cell::{Cell, OnceCell};
 

@@ -1,22 +1,20 @@
 //! The queue between buyers and the seller: one slot a waiting purchase, first come first served.
 
 use crate::error::Fault;
-use crate::order::{Cancel, Cancelled};
-use crate::pg::clock::{self, Micros};
+use crate::pg::clock;
 use crate::pg::memory::{InSharedMemory, LwLock, Shared};
 use crate::pg::wait::{Latches, Parking, WaitFor};
 use crate::pg::{guc, session};
-use crate::purchase::fit::Request;
-use crate::purchase::outcome::Outcome;
 use crate::settings;
+use flashsale_core::cancel::{Cancel, Cancelled};
+use flashsale_core::fit::Request;
+use flashsale_core::limits::{MAX_TEXT_BYTES, SLOTS};
+use flashsale_core::outcome::Outcome;
+use flashsale_core::time::Micros;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid, TransactionId, XLogRecPtr};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Slots there are; `flashsale.queue_size` says how many of them are used.
-pub const SLOTS: usize = 1_024;
-const MAX_TEXT_BYTES: usize = 255;
 
 pub static QUEUE: Shared<LwLock<Queue>> = Shared::new(c"flashsale queue");
 /// Generation and phase of each slot in one word, so that an answer for one generation can
@@ -200,7 +198,7 @@ impl Asked {
             }
             Ask::Cancel(cancel) => {
                 self.id = cancel.order_id;
-                self.session_user = cancel.by;
+                self.session_user = cancel.by.into();
                 cancel.reason
             }
         };
@@ -216,7 +214,7 @@ impl Asked {
             return Ask::Cancel(Cancel {
                 order_id: self.id,
                 reason: text,
-                by: self.session_user,
+                by: self.session_user.to_u32(),
             });
         }
         Ask::Purchase(Request {

@@ -1,19 +1,19 @@
 //! The moves of an order, but for confirm, which belongs to its payment.
 
-pub mod machine;
-
-use crate::answer::{self, Reason};
+use crate::answer;
 use crate::attempt::{Verdict, attempt_answer, attempt_or_busy};
 use crate::backoff::retry_after_ms;
 use crate::error::Fault;
 use crate::group::ask;
-use crate::pg::clock::{self, Micros};
+use crate::pg::clock;
 use crate::pg::session;
 use crate::settings::{self, Strategy};
 use crate::store::orders::Order;
 use crate::store::{items, orders, payments};
-use machine::{Move, Status, Step, step};
-use pgrx::pg_sys::Oid;
+use flashsale_core::cancel::{Cancel, Cancelled, cancel as decide};
+use flashsale_core::order::{Move, Status, Step, step};
+use flashsale_core::reason::Reason;
+use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
@@ -61,36 +61,8 @@ pub fn begin_payment(order_id: i64, window: Micros) -> Result<Value, Fault> {
                 Ok(Verdict::Undo(paying(deadline)))
             }
             Step::Refuse(reason) => Ok(refused(order, reason)),
-            Step::Reinstate => Err(NEVER_REINSTATES),
         }
     })
-}
-
-const NEVER_REINSTATES: Fault = Fault::Broken("only a confirm reinstates");
-
-/// A wish to give up a reservation.
-#[derive(Clone, Copy)]
-pub struct Cancel<'a> {
-    pub order_id: i64,
-    pub reason: Option<&'a str>,
-    /// The session user who wishes it.
-    pub by: Oid,
-}
-
-/// What became of it. It owns no memory, so that one process can leave it for another.
-#[derive(Clone, Copy, Debug)]
-pub enum Cancelled {
-    /// Closed, now or before; its units were restored now, or none.
-    Closed {
-        status: Status,
-        restored: i64,
-    },
-    Refused {
-        status: Status,
-        reason: Reason,
-    },
-    NotFound,
-    Busy,
 }
 
 /// Gives up a reservation; its units come back once. Under strategy `grouped` the seller
@@ -99,7 +71,7 @@ pub fn cancel(order_id: i64, reason: Option<&str>) -> Result<Value, Fault> {
     let cancel = Cancel {
         order_id,
         reason,
-        by: session::session_user(),
+        by: session::session_user().to_u32(),
     };
     let grouped = match settings::strategy() {
         Strategy::Grouped => ask::cancel(&cancel)?,
@@ -135,7 +107,7 @@ fn cancel_one(client: &SpiClient<'_>, cancel: &Cancel<'_>) -> Result<Verdict<Can
     let Some(order) = orders::lock(client, cancel.order_id)? else {
         return Ok(Verdict::Undo(Cancelled::NotFound));
     };
-    let decision = decide_cancel(order.status, order.quantity)?;
+    let decision = decide(order.status, order.quantity);
     if !matches!(decision, Cancelled::Closed { restored: 1.., .. }) {
         return Ok(Verdict::Undo(decision));
     }
@@ -143,22 +115,6 @@ fn cancel_one(client: &SpiClient<'_>, cancel: &Cancel<'_>) -> Result<Verdict<Can
     orders::close(client, &order, Status::Cancelled, now, cancel.reason)?;
     items::restore(client, order.item_id, order.quantity)?;
     Ok(Verdict::Keep(decision))
-}
-
-/// What a cancel does to an order, pure.
-fn decide_cancel(status: Status, quantity: i64) -> Result<Cancelled, Fault> {
-    match step(status, Move::Cancel) {
-        Step::To(status) => Ok(Cancelled::Closed {
-            status,
-            restored: quantity,
-        }),
-        Step::Repeat => Ok(Cancelled::Closed {
-            status,
-            restored: 0,
-        }),
-        Step::Refuse(reason) => Ok(Cancelled::Refused { status, reason }),
-        Step::Reinstate => Err(NEVER_REINSTATES),
-    }
 }
 
 /// Cancels many orders and restores their units in sums, item by item. Orders, then items
@@ -186,7 +142,7 @@ pub fn cancel_many(
             });
             continue;
         };
-        let mut decision = decide_cancel(order.status, order.quantity)?;
+        let mut decision = decide(order.status, order.quantity);
         if let Cancelled::Closed {
             status,
             restored: 1..,
@@ -239,7 +195,6 @@ pub fn refund(order_id: i64, restock: bool) -> Result<Value, Fault> {
             }
             Step::Repeat => Ok(Verdict::Undo(refunded(0))),
             Step::Refuse(reason) => Ok(refused(order, reason)),
-            Step::Reinstate => Err(NEVER_REINSTATES),
         }
     })
 }

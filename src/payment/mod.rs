@@ -1,30 +1,22 @@
 //! The ledger of charges: every one that is reported pays its order or is due for refund.
 
-pub mod fate;
-
-use crate::answer::{self, Reason};
+use crate::answer;
 use crate::attempt::{Setback, Verdict, attempt, attempt_answer};
 use crate::backoff::retry_after_ms;
 use crate::error::Fault;
-use crate::order::machine::Status;
 use crate::pg::{clock, transaction};
 use crate::store::orders::Order;
 use crate::store::{items, orders, payments};
-use fate::{Fate, Standing, Why, fate};
+use flashsale_core::argument::Invalid;
+use flashsale_core::charge::Charge;
+use flashsale_core::fate::{Fate, Standing, Why, fate};
+use flashsale_core::order::Status;
+use flashsale_core::reason::Reason;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
 /// How often a confirm looks again after somebody else recorded the same ref first.
 const CLASH_RETRIES: u32 = 3;
-
-/// A charge as the application reports it.
-#[derive(Clone)]
-pub struct Charge<'a> {
-    pub order_id: i64,
-    pub payment_ref: Option<&'a str>,
-    pub amount: Option<i64>,
-    pub currency: Option<String>,
-}
 
 /// Settles a reported charge. Locks the order, then writes the payment, then, only
 /// to reinstate an expired order, locks the item.
@@ -55,7 +47,7 @@ fn settle(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<Verdict<Value>,
     let ledger = payments::ledger(client, charge)?;
     let matches = order
         .as_ref()
-        .is_none_or(|order| matches_price(charge, order));
+        .is_none_or(|order| charge.matches(&order.price()));
     let status = order.as_ref().map(|order| order.status);
     Ok(
         match (
@@ -71,7 +63,7 @@ fn settle(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<Verdict<Value>,
             (Fate::NeedsRef, _) => {
                 let rule =
                     "a different charge was already reported without one, so this one needs it";
-                return Err(Fault::invalid("payment_ref", "NULL", rule));
+                return Err(Invalid::value("payment_ref", "NULL", rule).into());
             }
             (Fate::Due(why), _) => {
                 payments::insert(client, charge, Some(why))?;
@@ -100,21 +92,6 @@ fn reinstate(client: &SpiClient<'_>, charge: &Charge<'_>, order: &Order) -> Resu
     payments::mark_paid(client, payment_id)?;
     orders::confirm(client, order, clock::now())?;
     Ok(confirmed(charge, false, true))
-}
-
-fn total(order: &Order) -> Option<i64> {
-    order
-        .unit_price
-        .map(|price| price.saturating_mul(order.quantity))
-}
-
-/// Whether two reports name no different value.
-pub fn agree<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> bool {
-    one.is_none() || other.is_none() || one == other
-}
-
-fn matches_price(charge: &Charge<'_>, order: &Order) -> bool {
-    agree(&charge.amount, &total(order)) && agree(&charge.currency, &order.currency)
 }
 
 fn confirmed(charge: &Charge<'_>, already_confirmed: bool, reinstated: bool) -> Value {

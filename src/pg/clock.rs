@@ -1,10 +1,8 @@
-//! Time as PostgreSQL counts it: microseconds since 2000-01-01 UTC.
+//! The wall clock, and how a time is written.
 
+use flashsale_core::time::Micros;
 use pgrx::pg_sys;
 use std::ffi::CStr;
-
-/// A point in time, or a span, in microseconds.
-pub type Micros = i64;
 
 /// The wall clock, for what is stored or shown. Decisions read it after they hold the lock they
 /// wait for, so that time spent waiting is not taken from the buyer.

@@ -1,6 +1,6 @@
 //! Values on their way from and to SQL that pgrx has no type for.
 
-use super::clock::Micros;
+use flashsale_core::time::Micros;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{FromDatum, IntoDatum};
 

@@ -1,10 +1,10 @@
 //! Strategy `atomic`: one conditional decrement, which waits its turn for the row.
 
-use super::fit::Request;
 use super::serve::{self, Decrement, Outcomes};
 use crate::attempt::Verdict;
 use crate::error::Fault;
 use crate::store::items;
+use flashsale_core::fit::Request;
 use pgrx::spi::SpiClient;
 
 /// Waits `flashsale.lock_wait` at most; a refusal found after the decrement undoes it.

@@ -1,11 +1,11 @@
 //! `purchase_batch`: many independent purchases in one call, served item by item.
 
-use super::fit::Request;
 use super::obtain;
-use super::outcome::Outcome;
 use crate::error::Fault;
 use crate::settings::Strategy;
 use crate::stats::{self, Door};
+use flashsale_core::fit::Request;
+use flashsale_core::outcome::Outcome;
 use std::collections::BTreeMap;
 
 /// The outcome of each request, in their order. Items are taken in ascending id, each once,

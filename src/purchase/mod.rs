@@ -2,10 +2,8 @@
 
 mod atomic;
 pub mod batch;
-pub mod fit;
 mod nowait;
 mod optimistic;
-pub mod outcome;
 pub mod serve;
 
 use crate::attempt::{Verdict, attempt_or_busy};
@@ -14,8 +12,8 @@ use crate::group::ask;
 use crate::pg::wal;
 use crate::settings::Strategy;
 use crate::{gate, stats};
-use fit::Request;
-use outcome::Outcome;
+use flashsale_core::fit::Request;
+use flashsale_core::outcome::Outcome;
 use serve::Outcomes;
 
 /// Purchases by the strategy.

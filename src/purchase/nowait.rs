@@ -1,12 +1,12 @@
 //! Strategy `nowait`: takes the item's row if nobody holds it, else answers busy at once.
 
-use super::fit::Request;
-use super::outcome::Outcome;
 use super::serve::{self, Decrement, Outcomes};
 use crate::attempt::Verdict;
 use crate::error::Fault;
 use crate::settings;
 use crate::store::items;
+use flashsale_core::fit::Request;
+use flashsale_core::outcome::Outcome;
 use pgrx::spi::SpiClient;
 
 /// Holds no lock between its tries.

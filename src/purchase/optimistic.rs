@@ -1,11 +1,11 @@
 //! Strategy `optimistic`: reads without a lock, then decrements where the version is unchanged.
 
-use super::fit::Request;
-use super::outcome::Outcome;
 use super::serve::{self, Decrement, Outcomes};
 use crate::attempt::Verdict;
 use crate::error::Fault;
 use crate::settings;
+use flashsale_core::fit::Request;
+use flashsale_core::outcome::Outcome;
 use pgrx::spi::SpiClient;
 
 /// Tries again where somebody else changed the item in between, then answers conflict.

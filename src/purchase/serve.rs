@@ -1,15 +1,17 @@
 //! What every strategy shares: replays of keys, and serving requests once their item is obtained.
 
-use super::fit::{self, Fit, Item, PriorOrder, Request};
-use super::outcome::Outcome;
-use crate::answer::Reason;
 use crate::attempt::{Verdict, attempt_or_busy};
 use crate::backoff;
 use crate::error::Fault;
 use crate::gate;
-use crate::order::machine::Status;
-use crate::pg::clock::{self, Micros};
+use crate::pg::clock;
 use crate::store::{items, orders};
+use flashsale_core::fit::{self, Fit, PriorOrder, Request};
+use flashsale_core::item::Item;
+use flashsale_core::order::Status;
+use flashsale_core::outcome::Outcome;
+use flashsale_core::reason::Reason;
+use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
 use std::collections::HashMap;
 
@@ -233,7 +235,7 @@ fn word(
                         .ok_or(Fault::Broken("an order was not inserted"))?,
                     quantity: request.quantity,
                     status: Status::Reserved,
-                    expires_at: Some(now + item.ttl_for(request)),
+                    expires_at: Some(now + request.ttl(item)),
                     unit_price: item.unit_price,
                     currency: item.currency,
                     remaining_inventory,
@@ -270,6 +272,6 @@ fn refusal(
             max_per_user: item.max_per_user,
             orders: orders::held_orders(client, request)?,
         },
-        reason => Outcome::closed(reason, item),
+        reason => Outcome::unavailable(reason, item),
     })
 }

@@ -2,9 +2,10 @@
 
 use super::Stamp;
 use super::relation::{self, Table};
-use crate::order::machine::Status;
-use crate::pg::clock::Micros;
-use crate::purchase::fit::{Currency, Item, Request};
+use flashsale_core::fit::Request;
+use flashsale_core::item::{Currency, Item};
+use flashsale_core::order::Status;
+use flashsale_core::time::Micros;
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum, Relation, ResultRelInfo, TupleTableSlot};
 
@@ -82,7 +83,7 @@ fn row(order_id: i64, item: &Item, request: &Request<'_>, now: Micros) -> Row {
     row[UNITS_HELD] = request.quantity.into_datum();
     row[UNIT_PRICE] = item.unit_price.into_datum();
     row[CREATED_AT] = Stamp(now).into_datum();
-    row[EXPIRES_AT] = Stamp(now + item.ttl_for(request)).into_datum();
+    row[EXPIRES_AT] = Stamp(now + request.ttl(item)).into_datum();
     row[STATUS] = Status::Reserved.name().into_datum();
     row[USER_ID] = request.user_id.into_datum();
     row[CURRENCY] = item.currency.as_ref().map(Currency::code).into_datum();

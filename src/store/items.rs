@@ -3,7 +3,7 @@
 use super::{Stamp, Statement, row, some, stamp};
 use crate::error::Fault;
 use crate::gate;
-use crate::purchase::fit::{Currency, Item};
+use flashsale_core::item::{Currency, Item};
 use pgrx::datum::Interval;
 use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
 use pgrx::pg_sys;

@@ -13,10 +13,10 @@ mod relation;
 pub mod row;
 
 use crate::error::Fault;
-use crate::pg::clock::Micros;
 pub use crate::pg::datum::Stamp;
 use crate::pg::planner::BY_INDEX;
 use crate::pg::session::Kept;
+use flashsale_core::time::Micros;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::BuiltinOid;
 use pgrx::prelude::*;

@@ -2,12 +2,14 @@
 
 use super::{Stamp, Statement, append, cell, some, stamp};
 use crate::error::Fault;
-use crate::order::Cancel;
-use crate::order::machine::Status;
-use crate::pg::clock::Micros;
 use crate::pg::transaction::with_latest_snapshot;
-use crate::purchase::fit::{Currency, Item, PriorOrder, Request};
-use crate::purchase::outcome::OrderIds;
+use flashsale_core::cancel::Cancel;
+use flashsale_core::charge::Price;
+use flashsale_core::fit::{PriorOrder, Request};
+use flashsale_core::item::{Currency, Item};
+use flashsale_core::order::Status;
+use flashsale_core::outcome::OrderIds;
+use flashsale_core::time::Micros;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::BuiltinOid::{
     INT4OID, INT8ARRAYOID, INT8OID, OIDARRAYOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZARRAYOID,
@@ -303,7 +305,7 @@ fn insert_by_sql(
     requests: &[&Request<'_>],
     now: Micros,
 ) -> Result<Vec<i64>, Fault> {
-    let expires_at = |request: &Request<'_>| Stamp(now + item.ttl_for(request));
+    let expires_at = |request: &Request<'_>| Stamp(now + request.ttl(item));
     let rows = match requests {
         [one] => {
             let arguments: [DatumWithOid<'_>; 8] = [
@@ -351,6 +353,17 @@ pub struct Order {
     pub unit_price: Option<i64>,
     pub currency: Option<String>,
     pub payment_deadline: Option<Micros>,
+}
+
+impl Order {
+    /// What it costs.
+    pub fn price(&self) -> Price<'_> {
+        Price {
+            unit_price: self.unit_price,
+            quantity: self.quantity,
+            currency: self.currency.as_deref(),
+        }
+    }
 }
 
 /// Holds the order, if there is one.
@@ -488,7 +501,7 @@ pub fn missing(client: &SpiClient<'_>, order_ids: Vec<i64>) -> Result<HashSet<i6
 pub fn cancel(client: &SpiClient<'_>, cancels: &[Cancel<'_>], now: Micros) -> Result<(), Fault> {
     let order_ids: Vec<i64> = cancels.iter().map(|cancel| cancel.order_id).collect();
     let reasons: Vec<Option<&str>> = cancels.iter().map(|cancel| cancel.reason).collect();
-    let by: Vec<Oid> = cancels.iter().map(|cancel| cancel.by).collect();
+    let by: Vec<Oid> = cancels.iter().map(|cancel| cancel.by.into()).collect();
     let arguments = [
         order_ids.into(),
         reasons.into(),

@@ -2,8 +2,8 @@
 
 use super::{Statement, cell, some};
 use crate::error::Fault;
-use crate::payment::fate::{Entry, Ledger, Standing, Why};
-use crate::payment::{Charge, agree};
+use flashsale_core::charge::Charge;
+use flashsale_core::fate::{Entry, Ledger, Standing, Why};
 use pgrx::pg_sys::BuiltinOid::{INT8OID, TEXTOID};
 use pgrx::spi::{SpiClient, SpiHeapTupleData};
 
@@ -108,7 +108,7 @@ fn read_entry(row: &SpiHeapTupleData<'_>, charge: &Charge<'_>) -> Result<Entry, 
     Ok(Entry {
         payment_id: cell(row, 1)?,
         standing: standing(&cell::<String>(row, 5)?, row.get(6)?)?,
-        agrees: agree(&charge.amount, &row.get(7)?) && agree(&charge.currency, &row.get(8)?),
+        agrees: charge.agrees(row.get(7)?, row.get(8)?),
     })
 }
 

@@ -6,8 +6,9 @@
 //! table that only a statement honours.
 
 use super::relation::{self, Table};
-use crate::pg::clock::{self, Micros};
-use crate::purchase::fit::{self, Currency, Item};
+use crate::pg::clock;
+use flashsale_core::item::{Currency, Item, stock_adds_up};
+use flashsale_core::time::Micros;
 use pgrx::FromDatum;
 use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
 use pgrx::pg_sys::{
@@ -66,7 +67,7 @@ pub fn lock_sellable(item_id: i64, last_place: Option<u64>) -> Option<Option<Ite
                 .or_else(|| find(table, item_id));
             // What cannot be sold is not locked, so a sold-out item costs its crowd a plain
             // read: no lock, no transaction id, no WAL.
-            match item.filter(|item| fit::closed(item, clock::now()).is_none()) {
+            match item.filter(|item| item.not_on_sale(clock::now()).is_none()) {
                 Some(item) => (lock(table, &item), Some(item)),
                 None => (TM_Result::TM_Ok, None),
             }
@@ -374,7 +375,7 @@ unsafe fn changed(
             new_values.as_mut_ptr(),
             new_nulls.as_mut_ptr(),
         );
-        let holds = fit::stock_adds_up(left, stock) && !relation::lacks_value(table, &nulls);
+        let holds = stock_adds_up(left, stock) && !relation::lacks_value(table, &nulls);
         Some((new, holds))
     }
 }

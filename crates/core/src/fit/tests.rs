@@ -177,18 +177,6 @@ fn quantities_at_the_limit_of_bigint_do_not_overflow() {
 }
 
 #[test]
-fn the_window_includes_its_start_and_not_its_end() {
-    let open = Item {
-        starts_at: Some(NOW),
-        ends_at: Some(NOW + 1),
-        ..on_sale(1)
-    };
-    assert_eq!(closed(&open, NOW), None);
-    assert_eq!(closed(&open, NOW - 1), Some(Reason::SaleNotStarted));
-    assert_eq!(closed(&open, NOW + 1), Some(Reason::SaleEnded));
-}
-
-#[test]
 fn a_replay_is_the_same_quantity_of_an_order_still_alive() {
     for status in Status::ALL {
         let prior = PriorOrder {

@@ -1,7 +1,8 @@
-//! The fate of a reported charge (pure): the one payment of its order, or due for refund.
+//! The fate of a reported charge: the one payment of its order, or due for refund.
 
-use crate::answer::Reason;
-use crate::order::machine::{Move, Status, Step, step};
+use crate::argument::fits;
+use crate::order::{ConfirmStep, Status, confirm_step};
+use crate::reason::Reason;
 
 /// Why a payment is due, or was refunded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,39 @@ impl Standing {
             self,
             Self::Due(Why::OrderNotFound) | Self::Refunded(Why::OrderNotFound)
         )
+    }
+}
+
+/// A row of the table of payments, but for its ids and times.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Row<'a> {
+    pub status: Option<&'a str>,
+    pub why: Option<&'a str>,
+    pub is_due: Option<bool>,
+    pub is_refunded: Option<bool>,
+    pub payment_ref: Option<&'a str>,
+    pub refund_ref: Option<&'a str>,
+    pub amount: Option<i64>,
+}
+
+impl Row<'_> {
+    /// Whether it tells one story: paid, or due with a reason and since when, or refunded with
+    /// all of that and when.
+    pub fn adds_up(&self) -> bool {
+        let standing = self
+            .status
+            .and_then(|status| Standing::parse(status, self.why));
+        let since = match standing {
+            None => return false,
+            Some(Standing::Paid) => (Some(false), Some(false)),
+            Some(Standing::Due(_)) => (Some(true), Some(false)),
+            Some(Standing::Refunded(_)) => (Some(true), Some(true)),
+        };
+        (self.is_due, self.is_refunded) == since
+            && (self.refund_ref.is_none() || self.is_refunded == Some(true))
+            && self.payment_ref.is_none_or(fits)
+            && self.refund_ref.is_none_or(fits)
+            && self.amount.is_none_or(|amount| amount >= 0)
     }
 }
 
@@ -159,13 +193,13 @@ fn new_charge(order: Option<Status>, matches: bool) -> Fate {
     let Some(status) = order else {
         return Fate::Due(Why::OrderNotFound);
     };
-    match step(status, Move::Confirm) {
-        Step::To(_) | Step::Reinstate if !matches => Fate::Due(Why::AmountMismatch),
-        Step::To(_) => Fate::Pay,
-        Step::Reinstate => Fate::Reinstate,
-        Step::Repeat => Fate::Due(Why::DuplicatePayment),
-        Step::Refuse(Reason::OrderCancelled) => Fate::Due(Why::OrderCancelled),
-        Step::Refuse(_) => Fate::Due(Why::OrderRefunded),
+    match confirm_step(status) {
+        ConfirmStep::Confirm | ConfirmStep::Reinstate if !matches => Fate::Due(Why::AmountMismatch),
+        ConfirmStep::Confirm => Fate::Pay,
+        ConfirmStep::Reinstate => Fate::Reinstate,
+        ConfirmStep::Repeat => Fate::Due(Why::DuplicatePayment),
+        ConfirmStep::Cancelled => Fate::Due(Why::OrderCancelled),
+        ConfirmStep::Refunded => Fate::Due(Why::OrderRefunded),
     }
 }
 
@@ -387,5 +421,100 @@ mod tests {
             assert_eq!(Why::parse(why.reason().code()), Some(why));
         }
         assert_eq!(Why::parse("busy"), None);
+    }
+
+    #[test]
+    fn a_row_that_tells_two_stories_does_not_add_up() {
+        let paid = Row {
+            status: Some("paid"),
+            is_due: Some(false),
+            is_refunded: Some(false),
+            payment_ref: Some("ch_1"),
+            amount: Some(0),
+            ..Row::default()
+        };
+        let due = Row {
+            status: Some("due"),
+            why: Some("order_expired"),
+            is_due: Some(true),
+            ..paid
+        };
+        let refunded = Row {
+            status: Some("refunded"),
+            is_refunded: Some(true),
+            refund_ref: Some("re_1"),
+            ..due
+        };
+        let long = "x".repeat(256);
+        for (row, adds_up) in [
+            (paid, true),
+            (due, true),
+            (refunded, true),
+            (
+                Row {
+                    status: None,
+                    ..paid
+                },
+                false,
+            ),
+            (
+                Row {
+                    why: Some("busy"),
+                    ..due
+                },
+                false,
+            ),
+            (
+                Row {
+                    is_due: Some(true),
+                    ..paid
+                },
+                false,
+            ),
+            (
+                Row {
+                    is_due: None,
+                    ..paid
+                },
+                false,
+            ),
+            (
+                Row {
+                    is_refunded: Some(true),
+                    ..due
+                },
+                false,
+            ),
+            (
+                Row {
+                    refund_ref: Some("re_1"),
+                    ..due
+                },
+                false,
+            ),
+            (
+                Row {
+                    refund_ref: Some(""),
+                    ..refunded
+                },
+                false,
+            ),
+            (
+                Row {
+                    payment_ref: Some(&long),
+                    ..paid
+                },
+                false,
+            ),
+            (
+                Row {
+                    amount: Some(-1),
+                    ..paid
+                },
+                false,
+            ),
+        ] {
+            assert_eq!(row.adds_up(), adds_up, "{row:?}");
+        }
     }
 }

@@ -1,51 +1,10 @@
-//! Who gets what (pure): fits a list of requests into one item, first come first served.
+//! Who gets what: fits a list of requests into one item, first come first served.
 
-use crate::answer::Reason;
-use crate::order::machine::Status;
-use crate::pg::clock::Micros;
+use crate::item::{Currency, Item};
+use crate::order::Status;
+use crate::reason::Reason;
+use crate::time::Micros;
 use std::collections::HashMap;
-
-/// An ISO 4217 code in capitals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Currency([u8; 3]);
-
-impl Currency {
-    pub fn parse(code: &str) -> Option<Self> {
-        let letters: [u8; 3] = code.as_bytes().try_into().ok()?;
-        letters
-            .iter()
-            .all(u8::is_ascii_uppercase)
-            .then_some(Self(letters))
-    }
-
-    pub fn code(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("capitals are UTF-8")
-    }
-}
-
-/// An item's state; under its lock, or as a plain read saw it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Item {
-    pub item_id: i64,
-    pub inventory: i64,
-    pub version: i64,
-    pub paused: bool,
-    pub max_per_user: Option<i64>,
-    pub starts_at: Option<Micros>,
-    pub ends_at: Option<Micros>,
-    pub unit_price: Option<i64>,
-    pub currency: Option<Currency>,
-    pub reservation_ttl: Option<Micros>,
-    /// Where the store found its row.
-    pub place: u64,
-}
-
-impl Item {
-    /// How long a reservation of it lasts.
-    pub fn ttl_for(&self, request: &Request<'_>) -> Micros {
-        self.reservation_ttl.unwrap_or(request.default_ttl)
-    }
-}
 
 /// One purchase as a caller asks for it, its arguments checked.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +17,15 @@ pub struct Request<'a> {
     pub default_ttl: Micros,
 }
 
+impl Request<'_> {
+    /// How long a reservation of the item by it lasts.
+    pub fn ttl(&self, item: &Item) -> Micros {
+        item.reservation_ttl.unwrap_or(self.default_ttl)
+    }
+}
+
 /// The order an idempotency key stands for already.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PriorOrder {
     pub order_id: i64,
     pub quantity: i64,
@@ -81,26 +47,6 @@ pub enum Fit {
         reason: Reason,
         remaining_inventory: i64,
     },
-}
-
-/// Whether inventory is neither negative nor more than stock.
-pub fn stock_adds_up(inventory: i64, stock: i64) -> bool {
-    (0..=stock).contains(&inventory)
-}
-
-/// Why nobody can buy the item now, whoever asks; `None` while it is on sale.
-pub fn closed(item: &Item, now: Micros) -> Option<Reason> {
-    if item.inventory == 0 {
-        Some(Reason::OutOfStock)
-    } else if item.starts_at.is_some_and(|starts_at| now < starts_at) {
-        Some(Reason::SaleNotStarted)
-    } else if item.ends_at.is_some_and(|ends_at| now >= ends_at) {
-        Some(Reason::SaleEnded)
-    } else if item.paused {
-        Some(Reason::SalePaused)
-    } else {
-        None
-    }
 }
 
 /// Whether a request with a known key is that purchase again, and if not, why.
@@ -151,7 +97,7 @@ pub fn fit<'a>(
 
 fn refusal(item: &Item, now: Micros, request: &Request<'_>, holdings: i64) -> Option<Reason> {
     let limit_passed = |limit: i64| holdings.saturating_add(request.quantity) > limit;
-    closed(item, now)
+    item.not_on_sale(now)
         .or_else(|| {
             item.max_per_user
                 .is_some_and(limit_passed)

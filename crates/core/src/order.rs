@@ -1,6 +1,6 @@
-//! The state machine of an order (pure): what each move does in each status.
+//! The state machine of an order: what each move does in each status.
 
-use crate::answer::Reason;
+use crate::reason::Reason;
 
 /// Where an order stands, as `flashsale.orders.status` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,13 +47,27 @@ impl Status {
             Self::Refunded => Some(Reason::OrderRefunded),
         }
     }
+
+    /// How many units an order of this quantity holds.
+    pub fn units_held(self, quantity: i64) -> i64 {
+        match self.dead() {
+            None => quantity,
+            Some(_) => 0,
+        }
+    }
 }
 
-/// What somebody wants of an order.
+/// Whether an order's columns tell one story: a known status, units, and as many of them held
+/// as the status says.
+pub fn units_add_up(status: &str, quantity: i64, units_held: i64) -> bool {
+    Status::parse(status)
+        .is_some_and(|status| quantity > 0 && units_held == status.units_held(quantity))
+}
+
+/// What somebody wants of an order; to confirm it is a matter of its own, see [`confirm_step`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Move {
     BeginPayment,
-    Confirm,
     Cancel,
     Expire,
     Refund,
@@ -64,15 +78,13 @@ pub enum Move {
 pub enum Step {
     /// The order changes its status.
     To(Status),
-    /// The order takes its units again if they are free.
-    Reinstate,
     /// Done before: the same answer again, nothing changes.
     Repeat,
     /// Not from here.
     Refuse(Reason),
 }
 
-/// What a move does in a status: the whole machine.
+/// What a move does in a status; with [`confirm_step`] the whole machine.
 pub fn step(status: Status, movement: Move) -> Step {
     use Status::*;
     match (movement, status) {
@@ -82,12 +94,6 @@ pub fn step(status: Status, movement: Move) -> Step {
         (Move::BeginPayment, Cancelled) => Step::Refuse(Reason::OrderCancelled),
         (Move::BeginPayment, Expired) => Step::Refuse(Reason::OrderExpired),
         (Move::BeginPayment, Refunded) => Step::Refuse(Reason::OrderRefunded),
-
-        (Move::Confirm, Reserved | Paying) => Step::To(Confirmed),
-        (Move::Confirm, Confirmed) => Step::Repeat,
-        (Move::Confirm, Expired) => Step::Reinstate,
-        (Move::Confirm, Cancelled) => Step::Refuse(Reason::OrderCancelled),
-        (Move::Confirm, Refunded) => Step::Refuse(Reason::OrderRefunded),
 
         (Move::Cancel, Reserved | Paying) => Step::To(Cancelled),
         (Move::Cancel, Confirmed) => Step::Refuse(Reason::AlreadyConfirmed),
@@ -105,38 +111,60 @@ pub fn step(status: Status, movement: Move) -> Step {
     }
 }
 
+/// What confirming an order does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfirmStep {
+    /// The order becomes confirmed.
+    Confirm,
+    /// The order takes its units again if they are free, and becomes confirmed.
+    Reinstate,
+    /// It is confirmed already.
+    Repeat,
+    /// It was cancelled, and stays so.
+    Cancelled,
+    /// It was refunded, and stays so.
+    Refunded,
+}
+
+/// What confirming does in a status.
+pub fn confirm_step(status: Status) -> ConfirmStep {
+    match status {
+        Status::Reserved | Status::Paying => ConfirmStep::Confirm,
+        Status::Expired => ConfirmStep::Reinstate,
+        Status::Confirmed => ConfirmStep::Repeat,
+        Status::Cancelled => ConfirmStep::Cancelled,
+        Status::Refunded => ConfirmStep::Refunded,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use Status::*;
 
+    const MOVES: [Move; 4] = [Move::BeginPayment, Move::Cancel, Move::Expire, Move::Refund];
+
     fn holds_units(status: Status) -> bool {
-        status.dead().is_none()
+        status.units_held(1) == 1
     }
 
     #[test]
     fn every_status_and_move() {
-        use Step::{Reinstate, Repeat, To};
+        use Step::{Repeat, To};
         let no = Step::Refuse;
         #[rustfmt::skip]
-        let rows: [(Status, [Step; 5]); 6] = [
-            //          begin_payment                 confirm                      cancel                        expire       refund
-            (Reserved,  [To(Paying),                  To(Confirmed),               To(Cancelled),                To(Expired), no(Reason::OrderNotConfirmed)]),
-            (Paying,    [Repeat,                      To(Confirmed),               To(Cancelled),                Repeat,      no(Reason::OrderNotConfirmed)]),
-            (Confirmed, [no(Reason::AlreadyConfirmed), Repeat,                     no(Reason::AlreadyConfirmed), Repeat,      To(Refunded)]),
-            (Cancelled, [no(Reason::OrderCancelled),  no(Reason::OrderCancelled),  Repeat,                       Repeat,      no(Reason::OrderNotConfirmed)]),
-            (Expired,   [no(Reason::OrderExpired),    Reinstate,                   Repeat,                       Repeat,      no(Reason::OrderNotConfirmed)]),
-            (Refunded,  [no(Reason::OrderRefunded),   no(Reason::OrderRefunded),   Repeat,                       Repeat,      Repeat]),
+        let rows: [(Status, ConfirmStep, [Step; 4]); 6] = [
+            //          confirm                  begin_payment                      cancel                        expire       refund
+            (Reserved,  ConfirmStep::Confirm,   [To(Paying),                       To(Cancelled),                To(Expired), no(Reason::OrderNotConfirmed)]),
+            (Paying,    ConfirmStep::Confirm,   [Repeat,                           To(Cancelled),                Repeat,      no(Reason::OrderNotConfirmed)]),
+            (Confirmed, ConfirmStep::Repeat,    [no(Reason::AlreadyConfirmed),     no(Reason::AlreadyConfirmed), Repeat,      To(Refunded)]),
+            (Cancelled, ConfirmStep::Cancelled, [no(Reason::OrderCancelled),       Repeat,                       Repeat,      no(Reason::OrderNotConfirmed)]),
+            (Expired,   ConfirmStep::Reinstate, [no(Reason::OrderExpired),         Repeat,                       Repeat,      no(Reason::OrderNotConfirmed)]),
+            (Refunded,  ConfirmStep::Refunded,  [no(Reason::OrderRefunded),        Repeat,                       Repeat,      Repeat]),
         ];
-        let moves = [
-            Move::BeginPayment,
-            Move::Confirm,
-            Move::Cancel,
-            Move::Expire,
-            Move::Refund,
-        ];
-        for (status, steps) in rows {
-            for (movement, expected) in moves.into_iter().zip(steps) {
+        for (status, confirming, steps) in rows {
+            assert_eq!(confirm_step(status), confirming, "{status:?}");
+            for (movement, expected) in MOVES.into_iter().zip(steps) {
                 assert_eq!(
                     step(status, movement),
                     expected,
@@ -150,15 +178,8 @@ mod tests {
     fn units_come_back_once_at_most() {
         // Whatever moves are made, an order gives its units back only from a status that
         // holds them, and gets them again only by being reinstated.
-        let moves = [
-            Move::BeginPayment,
-            Move::Confirm,
-            Move::Cancel,
-            Move::Expire,
-            Move::Refund,
-        ];
         for status in Status::ALL {
-            for movement in moves {
+            for movement in MOVES {
                 if let Step::To(next) = step(status, movement) {
                     assert!(
                         holds_units(status),
@@ -166,6 +187,8 @@ mod tests {
                     );
                 }
             }
+            let confirms = confirm_step(status) == ConfirmStep::Confirm;
+            assert!(holds_units(status) || !confirms, "confirm from {status:?}");
         }
     }
 
@@ -175,5 +198,15 @@ mod tests {
             assert_eq!(Status::parse(status.name()), Some(status));
         }
         assert_eq!(Status::parse("RESERVED"), None);
+    }
+
+    #[test]
+    fn units_are_held_in_full_or_not_at_all() {
+        for status in Status::ALL {
+            let held = status.units_held(3);
+            assert!(units_add_up(status.name(), 3, held));
+            assert!(!units_add_up(status.name(), 3, 3 - held));
+        }
+        assert!(!units_add_up("lost", 3, 3) && !units_add_up("reserved", 0, 0));
     }
 }

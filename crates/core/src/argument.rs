@@ -1,28 +1,83 @@
 //! Checks of what callers pass in: each error names the argument and its value.
 
-use crate::error::Fault;
-use crate::pg::clock::Micros;
+use crate::limits::{MAX_NUMBER, MAX_SPAN, MAX_TEXT_BYTES};
+use crate::time::{Micros, SECOND};
+use std::borrow::Cow;
+use thiserror::Error;
 
-/// The largest number that survives a trip through JavaScript: 2^53 - 1.
-pub const MAX_NUMBER: i64 = 9_007_199_254_740_991;
-const MAX_TEXT_BYTES: usize = 255;
+/// How much of a long text a message shows.
 const SHOWN_CHARS: usize = 40;
-const SECOND: Micros = 1_000_000;
-pub const MAX_SPAN_SECONDS: i64 = 7 * 24 * 3600;
+
+/// An argument that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Invalid {
+    #[error("{name} must not be NULL")]
+    Null { name: Cow<'static, str> },
+
+    #[error("{name} is {value}: {rule}")]
+    Value {
+        name: Cow<'static, str>,
+        value: String,
+        rule: String,
+    },
+
+    /// A number too large to be counted with.
+    #[error("{name} is {value}: {rule}")]
+    OutOfRange {
+        name: Cow<'static, str>,
+        value: String,
+        rule: String,
+    },
+}
+
+impl Invalid {
+    pub fn value(name: &'static str, value: impl ToString, rule: impl Into<String>) -> Self {
+        Self::Value {
+            name: name.into(),
+            value: value.to_string(),
+            rule: rule.into(),
+        }
+    }
+
+    pub fn out_of_range(name: &'static str, value: impl ToString, rule: impl Into<String>) -> Self {
+        Self::OutOfRange {
+            name: name.into(),
+            value: value.to_string(),
+            rule: rule.into(),
+        }
+    }
+
+    /// The same of an argument that is a part of another one, or all of it if it has no name.
+    #[must_use]
+    pub fn within(mut self, whole: &str) -> Self {
+        let (Self::Null { name } | Self::Value { name, .. } | Self::OutOfRange { name, .. }) =
+            &mut self;
+        *name = match &**name {
+            "" => Cow::Owned(whole.to_owned()),
+            part => Cow::Owned(format!("{whole}.{part}")),
+        };
+        self
+    }
+}
 
 /// A value that must be there.
-pub fn required<T>(name: &'static str, value: Option<T>) -> Result<T, Fault> {
-    value.ok_or(Fault::NullArgument { name: name.into() })
+pub fn required<T>(name: &'static str, value: Option<T>) -> Result<T, Invalid> {
+    value.ok_or(Invalid::Null { name: name.into() })
+}
+
+/// Whether a text has 1 to 255 bytes.
+pub fn fits(value: &str) -> bool {
+    (1..=MAX_TEXT_BYTES).contains(&value.len())
 }
 
 /// A text of 1 to 255 bytes.
-pub fn text<'a>(name: &'static str, value: &'a str) -> Result<&'a str, Fault> {
+pub fn text<'a>(name: &'static str, value: &'a str) -> Result<&'a str, Invalid> {
     match value.len() {
-        0 => Err(Fault::invalid(name, "''", "it must not be empty")),
+        0 => Err(Invalid::value(name, "''", "it must not be empty")),
         1..=MAX_TEXT_BYTES => Ok(value),
         bytes => {
             let rule = format!("it must be at most {MAX_TEXT_BYTES} bytes long, not {bytes}");
-            Err(Fault::invalid(name, shown(value), rule))
+            Err(Invalid::value(name, shown(value), rule))
         }
     }
 }
@@ -36,7 +91,7 @@ fn shown(value: &str) -> String {
 }
 
 /// A text that must be there.
-pub fn required_text<'a>(name: &'static str, value: Option<&'a str>) -> Result<&'a str, Fault> {
+pub fn required_text<'a>(name: &'static str, value: Option<&'a str>) -> Result<&'a str, Invalid> {
     text(name, required(name, value)?)
 }
 
@@ -44,14 +99,14 @@ pub fn required_text<'a>(name: &'static str, value: Option<&'a str>) -> Result<&
 pub fn optional_text<'a>(
     name: &'static str,
     value: Option<&'a str>,
-) -> Result<Option<&'a str>, Fault> {
+) -> Result<Option<&'a str>, Invalid> {
     value.map(|value| text(name, value)).transpose()
 }
 
 /// A number with a lower bound.
-pub fn at_least(name: &'static str, value: i64, least: i64) -> Result<i64, Fault> {
+pub fn at_least(name: &'static str, value: i64, least: i64) -> Result<i64, Invalid> {
     if value < least {
-        return Err(Fault::invalid(
+        return Err(Invalid::value(
             name,
             value,
             format!("it must be at least {least}"),
@@ -61,10 +116,10 @@ pub fn at_least(name: &'static str, value: i64, least: i64) -> Result<i64, Fault
 }
 
 /// A number of units or of minor units, which must fit a JavaScript number.
-pub fn number(name: &'static str, value: i64, least: i64) -> Result<i64, Fault> {
+pub fn number(name: &'static str, value: i64, least: i64) -> Result<i64, Invalid> {
     let value = at_least(name, value, least)?;
     if value > MAX_NUMBER {
-        return Err(Fault::out_of_range(
+        return Err(Invalid::out_of_range(
             name,
             value,
             format!("it must be at most {MAX_NUMBER}"),
@@ -79,10 +134,10 @@ pub fn value_of_stock(
     value: i64,
     unit_price: Option<i64>,
     stock: i64,
-) -> Result<(), Fault> {
+) -> Result<(), Invalid> {
     match unit_price.unwrap_or(0).checked_mul(stock) {
         Some(total) if total <= MAX_NUMBER => Ok(()),
-        _ => Err(Fault::out_of_range(
+        _ => Err(Invalid::out_of_range(
             name,
             value,
             format!("unit_price times stock must be at most {MAX_NUMBER}"),
@@ -91,9 +146,9 @@ pub fn value_of_stock(
 }
 
 /// An ISO 4217 code in capitals. Gateways report it in either case.
-pub fn currency(value: &str) -> Result<String, Fault> {
+pub fn currency(value: &str) -> Result<String, Invalid> {
     if value.len() != 3 || !value.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-        return Err(Fault::invalid(
+        return Err(Invalid::value(
             "currency",
             shown(value),
             "it must be three letters, such as EUR",
@@ -103,16 +158,15 @@ pub fn currency(value: &str) -> Result<String, Fault> {
 }
 
 /// A span of time between one second and a week, or between `least` and a week.
-pub fn span(name: &'static str, micros: i128, least: Micros) -> Result<Micros, Fault> {
-    let most = MAX_SPAN_SECONDS * SECOND;
-    if micros < i128::from(least) || micros > i128::from(most) {
+pub fn span(name: &'static str, micros: i128, least: Micros) -> Result<Micros, Invalid> {
+    if micros < i128::from(least) || micros > i128::from(MAX_SPAN) {
         let seconds = micros as f64 / SECOND as f64;
         let rule = if least == SECOND {
             "it must be from 1 second to 7 days"
         } else {
             "it must be above 0 and at most 7 days"
         };
-        return Err(Fault::invalid(name, format!("{seconds} s"), rule));
+        return Err(Invalid::value(name, format!("{seconds} s"), rule));
     }
     Ok(micros as Micros)
 }
@@ -146,11 +200,11 @@ mod tests {
         assert!(number("inventory", MAX_NUMBER, 0).is_ok());
         assert!(matches!(
             number("inventory", MAX_NUMBER + 1, 0),
-            Err(Fault::OutOfRange { .. })
+            Err(Invalid::OutOfRange { .. })
         ));
         assert!(matches!(
             number("inventory", -1, 0),
-            Err(Fault::InvalidArgument { .. })
+            Err(Invalid::Value { .. })
         ));
     }
 
@@ -175,14 +229,7 @@ mod tests {
         assert!(span("payment_window", 1, 1).is_ok());
         assert!(span("payment_window", 0, 1).is_err());
         assert!(span("reservation_ttl", i128::from(SECOND) - 1, SECOND).is_err());
-        assert!(
-            span(
-                "reservation_ttl",
-                i128::from(MAX_SPAN_SECONDS * SECOND),
-                SECOND
-            )
-            .is_ok()
-        );
+        assert!(span("reservation_ttl", i128::from(MAX_SPAN), SECOND).is_ok());
         assert!(span("reservation_ttl", i128::MAX, SECOND).is_err());
     }
 }

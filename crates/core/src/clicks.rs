@@ -1,13 +1,12 @@
 //! The list that `purchase_batch` takes, checked element by element before anything happens.
 
-use crate::argument::{at_least, optional_text, required, required_text};
-use crate::error::Fault;
-use crate::purchase::fit::Request;
-use crate::settings;
+use crate::argument::{Invalid, at_least, optional_text, required, required_text};
+use crate::fit::Request;
+use crate::limits::MAX_BATCH;
+use crate::time::Micros;
 use serde_json::Value;
 use std::borrow::Cow;
 
-const MOST_REQUESTS: usize = 1_000;
 /// Up to here a number written with a point is known to the last digit: 2^53.
 const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
 const FIELDS: [&str; 4] = ["item_id", "user_id", "quantity", "idempotency_key"];
@@ -21,55 +20,58 @@ pub struct Click<'a> {
 }
 
 /// The elements of the list.
-pub fn clicks(list: &Value) -> Result<Vec<Click<'_>>, Fault> {
+pub fn clicks(list: &Value) -> Result<Vec<Click<'_>>, Invalid> {
     let Value::Array(elements) = list else {
-        return Err(Fault::invalid(
+        return Err(Invalid::value(
             "requests",
             kind(list),
             "it must be an array of objects",
         ));
     };
-    if elements.len() > MOST_REQUESTS {
+    if elements.len() > MAX_BATCH {
         let value = format!("{} elements long", elements.len());
-        let rule = format!("it must have at most {MOST_REQUESTS}");
-        return Err(Fault::invalid("requests", value, rule));
+        let rule = format!("it must have at most {MAX_BATCH}");
+        return Err(Invalid::value("requests", value, rule));
     }
     each(elements, click)
 }
 
-/// The purchases they ask for.
-pub fn requests<'a>(clicks: &'a [Click<'_>]) -> Result<Vec<Request<'a>>, Fault> {
+/// The purchases they ask for; their reservations last `default_ttl` where the item does not say.
+pub fn requests<'a>(
+    clicks: &'a [Click<'_>],
+    default_ttl: Micros,
+) -> Result<Vec<Request<'a>>, Invalid> {
     each(clicks, |click| {
         Ok(Request {
             item_id: required("item_id", click.item_id)?,
             user_id: required_text("user_id", click.user_id.as_deref())?,
             quantity: at_least("quantity", required("quantity", click.quantity)?, 1)?,
             idempotency_key: optional_text("idempotency_key", click.idempotency_key)?,
-            default_ttl: settings::reservation_ttl(),
+            default_ttl,
         })
     })
 }
 
 fn each<'a, T, U>(
     elements: &'a [T],
-    check: impl Fn(&'a T) -> Result<U, Fault>,
-) -> Result<Vec<U>, Fault> {
+    check: impl Fn(&'a T) -> Result<U, Invalid>,
+) -> Result<Vec<U>, Invalid> {
     let checked = elements.iter().enumerate();
     checked
         .map(|(at, element)| {
-            check(element).map_err(|fault| fault.within(&format!("requests[{at}]")))
+            check(element).map_err(|invalid| invalid.within(&format!("requests[{at}]")))
         })
         .collect()
 }
 
-fn click(element: &Value) -> Result<Click<'_>, Fault> {
+fn click(element: &Value) -> Result<Click<'_>, Invalid> {
     let Value::Object(fields) = element else {
-        return Err(Fault::invalid("", kind(element), "it must be an object"));
+        return Err(Invalid::value("", kind(element), "it must be an object"));
     };
     // A misspelt quantity would buy one unit in silence.
     if let Some(name) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
         let rule = format!("the fields are {}", FIELDS.join(", "));
-        return Err(Fault::invalid("field", format!("'{name}'"), rule));
+        return Err(Invalid::value("field", format!("'{name}'"), rule));
     }
     Ok(Click {
         item_id: integer("item_id", fields.get("item_id"))?,
@@ -87,7 +89,7 @@ fn click(element: &Value) -> Result<Click<'_>, Fault> {
     })
 }
 
-fn integer(name: &'static str, value: Option<&Value>) -> Result<Option<i64>, Fault> {
+fn integer(name: &'static str, value: Option<&Value>) -> Result<Option<i64>, Invalid> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
@@ -96,11 +98,11 @@ fn integer(name: &'static str, value: Option<&Value>) -> Result<Option<i64>, Fau
                 Ok(Some(whole as i64))
             }
             (None, Some(large)) if large.fract() == 0.0 => {
-                Err(Fault::out_of_range(name, number, "it must fit a bigint"))
+                Err(Invalid::out_of_range(name, number, "it must fit a bigint"))
             }
-            _ => Err(Fault::invalid(name, number, "it must be a whole number")),
+            _ => Err(Invalid::value(name, number, "it must be a whole number")),
         },
-        Some(other) => Err(Fault::invalid(
+        Some(other) => Err(Invalid::value(
             name,
             kind(other),
             "it must be a whole number",
@@ -108,11 +110,11 @@ fn integer(name: &'static str, value: Option<&Value>) -> Result<Option<i64>, Fau
     }
 }
 
-fn string<'a>(name: &'static str, value: Option<&'a Value>) -> Result<Option<&'a str>, Fault> {
+fn string<'a>(name: &'static str, value: Option<&'a Value>) -> Result<Option<&'a str>, Invalid> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(Fault::invalid(name, kind(other), "it must be a string")),
+        Some(other) => Err(Invalid::value(name, kind(other), "it must be a string")),
     }
 }
 

@@ -1,0 +1,96 @@
+//! An item, and when it can be bought.
+
+use crate::reason::Reason;
+use crate::time::Micros;
+
+/// An ISO 4217 code in capitals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// The currency of a code; `None` if that is not three capitals.
+    pub fn parse(code: &str) -> Option<Self> {
+        let letters: [u8; 3] = code.as_bytes().try_into().ok()?;
+        letters
+            .iter()
+            .all(u8::is_ascii_uppercase)
+            .then_some(Self(letters))
+    }
+
+    pub fn code(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("capitals are UTF-8")
+    }
+}
+
+/// An item's state; under its lock, or as a plain read saw it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Item {
+    pub item_id: i64,
+    pub inventory: i64,
+    pub version: i64,
+    pub paused: bool,
+    pub max_per_user: Option<i64>,
+    pub starts_at: Option<Micros>,
+    pub ends_at: Option<Micros>,
+    pub unit_price: Option<i64>,
+    pub currency: Option<Currency>,
+    pub reservation_ttl: Option<Micros>,
+    /// Where the store found its row.
+    pub place: u64,
+}
+
+impl Item {
+    /// Why nobody can buy it now, whoever asks; `None` while it is on sale.
+    pub fn not_on_sale(&self, now: Micros) -> Option<Reason> {
+        if self.inventory == 0 {
+            Some(Reason::OutOfStock)
+        } else if self.starts_at.is_some_and(|starts_at| now < starts_at) {
+            Some(Reason::SaleNotStarted)
+        } else if self.ends_at.is_some_and(|ends_at| now >= ends_at) {
+            Some(Reason::SaleEnded)
+        } else if self.paused {
+            Some(Reason::SalePaused)
+        } else {
+            None
+        }
+    }
+}
+
+/// Whether inventory is neither negative nor more than stock.
+pub fn stock_adds_up(inventory: i64, stock: i64) -> bool {
+    (0..=stock).contains(&inventory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Micros = 1_000;
+
+    #[test]
+    fn the_window_includes_its_start_and_not_its_end() {
+        let open = Item {
+            inventory: 1,
+            starts_at: Some(NOW),
+            ends_at: Some(NOW + 1),
+            ..Item::default()
+        };
+        assert_eq!(open.not_on_sale(NOW), None);
+        assert_eq!(open.not_on_sale(NOW - 1), Some(Reason::SaleNotStarted));
+        assert_eq!(open.not_on_sale(NOW + 1), Some(Reason::SaleEnded));
+    }
+
+    #[test]
+    fn inventory_is_within_the_stock() {
+        assert!(stock_adds_up(0, 0) && stock_adds_up(0, 5) && stock_adds_up(5, 5));
+        assert!(!stock_adds_up(-1, 5) && !stock_adds_up(6, 5) && !stock_adds_up(0, -1));
+    }
+
+    #[test]
+    fn a_currency_is_three_capitals() {
+        assert_eq!(Currency::parse("EUR").unwrap().code(), "EUR");
+        for bad in ["", "EU", "EURO", "eur", "E1R", "Ä"] {
+            assert_eq!(Currency::parse(bad), None, "{bad}");
+        }
+    }
+}
