@@ -1,0 +1,207 @@
+//! The rules of the house, read off the sources: a file imports only from its own room or from
+//! rooms below, files import each other in no circle, unsafe code has one room, SQL another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Rooms from top to bottom, by how the paths of their files begin.
+const ROOMS: [&[&str]; 8] = [
+    &["lib", "tests"],
+    &["api/"],
+    &["doors"],
+    &["group/", "reconciler"],
+    &["purchase/", "order/", "payment/", "stock", "reconcile"],
+    &["store/"],
+    &[
+        "gate", "attempt", "backoff", "stats", "settings", "error", "answer",
+    ],
+    &["pg/"],
+];
+
+/// Imports that still run up. This list only ever becomes shorter.
+const UPWARD: [(&str, &str); 3] = [
+    ("order/mod", "group/ask"),
+    ("purchase/mod", "group/ask"),
+    ("stats", "group/queue"),
+];
+
+/// Files outside `pg` that still have unsafe code. This list only ever becomes shorter.
+const UNSAFE: [&str; 8] = [
+    "gate",
+    "group/publisher",
+    "group/queue",
+    "group/seller",
+    "reconciler",
+    "store/append",
+    "store/relation",
+    "store/row",
+];
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The code of each file of the extension, without comments, by its path without `.rs`.
+fn files() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src");
+    let code = |text: String| -> String {
+        let lines = text.lines().map(|line| line.split("//").next().unwrap());
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let named = sources(&root).into_iter().map(|path| {
+        let name = path.strip_prefix(&root).unwrap().with_extension("");
+        let text = std::fs::read_to_string(&path).unwrap();
+        (name.to_str().unwrap().to_owned(), code(text))
+    });
+    named.collect()
+}
+
+fn room(file: &str) -> usize {
+    let is_in = |room: &&[&str]| {
+        room.iter()
+            .any(|&start| file == start || (start.ends_with('/') && file.starts_with(start)))
+    };
+    let room = ROOMS.iter().position(is_in);
+    room.unwrap_or_else(|| panic!("{file} is in no room"))
+}
+
+/// The names after each `crate::`, braces opened up: `crate::{a, b::c}` is `a` and `b::c`.
+fn paths(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        let Some(inner) = rest.strip_prefix('{') else {
+            found.extend(spread(rest));
+            continue;
+        };
+        let mut depth = 1;
+        let end = inner.find(|letter| {
+            depth += i32::from(letter == '{') - i32::from(letter == '}');
+            depth == 0
+        });
+        found.extend(inner[..end.unwrap()].split(',').flat_map(spread));
+    }
+    found
+}
+
+/// `a::b::C` as it is, `a::{self, b}` as `a` and `a::b`.
+fn spread(path: &str) -> Vec<String> {
+    let is_part = |letter: char| letter.is_alphanumeric() || "_:".contains(letter);
+    let path = path.trim();
+    let head = &path[..path.find(|letter| !is_part(letter)).unwrap_or(path.len())];
+    match path[head.len()..].strip_prefix('{') {
+        Some(inner) if head.ends_with("::") => {
+            let inner = inner.split('}').next().unwrap();
+            inner
+                .split(',')
+                .map(|part| format!("{head}{}", part.trim()))
+                .collect()
+        }
+        _ => vec![head.to_owned()],
+    }
+}
+
+/// The file of the extension that a path leads to, the deepest that there is.
+fn file_of(path: &str, files: &BTreeMap<String, String>) -> Option<String> {
+    let parts: Vec<&str> = path.split("::").collect();
+    (1..=parts.len()).rev().find_map(|len| {
+        let name = parts[..len].join("/");
+        [name.clone(), format!("{name}/mod")]
+            .into_iter()
+            .find(|name| files.contains_key(name))
+    })
+}
+
+fn imports() -> BTreeSet<(String, String)> {
+    let files = files();
+    let mut found = BTreeSet::new();
+    for (file, code) in &files {
+        for target in paths(code).iter().filter_map(|path| file_of(path, &files)) {
+            if *file != target {
+                found.insert((file.clone(), target));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn no_import_runs_up() {
+    let upward: BTreeSet<_> = imports()
+        .into_iter()
+        .filter(|(file, target)| room(target) < room(file))
+        .collect();
+    let known = UPWARD.map(|(file, target)| (file.to_owned(), target.to_owned()));
+    assert_eq!(upward, BTreeSet::from(known));
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let mut left = imports();
+    left.retain(|(file, target)| !UPWARD.contains(&(file.as_str(), target.as_str())));
+    // Whoever imports nothing that is left is in no circle.
+    loop {
+        let importers: BTreeSet<String> = left.iter().map(|(file, _)| file.clone()).collect();
+        let before = left.len();
+        left.retain(|(_, target)| importers.contains(target));
+        if left.len() == before {
+            break;
+        }
+    }
+    assert!(left.is_empty(), "{left:#?}");
+}
+
+#[test]
+fn unsafe_code_has_one_room() {
+    let is_unsafe = |code: &str| {
+        code.replace("#[unsafe(no_mangle)]", "")
+            .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+            .any(|word| word == "unsafe")
+    };
+    for (file, code) in files() {
+        let allowed = file.starts_with("pg/") || UNSAFE.contains(&file.as_str());
+        assert!(allowed || !is_unsafe(&code), "unsafe in {file}");
+    }
+}
+
+#[test]
+fn sql_has_one_room() {
+    const STATEMENTS: [&str; 5] = [
+        "\"SELECT ",
+        "\"INSERT INTO ",
+        "\"UPDATE ",
+        "\"DELETE FROM ",
+        "\"GRANT ",
+    ];
+    for (file, code) in files() {
+        let tests = |line: &str| line.starts_with("#[cfg(") && line.contains("test");
+        let code: Vec<&str> = code.lines().take_while(|line| !tests(line)).collect();
+        let code = code.join("\n");
+        let holds = STATEMENTS.iter().find(|&&start| code.contains(start));
+        assert!(
+            file.starts_with("store/") || file == "tests" || holds.is_none(),
+            "SQL in {file}"
+        );
+    }
+}
+
+#[test]
+fn the_decisions_know_no_postgresql() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    assert!(!manifest.contains("pgrx"), "pgrx in Cargo.toml");
+    for path in sources(&root.join("src")) {
+        assert!(
+            !std::fs::read_to_string(&path).unwrap().contains("pgrx::"),
+            "{path:?}"
+        );
+    }
+}
