@@ -4,56 +4,24 @@
 //! older than the last commit that raised the item's inventory.
 
 use crate::pg::clock;
-use crate::pg::memory::{InSharedMemory, LwLock, Shared};
+use crate::pg::memory::{LwLock, Shared};
 use crate::pg::session;
 use crate::pg::transaction::{self, End};
 use crate::settings;
 use crate::stats;
-use flashsale_core::time::Micros;
-use pgrx::pg_sys::Oid;
+use flashsale_core::gate::{Epoch, Gate, Key};
 use std::cell::{Cell, RefCell};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Items that share a cell displace each other; more cells make that rarer.
 const CELLS: usize = 4_096;
 
-pub static GATE: Shared<LwLock<Gate>> = Shared::new(c"flashsale gate");
+pub static GATE: Shared<LwLock<Gate<CELLS>>> = Shared::new(c"flashsale gate");
 
-pub struct Gate {
-    cells: [Entry; CELLS],
-}
-
-// SAFETY: numbers alone.
-#[allow(unsafe_code)]
-unsafe impl InSharedMemory for Gate {
-    const NEW: Self = Self {
-        cells: [const {
-            Entry {
-                epoch: 0,
-                database: Oid::INVALID,
-                item_id: 0,
-                sold_out_at: 0,
-            }
-        }; CELLS],
-    };
-}
-
-struct Entry {
-    /// Raised whenever inventory of an item of this cell may have risen.
-    epoch: u64,
-    database: Oid,
-    item_id: i64,
-    sold_out_at: Micros,
-}
-
-/// When a look at an item began: taken before the snapshot that looks.
-#[derive(Clone, Copy)]
-pub struct Epoch(u64);
-
-fn place(item_id: i64) -> usize {
-    let mut hasher = DefaultHasher::new();
-    (session::database(), item_id).hash(&mut hasher);
-    hasher.finish() as usize % CELLS
+fn key(item_id: i64) -> Key {
+    Key {
+        database: session::database().to_u32(),
+        item_id,
+    }
 }
 
 /// Whether the transaction may look through the gate and set it: one that sees what
@@ -70,18 +38,13 @@ pub fn is_shut(item_id: i64) -> bool {
     if ttl == 0 || !is_bystander() {
         return false;
     }
-    let gate = gate.read();
-    let cell = &gate.cells[place(item_id)];
-    let age = clock::now() - cell.sold_out_at;
-    cell.item_id == item_id && cell.database == session::database() && (0..ttl).contains(&age)
+    gate.read().is_shut(key(item_id), clock::monotonic(), ttl)
 }
 
 /// The epoch of an item that is about to be looked at.
 pub fn epoch(item_id: i64) -> Epoch {
-    Epoch(
-        GATE.get()
-            .map_or(0, |gate| gate.read().cells[place(item_id)].epoch),
-    )
+    GATE.get()
+        .map_or(Epoch::NONE, |gate| gate.read().epoch(key(item_id)))
 }
 
 /// Shuts the gate for an item seen sold out, unless its inventory rose since `epoch`.
@@ -90,13 +53,8 @@ pub fn shut(item_id: i64, epoch: Epoch) {
     if settings::sold_out_ttl() == 0 || !is_bystander() {
         return;
     }
-    let mut gate = gate.lock();
-    let cell = &mut gate.cells[place(item_id)];
-    if cell.epoch == epoch.0 {
-        cell.database = session::database();
-        cell.item_id = item_id;
-        cell.sold_out_at = clock::now();
-        drop(gate);
+    let is_shut = gate.lock().shut(key(item_id), epoch, clock::monotonic());
+    if is_shut {
         stats::gate_shut();
     }
 }
@@ -135,9 +93,6 @@ fn at_end(end: End) {
 
 fn open(item_id: i64) {
     if let Some(gate) = GATE.get() {
-        let mut gate = gate.lock();
-        let cell = &mut gate.cells[place(item_id)];
-        cell.epoch += 1;
-        cell.sold_out_at = 0;
+        gate.lock().open(key(item_id));
     }
 }

@@ -19,6 +19,8 @@
 //! }
 //! ```
 
+use flashsale_core::gate::Gate;
+use flashsale_core::slots::{Slots, Words};
 use pgrx::pg_sys::{self, LWLockMode};
 use pgrx::shmem::PgSharedMemoryInitialization;
 use std::cell::UnsafeCell;
@@ -67,6 +69,27 @@ unsafe impl InSharedMemory for AtomicU64 {
 // SAFETY: as many values that may.
 unsafe impl<T: InSharedMemory, const N: usize> InSharedMemory for [T; N] {
     const NEW: Self = [T::NEW; N];
+}
+
+// SAFETY: numbers alone.
+unsafe impl<const CELLS: usize> InSharedMemory for Gate<CELLS> {
+    const NEW: Self = Self::new();
+}
+
+// SAFETY: atomics alone.
+unsafe impl<const N: usize> InSharedMemory for Words<N> {
+    const NEW: Self = Self::new();
+}
+
+// SAFETY: what is Copy owns nothing and needs no destructor. The only pointers that it can hold
+// and be Send, Sync and 'static are references to statics, and those lie at the same address in
+// every process that is forked from the one that loaded the library.
+unsafe impl<A, R, const N: usize> InSharedMemory for Slots<A, R, N>
+where
+    A: Copy + Send + Sync + 'static,
+    R: Copy + Send + Sync + 'static,
+{
+    const NEW: Self = Self::new();
 }
 
 /// A part of shared memory.

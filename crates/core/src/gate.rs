@@ -1,0 +1,214 @@
+//! The cells in which items that were seen sold out are noted.
+//!
+//! A note can only refuse, so all it can do wrong is to refuse too long. Whoever gives a unit back
+//! raises the epoch of the item's cell, and whoever notes an item shows the epoch from before the
+//! look that saw no unit: so a look that began before a unit came back notes nothing.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// An item of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub database: u32,
+    pub item_id: i64,
+}
+
+/// When a look at an item began: taken before the snapshot that looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// For who has no gate to shut.
+    pub const NONE: Self = Self(0);
+}
+
+/// An item seen sold out, and when, by a clock that only runs forward.
+#[derive(Clone, Copy)]
+struct Note {
+    key: Key,
+    at: i64,
+}
+
+#[derive(Clone, Copy)]
+struct Cell {
+    /// Raised whenever inventory of an item of this cell may have risen.
+    epoch: u64,
+    note: Option<Note>,
+}
+
+/// `CELLS` cells. Items that share one displace each other.
+pub struct Gate<const CELLS: usize>([Cell; CELLS]);
+
+impl<const CELLS: usize> Default for Gate<CELLS> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const CELLS: usize> Gate<CELLS> {
+    pub const fn new() -> Self {
+        let empty = Cell {
+            epoch: 0,
+            note: None,
+        };
+        Self([empty; CELLS])
+    }
+
+    fn cell(key: Key) -> usize {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        hasher.finish() as usize % CELLS
+    }
+
+    /// Whether the item was noted less than `ttl` microseconds ago and no unit came back since.
+    pub fn is_shut(&self, key: Key, now: i64, ttl: i64) -> bool {
+        let note = self.0[Self::cell(key)].note;
+        note.is_some_and(|note| note.key == key && now - note.at < ttl)
+    }
+
+    /// To be taken before an item is looked at.
+    pub fn epoch(&self, key: Key) -> Epoch {
+        Epoch(self.0[Self::cell(key)].epoch)
+    }
+
+    /// Notes an item that was seen sold out by a look that began at `since`. False, and nothing
+    /// done, if a unit may have come back since then.
+    pub fn shut(&mut self, key: Key, since: Epoch, now: i64) -> bool {
+        let cell = &mut self.0[Self::cell(key)];
+        let holds = cell.epoch == since.0;
+        if holds {
+            cell.note = Some(Note { key, at: now });
+        }
+        holds
+    }
+
+    /// Inventory of the item has risen.
+    pub fn open(&mut self, key: Key) {
+        let cell = &mut self.0[Self::cell(key)];
+        cell.epoch += 1;
+        cell.note = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TTL: i64 = 100;
+
+    fn key(item_id: i64) -> Key {
+        Key {
+            database: 1,
+            item_id,
+        }
+    }
+
+    #[test]
+    fn a_new_gate_is_open_however_young_the_clock() {
+        assert!(!Gate::<4>::new().is_shut(key(0), 0, TTL));
+    }
+
+    #[test]
+    fn a_note_is_worth_its_time() {
+        let mut gate = Gate::<4>::new();
+        let epoch = gate.epoch(key(1));
+        assert!(gate.shut(key(1), epoch, 1_000));
+        assert!(gate.is_shut(key(1), 1_000, TTL));
+        assert!(gate.is_shut(key(1), 1_099, TTL));
+        assert!(!gate.is_shut(key(1), 1_100, TTL));
+        assert!(!gate.is_shut(key(1), 1_000, 0));
+    }
+
+    #[test]
+    fn a_look_that_began_before_a_unit_came_back_shuts_nothing() {
+        let mut gate = Gate::<4>::new();
+        let before = gate.epoch(key(1));
+        gate.open(key(1));
+        assert!(!gate.shut(key(1), before, 0));
+        assert!(!gate.is_shut(key(1), 0, TTL));
+        let after = gate.epoch(key(1));
+        assert!(gate.shut(key(1), after, 0));
+        gate.open(key(1));
+        assert!(!gate.is_shut(key(1), 0, TTL));
+    }
+
+    #[test]
+    fn items_of_one_cell_displace_each_other() {
+        let mut gate = Gate::<1>::new();
+        let epoch = gate.epoch(key(1));
+        assert!(gate.shut(key(1), epoch, 0) && gate.shut(key(2), epoch, 0));
+        assert!(!gate.is_shut(key(1), 0, TTL) && gate.is_shut(key(2), 0, TTL));
+        gate.open(key(1));
+        assert!(!gate.shut(key(2), epoch, 0), "the epoch is the cell's");
+    }
+
+    #[test]
+    fn an_item_of_another_database_is_another() {
+        let mut gate = Gate::<1>::new();
+        let epoch = gate.epoch(key(1));
+        gate.shut(key(1), epoch, 0);
+        let elsewhere = Key {
+            database: 2,
+            ..key(1)
+        };
+        assert!(!gate.is_shut(elsewhere, 0, TTL));
+    }
+
+    /// What one of several backends does to one of several items.
+    #[derive(Clone, Debug)]
+    enum Step {
+        BeginLook(usize, i64),
+        Shut(usize),
+        UnitComesBack(i64),
+        Wait(i64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0usize..4, 0i64..6).prop_map(|(backend, item)| Step::BeginLook(backend, item)),
+            (0usize..4).prop_map(Step::Shut),
+            (0i64..6).prop_map(Step::UnitComesBack),
+            (0i64..60).prop_map(Step::Wait),
+        ]
+    }
+
+    proptest! {
+        /// Items share cells, and looks overlap in any way: who is refused is refused by a look
+        /// that began after the last unit came back, and ended less than the ttl ago.
+        #[test]
+        fn no_refusal_is_older_than_the_last_unit_or_the_ttl(
+            steps in prop::collection::vec(step(), 1..200),
+        ) {
+            let mut gate = Gate::<3>::new();
+            let mut now = 0;
+            let mut looks: [Option<(i64, Epoch, usize)>; 4] = [None; 4];
+            let mut came_back = [0; 6];
+            let mut noted: [Option<(usize, i64)>; 6] = [None; 6];
+            for (time, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::BeginLook(backend, item) => {
+                        looks[backend] = Some((item, gate.epoch(key(item)), time));
+                    }
+                    Step::Shut(backend) => if let Some((item, since, began)) = looks[backend] {
+                        if gate.shut(key(item), since, now) {
+                            noted[item as usize] = Some((began, now));
+                        }
+                    },
+                    Step::UnitComesBack(item) => {
+                        gate.open(key(item));
+                        came_back[item as usize] = time;
+                    }
+                    Step::Wait(time) => now += time,
+                }
+                for item in 0..6 {
+                    if gate.is_shut(key(item), now, TTL) {
+                        let (began, at) = noted[item as usize].expect("nobody noted it");
+                        prop_assert!(came_back[item as usize] == 0 || began > came_back[item as usize]);
+                        prop_assert!(now - at < TTL);
+                    }
+                }
+            }
+        }
+    }
+}
