@@ -76,6 +76,7 @@ impl Drop for Folder {
 pub struct Cluster {
     pub config: Config,
     folder: Folder,
+    environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Cluster {
@@ -87,7 +88,11 @@ impl Cluster {
             .port(PORT)
             .user("postgres")
             .dbname("postgres");
-        Self { config, folder }
+        Self {
+            config,
+            folder,
+            environment: Vec::new(),
+        }
     }
 
     /// A copy of another cluster that follows it.
@@ -159,14 +164,23 @@ impl Cluster {
         );
     }
 
+    /// Starts it again after a stop or a crash, with these variables in its environment from
+    /// now on.
+    pub fn restart_in(&mut self, environment: &[(&'static str, &'static str)]) {
+        self.environment = environment.to_vec();
+        self.restart();
+    }
+
     pub fn restart(&self) {
         let settings = format!(
             "-c listen_addresses= -c unix_socket_directories={} -c port={PORT}",
             self.folder.path()
         );
         let log = format!("{}/log", self.folder.path());
+        let mut pg_ctl = tool("pg_ctl");
+        pg_ctl.envs(self.environment.iter().copied());
         run(
-            tool("pg_ctl"),
+            pg_ctl,
             &[
                 "-D",
                 &self.data(),

@@ -3,6 +3,7 @@
 //! Needs a server: PGHOST, PGPORT and PGUSER (a superuser) in the environment, PG_BINDIR for the
 //! tools. Every test makes its own database, or its own cluster, and leaves nothing behind.
 
+mod backtrace;
 mod batch;
 mod bouncer;
 mod cluster;
