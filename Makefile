@@ -14,7 +14,7 @@ PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/clients
 PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo psql test test-unit test-pg test-regress \
+.PHONY: help setup build install demo psql fuzz test test-unit test-pg test-regress \
 	test-isolation test-clients test-docs test-shop test-storm test-asserts bench shop shop-up fmt lint
 
 help: ## List the targets
@@ -66,6 +66,9 @@ test-isolation: build ## Interleavings of sessions; T="name ..." picks, ACCEPT=1
 
 test-docs: build ## The examples in docs/
 	@$(QUIET_SERVER) tests/docs/run
+
+fuzz: ## The property tests of the decisions with CASES=20000 each, without PostgreSQL
+	@PROPTEST_CASES=$(or $(CASES),20000) cargo test --package flashsale-core
 
 test-pg: setup ## Tests inside a server: cargo pgrx test
 	@scripts/pg-test

@@ -174,6 +174,41 @@ pub fn span(name: &'static str, micros: i128, least: Micros) -> Result<Micros, I
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_text_is_kept_or_refused_by_its_bytes(value in ".{0,300}") {
+            prop_assert_eq!(text("reason", &value).ok(), fits(&value).then_some(&*value));
+            if let Err(invalid) = text("reason", &value) {
+                prop_assert!(invalid.to_string().chars().count() < 120);
+            }
+        }
+
+        #[test]
+        fn a_number_is_kept_or_refused_by_its_bounds(value in any::<i64>(), least in 0..2i64) {
+            let expected = (least..=MAX_NUMBER).contains(&value).then_some(value);
+            prop_assert_eq!(number("amount", value, least).ok(), expected);
+        }
+
+        #[test]
+        fn a_currency_is_any_three_letters(value in ".{0,4}") {
+            let letters = value.len() == 3 && value.chars().all(|one| one.is_ascii_alphabetic());
+            prop_assert_eq!(currency(&value).ok(), letters.then(|| value.to_uppercase()));
+        }
+
+        #[test]
+        fn a_span_is_kept_to_the_microsecond(micros in -1..2 * i128::from(MAX_SPAN), least in 1..=SECOND) {
+            let expected = (i128::from(least)..=i128::from(MAX_SPAN)).contains(&micros);
+            prop_assert_eq!(span("ttl", micros, least).ok(), expected.then_some(micros as Micros));
+        }
+
+        #[test]
+        fn the_price_of_a_stock_is_exact(price in 0..i64::MAX, stock in 0..i64::MAX) {
+            let fits = i128::from(price) * i128::from(stock) <= i128::from(MAX_NUMBER);
+            prop_assert_eq!(value_of_stock("delta", 1, Some(price), stock).is_ok(), fits);
+        }
+    }
 
     #[test]
     fn texts_are_1_to_255_bytes() {

@@ -1,0 +1,140 @@
+//! Properties of the batch's parser: it never panics, keeps what it accepts, and names what it
+//! refuses.
+
+use super::*;
+use crate::limits::MAX_TEXT_BYTES;
+use proptest::prelude::*;
+use serde_json::json;
+
+/// Item, user, quantity and key of a request.
+type Read = (i64, String, i64, Option<String>);
+
+const TTL: Micros = 7;
+
+fn read(list: &Value) -> Result<Vec<Read>, Invalid> {
+    let clicks = clicks(list)?;
+    let read = requests(&clicks, TTL)?.into_iter().map(|request| {
+        assert_eq!(request.default_ttl, TTL);
+        (
+            request.item_id,
+            request.user_id.to_owned(),
+            request.quantity,
+            request.idempotency_key.map(str::to_owned),
+        )
+    });
+    Ok(read.collect())
+}
+
+/// Any JSON, field names that mean something among the rest.
+fn anything() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,20}".prop_map(Value::from),
+        "a{250,260}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 40, 6, |inner| {
+        let name = prop_oneof![
+            prop::sample::select(&FIELDS[..]).prop_map(str::to_owned),
+            ".{0,4}"
+        ];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::vec((name, inner), 0..6)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+/// An element that makes sense.
+fn sound() -> impl Strategy<Value = Read> {
+    let key = prop::option::of("[^\0]{1,60}");
+    (any::<i64>(), "[^\0]{1,60}", 1..=i64::MAX, key)
+}
+
+fn name(invalid: &Invalid) -> &str {
+    match invalid {
+        Invalid::Null { name } | Invalid::Value { name, .. } | Invalid::OutOfRange { name, .. } => {
+            name
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_handed_over_is_read_or_refused_by_name(list in anything()) {
+        if let Err(invalid) = read(&list) {
+            let name = name(&invalid);
+            prop_assert!(name == "requests" || name.starts_with("requests["), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_makes_sense_is_kept(elements in prop::collection::vec(sound(), 0..20)) {
+        let list = elements.iter().map(|(item_id, user_id, quantity, key)| json!({
+            "item_id": item_id, "user_id": user_id, "quantity": quantity, "idempotency_key": key,
+        }));
+        prop_assert_eq!(read(&Value::Array(list.collect())), Ok(elements));
+    }
+
+    #[test]
+    fn an_error_names_its_element_and_its_field(
+        before in prop::collection::vec(sound(), 0..5), after in prop::collection::vec(sound(), 0..5),
+        (field, value) in prop::sample::select(vec![
+            ("item_id", json!(null)), ("item_id", json!("1")), ("item_id", json!(1.5)), ("item_id", json!(1e300)),
+            ("user_id", json!("")), ("user_id", json!(true)), ("user_id", json!("x".repeat(MAX_TEXT_BYTES + 1))),
+            ("quantity", json!(0)), ("quantity", json!(null)), ("quantity", json!([])),
+            ("idempotency_key", json!("")), ("idempotency_key", json!(3)),
+        ]),
+    ) {
+        let element = |(item_id, user_id, ..): &Read| {
+            json!({ "item_id": item_id, "user_id": user_id })
+        };
+        let mut bad = json!({ "item_id": 1, "user_id": "ann" });
+        bad[field] = value;
+        let mut list: Vec<Value> = before.iter().map(element).collect();
+        list.push(bad);
+        list.extend(after.iter().map(element));
+        let invalid = read(&Value::Array(list)).unwrap_err();
+        prop_assert_eq!(name(&invalid), format!("requests[{}].{field}", before.len()));
+    }
+}
+
+#[test]
+fn a_misspelt_field_is_refused_before_anything_else_of_its_element() {
+    let list = json!([{ "item_id": "x", "quantty": 2 }]);
+    assert_eq!(
+        read(&list).unwrap_err().to_string(),
+        "requests[0].field is 'quantty': the fields are item_id, user_id, quantity, idempotency_key"
+    );
+}
+
+#[test]
+fn all_types_are_checked_before_any_value() {
+    let list = json!([{ "item_id": 1, "user_id": "" }, { "item_id": "x" }]);
+    assert_eq!(name(&read(&list).unwrap_err()), "requests[1].item_id");
+    let list = json!([{ "item_id": 1, "user_id": "", "quantity": 0 }]);
+    assert_eq!(name(&read(&list).unwrap_err()), "requests[0].user_id");
+}
+
+#[test]
+fn numbers_are_whole_however_they_are_written() {
+    let list = json!([{ "item_id": 2.0, "user_id": 7 }]);
+    assert_eq!(read(&list), Ok(vec![(2, "7".into(), 1, None)]));
+    let list: Value =
+        serde_json::from_str(r#"[{"item_id": 9007199254740992.0, "user_id": "a"}]"#).unwrap();
+    assert!(matches!(read(&list), Err(Invalid::OutOfRange { .. })));
+}
+
+#[test]
+fn a_batch_has_at_most_so_many_requests() {
+    let list = |len| Value::Array(vec![json!({ "item_id": 1, "user_id": "ann" }); len]);
+    assert_eq!(read(&list(MAX_BATCH)).unwrap().len(), MAX_BATCH);
+    assert_eq!(
+        read(&list(MAX_BATCH + 1)).unwrap_err().to_string(),
+        "requests is 1001 elements long: it must have at most 1000"
+    );
+}
