@@ -2,6 +2,7 @@
 
 use crate::backoff::retry_after_ms;
 use crate::pg::clock;
+use flashsale_core::cancel::Cancelled;
 use flashsale_core::fit::{PriorOrder, Request};
 use flashsale_core::order::Status;
 use flashsale_core::outcome::Outcome;
@@ -88,4 +89,22 @@ fn reserved(item_id: i64, order: &PriorOrder, replayed: bool) -> Value {
         "currency": order.currency.as_ref().map(|currency| currency.code()),
         "replayed": replayed,
     }))
+}
+
+/// The answer to a cancel.
+pub fn cancelled(order_id: i64, cancelled: Cancelled) -> Value {
+    match cancelled {
+        Cancelled::Closed { status, restored } => success(json!({
+            "order_id": order_id,
+            "status": status.name(),
+            "restored": restored,
+            "already_closed": restored == 0,
+        })),
+        Cancelled::Refused { status, reason } => failure(
+            reason,
+            json!({ "order_id": order_id, "status": status.name() }),
+        ),
+        Cancelled::NotFound => failure(Reason::OrderNotFound, json!({ "order_id": order_id })),
+        Cancelled::Busy => busy(retry_after_ms()),
+    }
 }

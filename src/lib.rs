@@ -7,6 +7,7 @@ mod answer;
 mod api;
 mod attempt;
 mod backoff;
+mod doors;
 mod error;
 mod gate;
 mod group;

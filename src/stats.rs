@@ -168,8 +168,8 @@ pub fn reconciler_failed() {
 /// One line of the view: what it is about, the strategy if it is a purchase, name and value.
 pub type Line = (&'static str, Option<&'static str>, &'static str, f64);
 
-/// What the view shows. 55000 without preload.
-pub fn lines() -> Result<Vec<Line>, Fault> {
+/// What the view shows, where so many requests wait for the seller. 55000 without preload.
+pub fn lines(waiting: usize) -> Result<Vec<Line>, Fault> {
     let counters = STATS.get().ok_or(Fault::NotPreloaded("flashsale.stats"))?;
     let mut lines = Vec::new();
     for (door, strategy) in DOORS {
@@ -185,9 +185,6 @@ pub fn lines() -> Result<Vec<Line>, Fault> {
     }
     let value = |counter: Counter| counter.of(counters).load(Relaxed) as f64;
     let seconds = |counter: Counter| value(counter) / 1e6;
-    let waiting = crate::group::queue::QUEUE
-        .get()
-        .map_or(0, crate::group::queue::backlog);
     lines.extend([
         ("gate", None, "hits", value(Counter::GateHits)),
         ("gate", None, "shut", value(Counter::GateShut)),

@@ -5,7 +5,7 @@ use crate::answer;
 use crate::error::Fault;
 use crate::settings::{self, Strategy};
 use crate::store::lookups;
-use crate::{order, payment, purchase};
+use crate::{doors, order, payment, purchase};
 use flashsale_core::argument::{
     Invalid, at_least, currency, number, optional_text, required, required_text, span,
 };
@@ -79,7 +79,7 @@ fn checked_purchase(
             )
         })?,
     };
-    let outcome = purchase::purchase(&request, strategy)?;
+    let outcome = doors::purchase(&request, strategy)?;
     Ok(answer::purchase(&request, &outcome))
 }
 
@@ -133,7 +133,8 @@ fn confirm_order(
 fn cancel_order(order_id: Option<i64>, reason: Option<&str>) -> Answer {
     answer(|| {
         let order_id = required("order_id", order_id)?;
-        order::cancel(order_id, optional_text("reason", reason)?)
+        let cancelled = doors::cancel(order_id, optional_text("reason", reason)?)?;
+        Ok(answer::cancelled(order_id, cancelled))
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Answer, answer};
 use crate::error::Fault;
+use crate::group::queue::{self, QUEUE};
 use crate::pg::session;
 use crate::store::grants;
 use crate::store::items::NewItem;
@@ -184,7 +185,8 @@ fn read_stats() -> Result<
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::new(stats::lines()?))
+    let waiting = QUEUE.get().map_or(0, queue::backlog);
+    Ok(TableIterator::new(stats::lines(waiting)?))
 }
 
 #[pg_extern(sql = false)]

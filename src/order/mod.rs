@@ -2,12 +2,8 @@
 
 use crate::answer;
 use crate::attempt::{Verdict, attempt_answer, attempt_or_busy};
-use crate::backoff::retry_after_ms;
 use crate::error::Fault;
-use crate::group::ask;
 use crate::pg::clock;
-use crate::pg::session;
-use crate::settings::{self, Strategy};
 use crate::store::orders::Order;
 use crate::store::{items, orders, payments};
 use flashsale_core::cancel::{Cancel, Cancelled, cancel as decide};
@@ -65,42 +61,9 @@ pub fn begin_payment(order_id: i64, window: Micros) -> Result<Value, Fault> {
     })
 }
 
-/// Gives up a reservation; its units come back once. Under strategy `grouped` the seller
-/// does it, unless it has to be part of the caller's transaction.
-pub fn cancel(order_id: i64, reason: Option<&str>) -> Result<Value, Fault> {
-    let cancel = Cancel {
-        order_id,
-        reason,
-        by: session::session_user().to_u32(),
-    };
-    let grouped = match settings::strategy() {
-        Strategy::Grouped => ask::cancel(&cancel)?,
-        _ => None,
-    };
-    let cancelled = match grouped {
-        Some(cancelled) => cancelled,
-        None => attempt_or_busy(|client| cancel_one(client, &cancel))?.unwrap_or(Cancelled::Busy),
-    };
-    Ok(worded(order_id, cancelled))
-}
-
-fn worded(order_id: i64, cancelled: Cancelled) -> Value {
-    match cancelled {
-        Cancelled::Closed { status, restored } => answer::success(json!({
-            "order_id": order_id,
-            "status": status.name(),
-            "restored": restored,
-            "already_closed": restored == 0,
-        })),
-        Cancelled::Refused { status, reason } => answer::failure(
-            reason,
-            json!({ "order_id": order_id, "status": status.name() }),
-        ),
-        Cancelled::NotFound => {
-            answer::failure(Reason::OrderNotFound, json!({ "order_id": order_id }))
-        }
-        Cancelled::Busy => answer::busy(retry_after_ms()),
-    }
+/// Gives up a reservation; its units come back once. Locks the order, then its item.
+pub fn cancel(cancel: &Cancel<'_>) -> Result<Cancelled, Fault> {
+    Ok(attempt_or_busy(|client| cancel_one(client, cancel))?.unwrap_or(Cancelled::Busy))
 }
 
 fn cancel_one(client: &SpiClient<'_>, cancel: &Cancel<'_>) -> Result<Verdict<Cancelled>, Fault> {

@@ -8,7 +8,6 @@ pub mod serve;
 
 use crate::attempt::{Verdict, attempt_or_busy};
 use crate::error::Fault;
-use crate::group::ask;
 use crate::pg::wal;
 use crate::settings::Strategy;
 use crate::{gate, stats};
@@ -16,26 +15,9 @@ use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
 use serve::Outcomes;
 
-/// Purchases by the strategy.
-pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Outcome, Fault> {
-    if strategy == Strategy::Grouped {
-        ask::check_caller()?;
-    }
-    let request_alone = std::slice::from_ref(request);
-    let outcome = match at_the_gate(request)? {
-        Some(outcome) => outcome,
-        None if strategy == Strategy::Grouped => ask::purchase(request)?,
-        None => *obtain(request.item_id, request_alone, strategy)?
-            .first()
-            .ok_or(Fault::Broken("a request has no outcome"))?,
-    };
-    stats::answered(strategy.into(), &outcome);
-    Ok(outcome)
-}
-
 /// The outcome if the item is known to be sold out. A key that stands for an order still
 /// gets that order.
-fn at_the_gate(request: &Request<'_>) -> Result<Option<Outcome>, Fault> {
+pub fn at_the_gate(request: &Request<'_>) -> Result<Option<Outcome>, Fault> {
     if !gate::is_shut(request.item_id) {
         return Ok(None);
     }
@@ -53,9 +35,13 @@ fn at_the_gate(request: &Request<'_>) -> Result<Option<Outcome>, Fault> {
 }
 
 /// Serves requests for one item, which the strategies obtain each in its way.
-fn obtain(item_id: i64, requests: &[Request<'_>], strategy: Strategy) -> Result<Outcomes, Fault> {
+pub fn obtain(
+    item_id: i64,
+    requests: &[Request<'_>],
+    strategy: Strategy,
+) -> Result<Outcomes, Fault> {
     let outcomes = match strategy {
-        // A group is a batch already; `ask` is how a single purchase joins one.
+        // A batch is a group already; only a single purchase joins one.
         Strategy::Nowait | Strategy::Grouped => nowait::purchase(item_id, requests),
         Strategy::Optimistic => optimistic::purchase(item_id, requests),
         Strategy::Atomic => atomic::purchase(item_id, requests),

@@ -1,0 +1,45 @@
+//! Which strategy serves a call: the only file that knows them all.
+
+use crate::error::Fault;
+use crate::group::ask;
+use crate::pg::session;
+use crate::settings::{self, Strategy};
+use crate::{order, purchase, stats};
+use flashsale_core::cancel::{Cancel, Cancelled};
+use flashsale_core::fit::Request;
+use flashsale_core::outcome::Outcome;
+
+/// Purchases by the strategy.
+pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Outcome, Fault> {
+    if strategy == Strategy::Grouped {
+        ask::check_caller()?;
+    }
+    let request_alone = std::slice::from_ref(request);
+    let outcome = match purchase::at_the_gate(request)? {
+        Some(outcome) => outcome,
+        None if strategy == Strategy::Grouped => ask::purchase(request)?,
+        None => *purchase::obtain(request.item_id, request_alone, strategy)?
+            .first()
+            .ok_or(Fault::Broken("a request has no outcome"))?,
+    };
+    stats::answered(strategy.into(), &outcome);
+    Ok(outcome)
+}
+
+/// Gives up a reservation; its units come back once. Under strategy `grouped` the seller
+/// does it, unless it has to be part of the caller's transaction.
+pub fn cancel(order_id: i64, reason: Option<&str>) -> Result<Cancelled, Fault> {
+    let cancel = Cancel {
+        order_id,
+        reason,
+        by: session::session_user().to_u32(),
+    };
+    let grouped = match settings::strategy() {
+        Strategy::Grouped => ask::cancel(&cancel)?,
+        _ => None,
+    };
+    match grouped {
+        Some(cancelled) => Ok(cancelled),
+        None => order::cancel(&cancel),
+    }
+}
