@@ -1,7 +1,7 @@
 //! Which strategy serves a call: the only file that knows them all.
 
 use crate::error::Fault;
-use crate::group::ask;
+use crate::group::caller;
 use crate::pg::session;
 use crate::settings::{self, Strategy};
 use crate::{order, purchase, stats};
@@ -12,12 +12,12 @@ use flashsale_core::outcome::Outcome;
 /// Purchases by the strategy.
 pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Outcome, Fault> {
     if strategy == Strategy::Grouped {
-        ask::check_caller()?;
+        caller::check_caller()?;
     }
     let request_alone = std::slice::from_ref(request);
     let outcome = match purchase::at_the_gate(request)? {
         Some(outcome) => outcome,
-        None if strategy == Strategy::Grouped => ask::purchase(request)?,
+        None if strategy == Strategy::Grouped => caller::purchase(request)?,
         None => *purchase::obtain(request.item_id, request_alone, strategy)?
             .first()
             .ok_or(Fault::Broken("a request has no outcome"))?,
@@ -35,7 +35,7 @@ pub fn cancel(order_id: i64, reason: Option<&str>) -> Result<Cancelled, Fault> {
         by: session::session_user().to_u32(),
     };
     let grouped = match settings::strategy() {
-        Strategy::Grouped => ask::cancel(&cancel)?,
+        Strategy::Grouped => caller::cancel(&cancel)?,
         _ => None,
     };
     match grouped {

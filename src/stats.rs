@@ -123,14 +123,14 @@ pub fn gate_shut() {
     Counter::GateShut.add(1);
 }
 
-/// Counts a batch of requests that were queued at these times.
+/// Counts a batch of requests that were queued at these moments of the monotonic clock.
 pub fn seller_took(queued_at: impl ExactSizeIterator<Item = Micros>) {
     let Some(counters) = STATS.get() else { return };
     let size = queued_at.len() as i64;
     if size == 0 {
         return;
     }
-    let now = clock::now();
+    let now = clock::monotonic();
     Counter::Batches.of(counters).fetch_add(1, Relaxed);
     Counter::Requests.of(counters).fetch_add(size, Relaxed);
     Counter::LargestBatch.of(counters).fetch_max(size, Relaxed);

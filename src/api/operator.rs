@@ -2,7 +2,7 @@
 
 use super::{Answer, answer};
 use crate::error::Fault;
-use crate::group::queue::{self, QUEUE};
+use crate::group::queue::{Queue, queue};
 use crate::pg::session;
 use crate::store::grants;
 use crate::store::items::NewItem;
@@ -185,7 +185,7 @@ fn read_stats() -> Result<
     >,
     ErrorReport,
 > {
-    let waiting = QUEUE.get().map_or(0, queue::backlog);
+    let waiting = queue().map_or(0, Queue::backlog);
     Ok(TableIterator::new(stats::lines(waiting)?))
 }
 

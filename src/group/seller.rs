@@ -3,121 +3,80 @@
 //! Cancels come first, all in one transaction, so that the units they return are sold in the
 //! same round.
 
-use super::publisher;
-use super::queue::{self, Ask, Asked, Error, QUEUE, Queue, Reply, Ticket};
-use crate::attempt::Verdict;
-use crate::error::Fault;
+use super::publisher::{self, STANDBY_POLL_MS, Written};
+use super::queue::{Queue, queue};
+use super::request::{Call, Error, QueuedReply, Reply};
+use super::transaction::{self, Failure, Job, Served};
 use crate::pg::clock;
-use crate::pg::memory::LwLock;
-use crate::pg::wait;
-use crate::pg::wal;
-use crate::pg::worker::{self, Bounds, Transaction, Worker};
-use crate::pg::{session, signals, transaction};
-use crate::purchase::serve::{self, Decrement};
-use crate::store::items;
-use crate::{order, settings, stats};
-use flashsale_core::fit::Request;
-use flashsale_core::outcome::Outcome;
+use crate::pg::worker::{self, Worker};
+use crate::pg::{session, signals, wait, wal};
+use crate::{settings, stats};
+use flashsale_core::pace::Pace;
 use flashsale_core::time::Micros;
 use pgrx::pg_sys::{self, XLogRecPtr};
 use pgrx::prelude::*;
-use pgrx::spi::SpiClient;
-use std::cell::Cell;
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// How long to stay away from an item that somebody else holds.
 const LOCKED_RETRY_MS: i64 = 1;
 /// How long cancels wait for each other: a transaction costs more than what is in it.
 const CANCELS_GATHER_FOR: Micros = 2_000;
-/// Answers of a round wait for one flush together, but no longer than this for a slow item.
+/// Replies of a round wait for one flush together, but no longer than this.
 const PUBLISH_AT_LEAST_EVERY: Micros = 5_000;
 /// The latch wakes an idle seller; this only bounds what a lost one could do.
 const IDLE_MS: i64 = 10_000;
-
-/// A request that the seller has taken, and where its answer goes.
-struct Job {
-    ticket: Ticket,
-    asked: Asked,
-}
-
-/// What is needed to publish: answers written, and how durable their commits must be.
-#[derive(Default)]
-struct Unpublished {
-    tickets: Vec<Ticket>,
-    end: XLogRecPtr,
-    level: i32,
-}
 
 #[pg_guard]
 #[allow(unsafe_code)] // the postmaster looks it up by its name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
-    let Some(queue) = QUEUE.get() else { return };
+    let Some(queue) = queue() else { return };
     worker::connect(Worker::Seller, &settings::database());
     wal::set_synchronous_commit(c"off");
-    session::before_exit(close_at_exit);
-    queue::open();
+    session::before_exit(gone);
+    queue.open();
     let mut held_up = Vec::new();
     let mut pace = Pace::default();
     loop {
         signals::reload_if_asked();
         // Beside those held up, so that they keep nobody else from being served.
-        let taken = queue::take(queue, settings::group_size());
-        stats::seller_took(taken.iter().map(|(_, asked)| asked.at));
-        let jobs = taken
-            .into_iter()
-            .map(|(ticket, asked)| Job { ticket, asked });
-        held_up.extend(jobs);
-        if !queue::has_publisher() && !wal::standbys_wanted() {
-            publisher::publish(queue);
+        let taken = queue.take(settings::group_size());
+        stats::seller_took(taken.iter().map(|(_, request)| request.queued_at));
+        let jobs = taken.into_iter();
+        held_up.extend(jobs.map(|(ticket, request)| Job { ticket, request }));
+        if !queue.has_publisher() {
+            publisher::publish_durable(queue);
         }
         // A caller who left meanwhile needs no order.
-        held_up.retain(|job: &Job| queue::is_waiting(job.ticket));
+        held_up.retain(|job: &Job| queue.is_pending(job.ticket));
         if held_up.is_empty() {
-            worker::report(None);
-            if !wait::yielding(|| queue::backlog(queue) > 0) {
-                worker::idle(IDLE_MS);
-            }
+            rest(queue);
             continue;
         }
-        let asked = held_up.len();
+        let before = held_up.len();
         held_up = round(queue, held_up, &mut pace);
-        if held_up.len() == asked {
+        if held_up.len() == before {
             worker::idle(LOCKED_RETRY_MS);
         }
     }
 }
 
-fn close_at_exit() {
-    if let Some(queue) = QUEUE.get() {
-        queue::close(queue);
+/// Waits for the next request.
+fn rest(queue: Queue) {
+    worker::report(None);
+    if wait::yielding(|| queue.backlog() > 0) {
+        return;
     }
+    let must_publish = !queue.has_publisher() && queue.committed().is_some();
+    worker::idle(match must_publish {
+        true => STANDBY_POLL_MS,
+        false => IDLE_MS,
+    });
 }
 
-/// How many jobs of an item go into one transaction: half as many after one that took too
-/// long, so that a shop with slow triggers still sells, and one more after one that did not.
-/// Items without an entry have not taken too long.
-#[derive(Default)]
-struct Pace(HashMap<Option<i64>, usize>);
-
-impl Pace {
-    fn most(&self, item_id: Option<i64>) -> usize {
-        let most = settings::group_size();
-        self.0.get(&item_id).map_or(most, |&pace| pace.min(most))
-    }
-
-    fn overran(&mut self, item_id: Option<i64>, size: usize) {
-        self.0.insert(item_id, (size / 2).max(1));
-    }
-
-    fn kept(&mut self, item_id: Option<i64>) {
-        if let Entry::Occupied(mut slow) = self.0.entry(item_id) {
-            *slow.get_mut() += 1;
-            if *slow.get() >= settings::group_size() {
-                slow.remove();
-            }
-        }
+fn gone() {
+    if let Some(queue) = queue() {
+        queue.close();
     }
 }
 
@@ -131,296 +90,180 @@ struct Group {
 fn groups(jobs: Vec<Job>) -> Vec<Group> {
     let mut groups = BTreeMap::<(Option<i64>, u32), Vec<Job>>::new();
     for job in jobs {
-        let item_id = match job.asked.ask() {
-            Ask::Cancel(_) => None,
-            Ask::Purchase(request) => Some(request.item_id),
+        let item_id = match job.request.call() {
+            Call::Cancel(_) => None,
+            Call::Purchase(request) => Some(request.item_id),
         };
-        let key = (item_id, job.asked.owner.to_u32());
+        let key = (item_id, job.request.owner.to_u32());
         groups.entry(key).or_default().push(job);
     }
     let mut groups: Vec<Group> = groups
         .into_iter()
         .map(|((item_id, _), jobs)| Group { item_id, jobs })
         .collect();
-    groups.sort_by_key(|group| (group.item_id.is_some(), group.jobs[0].asked.at));
+    groups.sort_by_key(|group| (group.item_id.is_some(), group.jobs[0].request.queued_at));
     groups
-}
-
-/// What a round leaves behind.
-#[derive(Default)]
-struct Left {
-    unpublished: Unpublished,
-    /// Jobs whose item or order somebody else holds, or for which there was no time.
-    held_up: Vec<Job>,
 }
 
 /// Serves all cancels, then every item, for about `flashsale.group_wait`, and returns the jobs
 /// to try again. Each group may take its share of the time that is left, or a quarter of all
 /// of it, so that a slow item leaves the others theirs.
-fn round(queue: &LwLock<Queue>, jobs: Vec<Job>, pace: &mut Pace) -> Vec<Job> {
-    let mut left = Left::default();
-    let mut published_at = clock::now();
+fn round(queue: Queue, jobs: Vec<Job>, pace: &mut Pace<Option<i64>>) -> Vec<Job> {
+    let begun_at = clock::monotonic();
+    let mut round = Round {
+        queue,
+        pace,
+        unpublished: Vec::new(),
+        published_at: begun_at,
+        held_up: Vec::new(),
+    };
     let most = settings::group_wait_ms() * 1_000;
-    let give_up_at = published_at + most;
+    let give_up_at = begun_at + most;
     let groups = groups(jobs);
     let mut groups_left = groups.len() as Micros;
-    for Group { item_id, mut jobs } in groups {
-        let now = clock::now();
+    for group in groups {
+        let now = clock::monotonic();
         let until = match now < give_up_at {
             true => now + ((give_up_at - now) / groups_left).max(most / 4),
             false => now,
         };
         groups_left -= 1;
-        if item_id.is_none() && now - jobs[0].asked.at < CANCELS_GATHER_FOR {
-            left.held_up.extend(jobs);
+        if group.item_id.is_none() && now - group.jobs[0].request.queued_at < CANCELS_GATHER_FOR {
+            round.held_up.extend(group.jobs);
             continue;
         }
+        round.serve_group(group, until);
+    }
+    round.publish();
+    worker::report_statistics();
+    round.held_up
+}
+
+/// A round under way.
+struct Round<'a> {
+    queue: Queue,
+    pace: &'a mut Pace<Option<i64>>,
+    /// Replies that their callers have not been told yet.
+    unpublished: Vec<Written>,
+    published_at: Micros,
+    /// Jobs whose item or order somebody else holds, or for which there was no time.
+    held_up: Vec<Job>,
+}
+
+impl Round<'_> {
+    /// Serves a group in transactions of as many jobs as its item's pace allows.
+    fn serve_group(&mut self, Group { item_id, mut jobs }: Group, until: Micros) {
         worker::report(Some(&match item_id {
             Some(item_id) => format!("flashsale: {} purchases of item {item_id}", jobs.len()),
             None => format!("flashsale: {} cancels", jobs.len()),
         }));
         let mut is_held = false;
         // Nobody overtakes those who came first.
-        while !jobs.is_empty() && clock::now() < until && !is_held {
-            let later = jobs.split_off(pace.most(item_id).min(jobs.len()));
-            let mut turn = Turn {
-                queue,
-                item_id,
-                until,
-                pace,
-                left: &mut left,
-            };
-            is_held = turn.serve(jobs);
+        while !jobs.is_empty() && clock::monotonic() < until && !is_held {
+            let most = self.pace.most(item_id, settings::group_size());
+            let later = jobs.split_off(most.min(jobs.len()));
+            is_held = self.serve(item_id, jobs, until);
             jobs = later;
-            if clock::now() - published_at > PUBLISH_AT_LEAST_EVERY {
-                publish(queue, std::mem::take(&mut left.unpublished));
-                published_at = clock::now();
-            }
         }
         // They were not tried, so they get another round.
-        left.hold_up(queue, jobs.into_iter(), 2 * most);
+        self.hold_up(jobs, 2 * settings::group_wait_ms() * 1_000);
     }
-    publish(queue, left.unpublished);
-    worker::report_statistics();
-    left.held_up
-}
 
-/// A group's turn in a round.
-struct Turn<'a> {
-    queue: &'a LwLock<Queue>,
-    item_id: Option<i64>,
-    until: Micros,
-    pace: &'a mut Pace,
-    left: &'a mut Left,
-}
-
-impl Turn<'_> {
     /// Serves jobs in one transaction. If that fails, halves them until the one that is at
     /// fault stands alone with its error. True if somebody else holds what they need.
-    fn serve(&mut self, mut jobs: Vec<Job>) -> bool {
-        match transaction(self.queue, &jobs, self.until) {
-            Ok(Served { end, replies }) => {
-                self.pace.kept(self.item_id);
-                let (busy, served): (Vec<_>, Vec<_>) = jobs
-                    .into_iter()
-                    .zip(replies)
-                    .partition(|(_, reply)| reply.is_busy());
-                self.left
-                    .unpublished
-                    .add(served.iter().map(|(job, _)| job), end);
-                self.hold_up(busy.into_iter().map(|(job, _)| job));
-                return false;
+    fn serve(&mut self, item_id: Option<i64>, mut jobs: Vec<Job>, until: Micros) -> bool {
+        self.publish_before(item_id);
+        let patience = settings::group_wait_ms() * 1_000;
+        let begun_at = clock::monotonic();
+        let served = transaction::run(self.queue, &jobs, until);
+        self.pace.took(item_id, clock::monotonic() - begun_at);
+        match served {
+            Ok(served) => {
+                self.pace.kept(item_id, settings::group_size());
+                let busy = self.keep(jobs, served);
+                self.hold_up(busy, patience);
             }
             Err(Failure::Locked) => {
-                self.hold_up(jobs.into_iter());
+                self.hold_up(jobs, patience);
                 return true;
             }
             Err(Failure::Error(fault)) if jobs.len() == 1 => {
                 let reply = match fault.sqlstate() {
-                    PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => Reply::Outcome(Outcome::Busy),
+                    PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => Reply::BUSY,
                     _ => Reply::Error(Error::of(*fault)),
                 };
                 self.refuse(&jobs, reply);
             }
-            Err(Failure::Error(_)) if clock::now() < self.until => {
+            Err(Failure::Error(_)) if clock::monotonic() < until => {
                 let later = jobs.split_off(jobs.len() / 2);
-                if self.serve(jobs) {
-                    self.hold_up(later.into_iter());
+                if self.serve(item_id, jobs, until) {
+                    self.hold_up(later, patience);
                     return true;
                 }
-                return self.serve(later);
+                return self.serve(item_id, later, until);
             }
-            Err(Failure::Error(_)) => self.refuse(&jobs, Reply::Outcome(Outcome::Busy)),
+            Err(Failure::Error(_)) => self.refuse(&jobs, Reply::BUSY),
             Err(Failure::Overrun) => {
-                self.pace.overran(self.item_id, jobs.len());
-                self.hold_up(jobs.into_iter());
+                self.pace.overran(item_id, jobs.len());
+                self.hold_up(jobs, patience);
             }
         }
         false
     }
 
-    fn hold_up(&mut self, jobs: impl Iterator<Item = Job>) {
-        let patience = settings::group_wait_ms() * 1_000;
-        self.left.hold_up(self.queue, jobs, patience);
+    /// Nobody who is served waits for the transaction of an item that may be slow, nor for long
+    /// for others to be served.
+    fn publish_before(&mut self, item_id: Option<i64>) {
+        let waited = clock::monotonic() - self.published_at;
+        if waited > PUBLISH_AT_LEAST_EVERY || !self.pace.is_quick(item_id) {
+            self.publish();
+        }
     }
 
-    fn refuse(&mut self, jobs: &[Job], reply: Reply) {
-        self.left.refuse(self.queue, jobs, reply);
+    fn publish(&mut self) {
+        publisher::publish(self.queue, std::mem::take(&mut self.unpublished));
+        self.published_at = clock::monotonic();
     }
-}
 
-impl Left {
+    /// Keeps replies to be published, and returns the jobs that are to be tried again.
+    fn keep(&mut self, jobs: Vec<Job>, Served { end, replies }: Served) -> Vec<Job> {
+        let mut busy = Vec::new();
+        for (job, reply) in jobs.into_iter().zip(replies) {
+            match reply.is_busy() {
+                true => busy.push(job),
+                false => self.await_durable(&job, reply.is_promise().then_some(end)),
+            }
+        }
+        busy
+    }
+
+    fn await_durable(&mut self, job: &Job, end: Option<XLogRecPtr>) {
+        self.unpublished.push(Written {
+            ticket: job.ticket,
+            end,
+            level: job.request.synchronous_commit,
+        });
+    }
+
     /// Keeps jobs for the next round, and answers those busy that have waited long enough.
-    fn hold_up(
-        &mut self,
-        queue: &LwLock<Queue>,
-        jobs: impl Iterator<Item = Job>,
-        patience: Micros,
-    ) {
-        let since = clock::now() - patience;
-        let (late, patient): (Vec<Job>, Vec<Job>) = jobs.partition(|job| job.asked.at < since);
+    fn hold_up(&mut self, jobs: Vec<Job>, patience: Micros) {
+        let since = clock::monotonic() - patience;
+        let (late, patient): (Vec<Job>, Vec<Job>) = jobs
+            .into_iter()
+            .partition(|job| job.request.queued_at < since);
         self.held_up.extend(patient);
-        self.refuse(queue, &late, Reply::Outcome(Outcome::Busy));
+        self.refuse(&late, Reply::BUSY);
     }
 
     /// Answers jobs with what no commit stands behind.
-    fn refuse(&mut self, queue: &LwLock<Queue>, jobs: &[Job], reply: Reply) {
-        let tickets = jobs.iter().map(|job| job.ticket);
-        let none = pg_sys::InvalidTransactionId;
-        queue::write(queue, tickets.zip(std::iter::repeat(&reply)), none);
-        self.unpublished.add(jobs.iter(), 0);
-    }
-}
-
-/// What a transaction came to: where its commit ends in the log, 0 if it wrote nothing,
-/// and the replies in the order of the jobs.
-struct Served {
-    end: XLogRecPtr,
-    replies: Vec<Reply>,
-}
-
-/// Why a transaction came to nothing.
-enum Failure {
-    /// Somebody else holds the item.
-    Locked,
-    /// It took longer than the group's share of `flashsale.group_wait`.
-    Overrun,
-    Error(Box<Fault>),
-}
-
-fn transaction(queue: &LwLock<Queue>, jobs: &[Job], until: Micros) -> Result<Served, Failure> {
-    use PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_QUERY_CANCELED};
-    let is_obtained = Cell::new(false);
-    let served = worker::guarded(|| serve(queue, jobs, until, &is_obtained));
-    // A trigger can raise the same, for its one buyer.
-    served.map_err(|fault| match fault.sqlstate() {
-        ERRCODE_LOCK_NOT_AVAILABLE if !is_obtained.get() => Failure::Locked,
-        ERRCODE_QUERY_CANCELED if clock::now() >= until => Failure::Overrun,
-        _ => {
-            stats::seller_failed();
-            Failure::Error(Box::new(fault))
-        }
-    })
-}
-
-/// Serves, leaves the answers in the slots, and only then commits: should this process
-/// die over it, each caller finds its answer there and what to ask whether it holds.
-fn serve(
-    queue: &LwLock<Queue>,
-    jobs: &[Job],
-    until: Micros,
-    is_obtained: &Cell<bool>,
-) -> Result<Served, Fault> {
-    let bounds = Bounds {
-        transaction_ms: (until - clock::now()) / 1_000 + 1,
-        lock_wait_ms: settings::worker_lock_wait_ms(),
-    };
-    let transaction = Transaction::begin_as(jobs[0].asked.owner, bounds);
-    let (replies, keep) = match Spi::connect(|client| replies(client, jobs, is_obtained))? {
-        Verdict::Keep(replies) => (replies, true),
-        Verdict::Undo(replies) => (replies, false),
-    };
-    let xid = match keep {
-        true => transaction::id().unwrap_or(pg_sys::InvalidTransactionId),
-        false => pg_sys::InvalidTransactionId,
-    };
-    queue::write(queue, jobs.iter().map(|job| job.ticket).zip(&replies), xid);
-    let end = match keep {
-        true => transaction.commit(),
-        false => {
-            worker::abort();
-            match replies.iter().any(Reply::is_replay) {
-                // What it tells of may be a commit that is not durable yet.
-                true => wal::written_so_far(),
-                false => 0,
-            }
-        }
-    };
-    Ok(Served { end, replies })
-}
-
-/// The replies to jobs that are all cancels, or all purchases of one item; `is_obtained` says
-/// whether that is held by now.
-fn replies(
-    client: &SpiClient<'_>,
-    jobs: &[Job],
-    is_obtained: &Cell<bool>,
-) -> Result<Verdict<Vec<Reply>>, Fault> {
-    let mut cancels = Vec::new();
-    let mut requests = Vec::<Request<'_>>::new();
-    for job in jobs {
-        match job.asked.ask() {
-            Ask::Cancel(cancel) => cancels.push(cancel),
-            Ask::Purchase(request) => requests.push(request),
-        }
-    }
-    let Some(first) = requests.first() else {
-        is_obtained.set(true); // each order that is not is answered by itself
-        let verdict = order::cancel_many(client, &cancels)?;
-        return Ok(verdict.map(|all| all.into_iter().map(Reply::Cancelled).collect()));
-    };
-    let item = items::lock_sellable_again(client, first.item_id)?;
-    is_obtained.set(true);
-    let verdict = match item {
-        Some(item) => serve::serve(client, &item, &requests, Decrement::Due)?,
-        None => serve::refuse_unheld(client, first.item_id, &requests)?,
-    };
-    Ok(verdict.map(|all| all.into_iter().map(Reply::Outcome).collect()))
-}
-
-impl Unpublished {
-    fn add<'a>(&mut self, jobs: impl Iterator<Item = &'a Job>, end: XLogRecPtr) {
+    fn refuse(&mut self, jobs: &[Job], reply: Reply) {
+        let reply = QueuedReply {
+            reply,
+            transaction: None,
+        };
+        self.queue.write(jobs.iter().map(|job| (job.ticket, reply)));
         for job in jobs {
-            self.tickets.push(job.ticket);
-            if end != 0 {
-                self.end = self.end.max(end);
-                self.level = self.level.max(job.asked.synchronous_commit);
-            }
+            self.await_durable(job, None);
         }
-    }
-}
-
-/// Answers once the commits are as durable as their strictest caller asks. While others
-/// wait to be served, and where a standby has a say, that is left to the publisher; else
-/// nobody gains by another process.
-fn publish(queue: &LwLock<Queue>, unpublished: Unpublished) {
-    let Unpublished {
-        tickets,
-        end,
-        level,
-    } = unpublished;
-    if tickets.is_empty() {
-        return;
-    }
-    worker::sleep(settings::debug_publish_delay_ms());
-    // Who asks for no standby does not wait behind those who do.
-    let leave_it = match wal::standbys_wanted() {
-        true => wal::needs_standbys(level),
-        false => queue::backlog(queue) > 0 && queue::has_publisher(),
-    };
-    if end != 0 && leave_it {
-        queue::hand_over(queue, tickets.into_iter(), end);
-    } else if end == 0 || wal::wait(end, level) {
-        queue::publish(queue, tickets.into_iter());
     }
 }

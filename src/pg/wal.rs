@@ -1,18 +1,12 @@
 //! Whether a commit is on disk, and on the standbys its caller asked for.
 
-use super::{guc, signals};
+use super::guc;
 use pgrx::pg_sys::{self, SyncCommitLevel, XLogRecPtr};
 use std::ffi::CStr;
 
-/// Waits until the log up to `end` is as durable as `level` asks. False if the wait for a
-/// standby was cut short, so that nobody is told of a success that a failover would undo.
-/// For workers, which commit without waiting.
-pub fn wait(end: XLogRecPtr, level: i32) -> bool {
-    if level <= SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32 {
-        return true;
-    }
-    flush(end);
-    !needs_standbys(level) || wait_for_standbys(end, level)
+/// Whether a commit of this level waits for anything at all.
+pub fn is_awaited(level: i32) -> bool {
+    level > SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32
 }
 
 /// Whether a commit of this level waits for a standby.
@@ -20,28 +14,54 @@ pub fn needs_standbys(level: i32) -> bool {
     level > SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32 && standbys_wanted()
 }
 
-fn flush(end: XLogRecPtr) {
+/// Waits until the log up to `end` is on this server's disk.
+pub fn flush(end: XLogRecPtr) {
     // SAFETY: flushes what there is up to a position; beyond the last record it raises an error.
     unsafe { pg_sys::XLogFlush(end) };
 }
 
-/// PostgreSQL takes a cancel for leave to stop waiting and does not say so afterwards:
-/// cancels are turned away meanwhile, and only a shutdown cuts the wait short.
-fn wait_for_standbys(end: XLogRecPtr, level: i32) -> bool {
-    set_synchronous_commit(name(level));
-    signals::turning_cancels_away(|| {
-        // SAFETY: outside a transaction, with interrupts held, as it asks for.
-        unsafe { pg_sys::SyncRepWaitForLSN(end, true) };
-    });
-    set_synchronous_commit(c"off");
-    !signals::is_shutdown_asked()
+/// How far the log is durable at a moment.
+#[derive(Clone, Copy)]
+pub struct Durable {
+    /// On this server's disk.
+    flushed: XLogRecPtr,
+    /// What the standbys have written, flushed and applied; `None` while none is wanted.
+    standbys: Option<[XLogRecPtr; 3]>,
 }
 
-fn name(level: i32) -> &'static CStr {
-    match level as SyncCommitLevel::Type {
-        SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_WRITE => c"remote_write",
-        SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_FLUSH => c"on",
-        _ => c"remote_apply",
+impl Durable {
+    /// For who has flushed the log up to a position.
+    pub fn flushed(flushed: XLogRecPtr) -> Self {
+        let positions = || {
+            // SAFETY: made with the server's shared memory. The walsenders write these positions,
+            // each a word that only rises, at any time.
+            unsafe { (&raw const (*pg_sys::WalSndCtl).lsn).read_volatile() }
+        };
+        Self {
+            flushed,
+            standbys: standbys_wanted().then(positions),
+        }
+    }
+
+    /// Whether a commit that ends at `end` is as durable as `level` asks.
+    pub fn covers(self, end: XLogRecPtr, level: i32) -> bool {
+        use SyncCommitLevel::{
+            SYNCHRONOUS_COMMIT_LOCAL_FLUSH as LOCAL, SYNCHRONOUS_COMMIT_REMOTE_FLUSH as FLUSH,
+            SYNCHRONOUS_COMMIT_REMOTE_WRITE as WRITE,
+        };
+        if !is_awaited(level) {
+            return true;
+        }
+        let has_standby = self.standbys.is_none_or(|[written, flushed, applied]| {
+            let position = match level as SyncCommitLevel::Type {
+                LOCAL => return true,
+                WRITE => written,
+                FLUSH => flushed,
+                _ => applied,
+            };
+            end <= position
+        });
+        end <= self.flushed && has_standby
     }
 }
 
@@ -130,5 +150,30 @@ mod tests {
         let segment = 1 << 20;
         assert_eq!(end_of_record(3 * segment + 40, segment), 3 * segment);
         assert_eq!(end_of_record(3 * segment + 40, SEGMENT), 3 * segment + 40);
+    }
+
+    /// The levels of synchronous_commit: off, local, remote_write, on and remote_apply.
+    const LEVELS: [i32; 5] = [0, 1, 2, 3, 4];
+
+    #[test]
+    fn each_level_waits_for_its_own_position_alone() {
+        let covered = |standbys, end| {
+            let durable = Durable {
+                flushed: 50,
+                standbys,
+            };
+            LEVELS.map(|level| durable.covers(end, level))
+        };
+        assert_eq!(covered(None, 50), [true; 5]);
+        assert_eq!(covered(None, 51), [true, false, false, false, false]);
+        let behind = Some([40, 30, 20]);
+        assert_eq!(covered(behind, 20), [true; 5]);
+        assert_eq!(covered(behind, 30), [true, true, true, true, false]);
+        assert_eq!(covered(behind, 40), [true, true, true, false, false]);
+        assert_eq!(covered(behind, 41), [true, true, false, false, false]);
+        assert_eq!(
+            covered(Some([90, 90, 90]), 51),
+            [true, false, false, false, false]
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! Statements on items: the only place where inventory and stock change.
 
-use super::{Stamp, Statement, row, some, stamp};
+use super::{Stamp, Statement, relation, row, some, stamp};
 use crate::error::Fault;
 use crate::gate;
+use crate::pg::heap;
 use flashsale_core::item::{Currency, Item};
 use pgrx::datum::Interval;
 use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
@@ -202,6 +203,9 @@ thread_local! {
 pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
     let (last_sold, place) = LAST_SOLD.get();
     let place = (last_sold == item_id).then_some(place);
+    if let Some(place) = place {
+        heap::prune(relation::oid(c"items"), (place >> 32) as u32);
+    }
     if let Some(item) = row::lock_sellable(item_id, place) {
         return Ok(item);
     }

@@ -1,4 +1,5 @@
-//! Nobody is told of a success before it is as durable as the strictest of them asks.
+//! Nobody is told of a success before it is as durable as they ask, and nobody waits for what
+//! another asks.
 
 use std::time::Duration;
 
@@ -7,7 +8,10 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_postgres::{Client, NoTls};
 
-use super::{CALLERS, assert_truthful, buy, orders, set, storm, terminate, until, worker};
+use super::{
+    CALLERS, DOORS, assert_truthful, buy, buying, close_door, open_door, orders, set, storm,
+    terminate, until, until_asked, worker,
+};
 use crate::shop::{Shop, answer, within};
 use crate::sql::{run, sqlstate};
 
@@ -128,5 +132,51 @@ async fn a_wait_cut_short_is_no_success() {
     let pool = shop.pool(1).await;
     let next = within(pool.settle(&Call::buy(item_id, "bob"))).await;
     assert!(next.expect("an answer").success());
+    shop.assert_sound().await;
+}
+
+/// One transaction serves four callers: one who waits for a standby that is not there, two who do
+/// not ask for it, and one who is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_waits_for_its_own_durability() {
+    let shop = Shop::grouped(&["synchronous_commit = local", "flashsale.group_wait = 60s"]).await;
+    shop.run(DOORS).await;
+    let (item_id, other) = (shop.item(100).await, shop.item(1).await);
+    set(&shop.client, "synchronous_standby_names", "'nobody'").await;
+    let doors = shop.connect().await;
+    close_door(&doors, 1).await;
+    // While the seller is at another item, the four gather.
+    let at_other = buying(shop.connect().await, other, "door 1");
+    until_asked(&shop.client, 1).await;
+    until(
+        &shop.client,
+        "SELECT value = 1 FROM flashsale.stats WHERE subject = 'seller' AND name = 'requests'",
+    )
+    .await;
+    let mut callers = Vec::new();
+    for (n, level) in ["remote_apply", "local", "off"].into_iter().enumerate() {
+        let client = shop.connect().await;
+        run(&client, &format!("SET synchronous_commit = {level}")).await;
+        callers.push(buying(client, item_id, level));
+        until_asked(&shop.client, n + 2).await;
+    }
+    let client = shop.connect().await;
+    run(&client, "SET synchronous_commit = remote_apply").await;
+    let too_many = format!("SELECT flashsale.purchase_item({item_id}, 'greedy', 1000)");
+    let refused = tokio::spawn(async move { crate::sql::ask(&client, &too_many).await });
+    until_asked(&shop.client, 5).await;
+    open_door(&doors, 1).await;
+
+    assert!(within(at_other).await.expect("an answer").success());
+    let refused = within(refused).await.expect("an answer");
+    assert_eq!(refused.reason(), "out_of_stock", "{refused:?}");
+    let careful = callers.remove(0);
+    for caller in callers {
+        assert!(within(caller).await.expect("an answer").success());
+    }
+    assert_eq!(orders(&shop.client).await, 4);
+    assert!(!careful.is_finished(), "a success without the standby");
+    set(&shop.client, "synchronous_standby_names", "''").await;
+    assert!(within(careful).await.expect("an answer").success());
     shop.assert_sound().await;
 }

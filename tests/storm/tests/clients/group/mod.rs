@@ -103,6 +103,35 @@ async fn hold(client: &Client, item_id: i64) {
     run(client, &format!("{hold} {item_id} FOR UPDATE")).await;
 }
 
+/// The buyer `door 7` waits in a trigger while anybody has the advisory lock 7, and the seller
+/// with it. What lock_timeout is does not matter.
+const DOORS: &str = "
+    CREATE FUNCTION wait_at_the_door() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.user_id LIKE 'door %' THEN
+            WHILE NOT pg_try_advisory_xact_lock_shared(substr(NEW.user_id, 6)::bigint) LOOP
+                PERFORM pg_sleep(0.002);
+            END LOOP;
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER wait_at_the_door BEFORE INSERT ON flashsale.orders
+        FOR EACH ROW EXECUTE FUNCTION wait_at_the_door()";
+
+async fn close_door(client: &Client, door: i32) {
+    run(client, &format!("SELECT pg_advisory_lock({door})")).await;
+}
+
+async fn open_door(client: &Client, door: i32) {
+    run(client, &format!("SELECT pg_advisory_unlock({door})")).await;
+}
+
+/// A buyer whose purchase goes its way.
+fn buying(client: Client, item_id: i64, user_id: &str) -> JoinHandle<Answer> {
+    let user_id = user_id.to_owned();
+    tokio::spawn(async move { buy(&client, item_id, &user_id).await })
+}
+
 async fn orders(client: &Client) -> i64 {
     value(client, "SELECT count(*) FROM flashsale.orders", &[]).await
 }

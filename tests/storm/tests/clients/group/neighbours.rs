@@ -1,8 +1,14 @@
 //! One bad request never fails its neighbours, and neither does work on the tables.
 
-use storm::{Call, Done};
+use std::time::Duration;
 
-use super::{CALLERS, assert_truthful, errors, storm, until, user};
+use storm::{Call, Done};
+use tokio::time::timeout;
+
+use super::{
+    CALLERS, DOORS, assert_truthful, buying, close_door, errors, open_door, storm, until,
+    until_asked, user,
+};
 use crate::shop::{Shop, answer, within};
 use crate::sql::{run, sqlstate, value};
 
@@ -165,4 +171,74 @@ async fn a_waiting_caller_holds_no_lock() {
     assert_eq!(value::<i64>(&shop.client, locks, &[]).await, 0);
     run(&holder, "COMMIT").await;
     assert_eq!(within(caller).await.expect("an answer"), "");
+}
+
+/// Answers that are committed are not held back while another item of the same round has its
+/// turn, however long that takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn committed_answers_do_not_wait_for_a_slow_item() {
+    /// Less than the seller may take for the slow item.
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let shop = Shop::grouped(&["flashsale.group_wait = 60s"]).await;
+    shop.run(DOORS).await;
+    let (quick, slow, first) = (
+        shop.item(10).await,
+        shop.item(10).await,
+        shop.item(10).await,
+    );
+    let doors = shop.connect().await;
+    close_door(&doors, 1).await;
+    close_door(&doors, 2).await;
+    // While the seller is at the first item, the others gather for one round.
+    let at_first = buying(shop.connect().await, first, "door 1");
+    until_asked(&shop.client, 1).await;
+    until(
+        &shop.client,
+        "SELECT value = 1 FROM flashsale.stats WHERE subject = 'seller' AND name = 'requests'",
+    )
+    .await;
+    let at_quick = buying(shop.connect().await, quick, "alice");
+    until_asked(&shop.client, 2).await;
+    let at_slow = buying(shop.connect().await, slow, "door 2");
+    until_asked(&shop.client, 3).await;
+    open_door(&doors, 1).await;
+    assert!(within(at_first).await.expect("an answer").success());
+    let answer = timeout(PATIENCE, at_quick)
+        .await
+        .expect("it waited for the slow item");
+    assert!(answer.expect("an answer").success());
+    assert!(!at_slow.is_finished(), "the slow item was not slow");
+    open_door(&doors, 2).await;
+    assert!(within(at_slow).await.expect("an answer").success());
+    shop.assert_sound().await;
+}
+
+/// A row that is rewritten with each sale stays on its page: earlier versions give way, whoever
+/// finds the row, and vacuum has nothing to do with it.
+async fn assert_stays_on_its_page(change: &str) {
+    const SALES: usize = 1_000;
+    let shop = Shop::grouped(&["autovacuum = off"]).await;
+    shop.run(change).await;
+    let item_id = shop.item(SALES as i64).await;
+    // One at a time, so that each is a transaction of its own.
+    let pool = shop.pool(1).await;
+    let done = within(storm(&pool, super::buyers(item_id, SALES)))
+        .await
+        .expect("the buyers come home");
+    assert!(done.iter().all(|done| answer(done).success()));
+    let pages = "SELECT pg_relation_size('flashsale.items') / current_setting('block_size')::int";
+    let pages = value::<i64>(&shop.client, pages, &[]).await;
+    assert!((1..=2).contains(&pages), "{pages} pages");
+    shop.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hot_row_stays_on_its_page() {
+    assert_stays_on_its_page("SELECT").await;
+}
+
+/// With a column of the shop's, items are changed by statements alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hot_row_stays_on_its_page_by_sql() {
+    assert_stays_on_its_page("ALTER TABLE flashsale.items ADD COLUMN extra text").await;
 }

@@ -1,9 +1,9 @@
 //! A buyer's side of the queue: joins it, waits, and never guesses at what became of its request.
 
-use super::queue::{self, Ask, Error, Found, QUEUE, Queue, Reply, Ticket};
+use super::queue::{Queue, queue};
+use super::request::{Call, Error, QueuedReply, Reply};
 use crate::error::Fault;
 use crate::pg::clock;
-use crate::pg::memory::LwLock;
 use crate::pg::wait::{self, WaitFor};
 use crate::pg::wal;
 use crate::pg::{session, transaction};
@@ -11,6 +11,7 @@ use crate::settings;
 use flashsale_core::cancel::{Cancel, Cancelled};
 use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
+use flashsale_core::slots::{Collected, Ticket};
 use flashsale_core::time::Micros;
 use pgrx::pg_sys::TransactionId;
 use std::cell::{Cell, OnceCell};
@@ -20,7 +21,7 @@ const TRANSACTION_END_POLL_MS: i64 = 1;
 
 /// Refuses a caller whom the seller cannot serve.
 pub fn check_caller() -> Result<(), Fault> {
-    QUEUE.get().ok_or(Fault::NotPreloaded("strategy grouped"))?;
+    preloaded()?;
     if !is_sellers_database() {
         return Err(Fault::OtherDatabase);
     }
@@ -30,10 +31,14 @@ pub fn check_caller() -> Result<(), Fault> {
     unfit_caller().map_or(Ok(()), |why| Err(Fault::NotOnItsOwn(why)))
 }
 
+fn preloaded() -> Result<Queue, Fault> {
+    queue().ok_or(Fault::NotPreloaded("strategy grouped"))
+}
+
 /// Hands a purchase of a caller who was checked to the seller and returns its outcome.
 pub fn purchase(request: &Request<'_>) -> Result<Outcome, Fault> {
-    let queue = QUEUE.get().ok_or(Fault::NotPreloaded("strategy grouped"))?;
-    match hand_over(queue, &Ask::Purchase(*request))? {
+    let queue = preloaded()?;
+    match hand_over(queue, &Call::Purchase(*request))? {
         Reply::Outcome(outcome) => Ok(outcome),
         _ => Err(Fault::Broken("a purchase was answered as a cancel")),
     }
@@ -42,13 +47,13 @@ pub fn purchase(request: &Request<'_>) -> Result<Outcome, Fault> {
 /// Hands a cancel to the seller, which returns the units of many orders at once; `None`
 /// where that is not possible and the caller has to do it itself.
 pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Cancelled>, Fault> {
-    let Some(queue) = QUEUE.get() else {
+    let Some(queue) = queue() else {
         return Ok(None);
     };
-    if check_caller().is_err() || !queue::is_served() {
+    if check_caller().is_err() || !queue.is_served() {
         return Ok(None);
     }
-    match hand_over(queue, &Ask::Cancel(*cancel))? {
+    match hand_over(queue, &Call::Cancel(*cancel))? {
         Reply::Cancelled(cancelled) => Ok(Some(cancelled)),
         Reply::Outcome(Outcome::Busy) => Ok(Some(Cancelled::Busy)),
         _ => Err(Fault::Broken("a cancel was answered as a purchase")),
@@ -57,27 +62,23 @@ pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Cancelled>, Fault> {
 
 /// Queues the request and waits. Holds no lock meanwhile, and has not touched a table: an
 /// ALTER TABLE between us and the seller would be a deadlock that nobody can see.
-fn hand_over(queue: &LwLock<Queue>, ask: &Ask<'_>) -> Result<Reply, Fault> {
-    let Some(ticket) = queue::join(queue, ask) else {
-        return Ok(busy());
+fn hand_over(queue: Queue, call: &Call<'_>) -> Result<Reply, Fault> {
+    let Some(ticket) = queue.join(call) else {
+        return Ok(Reply::BUSY);
     };
-    let reply = match Place::hold(queue, ticket).answer()? {
-        Found::Answered(reply) => reply,
-        Found::Orphaned {
-            xid,
-            reply: Some(reply),
-        } => orphaned(ask, xid, reply)?,
-        // It was not even tried.
-        Found::Orphaned { reply: None, .. } | Found::Waiting => busy(),
+    let reply = match Place::hold(queue, ticket).wait() {
+        Some(Collected::Answered(answered)) => answered.reply,
+        Some(Collected::Orphaned(Some(QueuedReply {
+            reply,
+            transaction: Some(transaction),
+        }))) => orphaned(call, transaction, reply)?,
+        // It was not even tried, or nothing was written.
+        Some(Collected::Orphaned(_)) | None => Reply::BUSY,
     };
     match reply {
         Reply::Error(error) => Err(raised(&error)),
         reply => Ok(reply),
     }
-}
-
-fn busy() -> Reply {
-    Reply::Outcome(Outcome::Busy)
 }
 
 thread_local! {
@@ -120,81 +121,74 @@ thread_local! {
     static EXIT_HOOKED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A place in the queue, left when dropped: on an answer, an error or a cancel.
-struct Place<'a> {
-    queue: &'a LwLock<Queue>,
+/// A place in the queue, left when dropped: on a reply, an error or a cancel.
+struct Place {
+    queue: Queue,
     ticket: Ticket,
     since: Micros,
 }
 
-impl<'a> Place<'a> {
-    fn hold(queue: &'a LwLock<Queue>, ticket: Ticket) -> Self {
+impl Place {
+    fn hold(queue: Queue, ticket: Ticket) -> Self {
         HELD.set(Some(ticket));
         if !EXIT_HOOKED.replace(true) {
-            session::before_exit(leave_at_exit);
+            session::before_exit(leave_held);
         }
         Self {
             queue,
             ticket,
-            since: clock::now(),
+            since: clock::monotonic(),
         }
     }
 
-    /// Waits for what there is to find. Still waiting is what it returns where nobody took
-    /// the request within `flashsale.group_wait`, and nobody will.
-    fn answer(&self) -> Result<Found, Fault> {
+    /// Waits for what there is to collect. `None` if nobody took the request within
+    /// `flashsale.group_wait`, and nobody will.
+    fn wait(&self) -> Option<Collected<QueuedReply>> {
         loop {
-            if wait::yielding(|| !queue::is_waiting(self.ticket)) {
-                match queue::look(self.queue, self.ticket) {
-                    Found::Waiting => {}
-                    Found::Answered(reply) => {
-                        HELD.set(None);
-                        return Ok(Found::Answered(reply));
-                    }
-                    orphaned => return Ok(orphaned),
-                }
-            }
-            let patience = settings::group_wait_ms();
-            let waited_ms = (clock::now() - self.since) / 1_000;
-            // Once it is taken, only the seller knows.
-            if waited_ms >= patience && queue::withdraw(self.queue, self.ticket) {
+            if wait::yielding(|| !self.queue.is_pending(self.ticket))
+                && let Some(collected) = self.queue.collect(self.ticket)
+            {
                 HELD.set(None);
-                return Ok(Found::Waiting);
+                return Some(collected);
             }
-            queue::sleep(self.ticket, (patience - waited_ms).max(50));
+            let patience_ms = settings::group_wait_ms();
+            let waited_ms = (clock::monotonic() - self.since) / 1_000;
+            // Once it is taken, only the seller knows.
+            if waited_ms >= patience_ms && self.queue.withdraw(self.ticket) {
+                HELD.set(None);
+                return None;
+            }
+            self.queue
+                .park(self.ticket, (patience_ms - waited_ms).max(50));
         }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        leave_held(self.queue);
+        leave_held();
     }
 }
 
-fn leave_held(queue: &LwLock<Queue>) {
-    if let Some(ticket) = HELD.take() {
-        queue::leave(queue, ticket);
-    }
-}
-
-fn leave_at_exit() {
-    if let Some(queue) = QUEUE.get() {
-        leave_held(queue);
+fn leave_held() {
+    if let Some(ticket) = HELD.take()
+        && let Some(queue) = queue()
+    {
+        queue.leave(ticket);
     }
 }
 
 /// The seller died over the request: its transaction tells what became of it.
-fn orphaned(ask: &Ask<'_>, xid: TransactionId, reply: Reply) -> Result<Reply, Fault> {
-    while transaction::is_in_progress(xid) {
+fn orphaned(call: &Call<'_>, id: TransactionId, reply: Reply) -> Result<Reply, Fault> {
+    while transaction::is_in_progress(id) {
         wait::sleep(WaitFor::SellersTransaction, TRANSACTION_END_POLL_MS);
     }
-    if !transaction::has_committed(xid) {
-        return Ok(busy());
+    if !transaction::has_committed(id) {
+        return Ok(Reply::BUSY);
     }
-    let changed = match (&reply, ask) {
+    let changed = match (&reply, call) {
         (Reply::Outcome(Outcome::Reserved { order, .. }), _) => Some(order.order_id),
-        (Reply::Cancelled(Cancelled::Closed { .. }), Ask::Cancel(cancel)) => Some(cancel.order_id),
+        (Reply::Cancelled(Cancelled::Closed { .. }), Call::Cancel(cancel)) => Some(cancel.order_id),
         _ => None,
     };
     match changed {

@@ -1,0 +1,191 @@
+//! Requests and replies as they lie in the queue: in shared memory, so they own nothing.
+
+use crate::error::Fault;
+use crate::pg::clock;
+use crate::pg::{guc, session};
+use flashsale_core::cancel::{Cancel, Cancelled};
+use flashsale_core::fit::Request;
+use flashsale_core::limits::MAX_TEXT_BYTES;
+use flashsale_core::outcome::Outcome;
+use flashsale_core::time::Micros;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::{Oid, TransactionId};
+
+/// A text of at most 255 bytes, in place.
+#[derive(Clone, Copy)]
+struct Text {
+    len: u8,
+    bytes: [u8; MAX_TEXT_BYTES],
+}
+
+impl Text {
+    const EMPTY: Self = Self {
+        len: 0,
+        bytes: [0; MAX_TEXT_BYTES],
+    };
+
+    fn set(&mut self, text: &str) {
+        let len = text.floor_char_boundary(MAX_TEXT_BYTES);
+        self.len = len as u8;
+        self.bytes[..len].copy_from_slice(&text.as_bytes()[..len]);
+    }
+
+    fn get(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+/// What a caller can call for.
+#[derive(Clone, Copy)]
+pub enum Call<'a> {
+    Purchase(Request<'a>),
+    Cancel(Cancel<'a>),
+}
+
+/// A request as it lies in the queue, with what the seller must know of its caller.
+#[derive(Clone, Copy)]
+pub struct QueuedRequest {
+    is_cancel: bool,
+    /// Of the item to buy, or of the order to cancel.
+    id: i64,
+    quantity: i64,
+    default_ttl: Micros,
+    user_id: Text,
+    /// The idempotency key, or why the order is cancelled; empty for none.
+    text: Text,
+    session_user: Oid,
+    /// Whose function was called: a security definer's, so the caller acts as the owner.
+    pub owner: Oid,
+    /// How durable a commit must be before this caller hears of it.
+    pub synchronous_commit: i32,
+    /// By the monotonic clock.
+    pub queued_at: Micros,
+}
+
+impl QueuedRequest {
+    /// The call as this session makes it now.
+    pub fn new(call: &Call<'_>) -> Self {
+        let mut this = Self {
+            is_cancel: matches!(call, Call::Cancel(_)),
+            id: 0,
+            quantity: 0,
+            default_ttl: 0,
+            user_id: Text::EMPTY,
+            text: Text::EMPTY,
+            session_user: Oid::INVALID,
+            owner: session::current_user(),
+            synchronous_commit: guc::synchronous_commit(),
+            queued_at: clock::monotonic(),
+        };
+        let text = match *call {
+            Call::Purchase(request) => {
+                this.id = request.item_id;
+                this.quantity = request.quantity;
+                this.default_ttl = request.default_ttl;
+                this.user_id.set(request.user_id);
+                request.idempotency_key
+            }
+            Call::Cancel(cancel) => {
+                this.id = cancel.order_id;
+                this.session_user = cancel.by.into();
+                cancel.reason
+            }
+        };
+        this.text.set(text.unwrap_or_default());
+        this
+    }
+
+    pub fn call(&self) -> Call<'_> {
+        let text = Some(self.text.get()).filter(|text| !text.is_empty());
+        if self.is_cancel {
+            return Call::Cancel(Cancel {
+                order_id: self.id,
+                reason: text,
+                by: self.session_user.to_u32(),
+            });
+        }
+        Call::Purchase(Request {
+            item_id: self.id,
+            user_id: self.user_id.get(),
+            quantity: self.quantity,
+            idempotency_key: text,
+            default_ttl: self.default_ttl,
+        })
+    }
+}
+
+/// What the seller leaves for a caller.
+#[derive(Clone, Copy)]
+#[allow(clippy::large_enum_variant)] // nothing in shared memory can be boxed
+pub enum Reply {
+    Outcome(Outcome),
+    Cancelled(Cancelled),
+    Error(Error),
+}
+
+impl Reply {
+    pub const BUSY: Self = Self::Outcome(Outcome::Busy);
+
+    /// Whether it tells of something that a commit made so, now or before. A refusal does not: it
+    /// promises nothing that a crash or a failover could undo.
+    pub fn is_promise(&self) -> bool {
+        match self {
+            Self::Outcome(outcome) => matches!(outcome, Outcome::Reserved { .. }),
+            Self::Cancelled(cancelled) => matches!(cancelled, Cancelled::Closed { .. }),
+            Self::Error(_) => false,
+        }
+    }
+
+    /// Whether nothing was done, and may be done yet.
+    pub fn is_busy(&self) -> bool {
+        matches!(
+            self,
+            Self::Outcome(Outcome::Busy) | Self::Cancelled(Cancelled::Busy)
+        )
+    }
+}
+
+/// A reply as it lies in the queue, with the transaction that makes it true; none if nothing
+/// was written.
+#[derive(Clone, Copy)]
+pub struct QueuedReply {
+    pub reply: Reply,
+    pub transaction: Option<TransactionId>,
+}
+
+/// An error that a purchase met in the seller, for its caller to raise: message, detail
+/// and hint, cut where they are long.
+#[derive(Clone, Copy)]
+pub struct Error {
+    pub sqlstate: i32,
+    parts: [Text; 3],
+}
+
+impl Error {
+    pub fn of(fault: Fault) -> Self {
+        let part = |text: Option<&str>| {
+            let mut part = Text::EMPTY;
+            part.set(text.unwrap_or_default());
+            part
+        };
+        let sqlstate = fault.sqlstate() as i32;
+        let report = ErrorReport::from(fault);
+        Self {
+            sqlstate,
+            parts: [
+                part(Some(report.message())),
+                part(report.detail()),
+                part(report.hint()),
+            ],
+        }
+    }
+
+    /// Message, detail and hint.
+    pub fn texts(&self) -> [&str; 3] {
+        [
+            self.parts[0].get(),
+            self.parts[1].get(),
+            self.parts[2].get(),
+        ]
+    }
+}

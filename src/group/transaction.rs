@@ -1,0 +1,127 @@
+//! One transaction of the seller's: cancels, or purchases of one item, from lock to commit.
+
+use super::queue::Queue;
+use super::request::{Call, QueuedReply, QueuedRequest, Reply};
+use crate::attempt::Verdict;
+use crate::error::Fault;
+use crate::order;
+use crate::pg::clock;
+use crate::pg::worker::{self, Bounds, Transaction};
+use crate::pg::{transaction, wal};
+use crate::purchase::serve::{self, Decrement};
+use crate::settings;
+use crate::stats;
+use crate::store::items;
+use flashsale_core::fit::Request;
+use flashsale_core::slots::Ticket;
+use flashsale_core::time::Micros;
+use pgrx::pg_sys::XLogRecPtr;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+use std::cell::Cell;
+
+/// A request that the seller has taken, and where its reply goes.
+pub struct Job {
+    pub ticket: Ticket,
+    pub request: QueuedRequest,
+}
+
+/// A transaction that ended: where the log must be durable before its promises are told, and the
+/// replies in the order of the jobs.
+pub struct Served {
+    pub end: XLogRecPtr,
+    pub replies: Vec<Reply>,
+}
+
+/// Why a transaction came to nothing.
+pub enum Failure {
+    /// Somebody else holds the item.
+    Locked,
+    /// It took longer than the group's share of `flashsale.group_wait`.
+    Overrun,
+    Error(Box<Fault>),
+}
+
+/// Serves jobs that are all cancels, or all purchases of one item, until a moment of the
+/// monotonic clock.
+pub fn run(queue: Queue, jobs: &[Job], until: Micros) -> Result<Served, Failure> {
+    use PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_QUERY_CANCELED};
+    let is_obtained = Cell::new(false);
+    let served = worker::guarded(|| serve(queue, jobs, until, &is_obtained));
+    // A trigger can raise the same, for its one buyer.
+    served.map_err(|fault| match fault.sqlstate() {
+        ERRCODE_LOCK_NOT_AVAILABLE if !is_obtained.get() => Failure::Locked,
+        ERRCODE_QUERY_CANCELED if clock::monotonic() >= until => Failure::Overrun,
+        _ => {
+            stats::seller_failed();
+            Failure::Error(Box::new(fault))
+        }
+    })
+}
+
+/// Serves, leaves the replies in the slots, and only then commits: should this process
+/// die over it, each caller finds its reply there and what to ask whether it holds.
+fn serve(
+    queue: Queue,
+    jobs: &[Job],
+    until: Micros,
+    is_obtained: &Cell<bool>,
+) -> Result<Served, Fault> {
+    let bounds = Bounds {
+        transaction_ms: (until - clock::monotonic()) / 1_000 + 1,
+        lock_wait_ms: settings::worker_lock_wait_ms(),
+    };
+    let transaction = Transaction::begin_as(jobs[0].request.owner, bounds);
+    match Spi::connect(|client| replies(client, jobs, is_obtained))? {
+        Verdict::Keep(replies) => {
+            write(queue, jobs, &replies, transaction::id());
+            let end = transaction.commit();
+            Ok(Served { end, replies })
+        }
+        Verdict::Undo(replies) => {
+            write(queue, jobs, &replies, None);
+            worker::abort();
+            // What a replay tells of may be a commit that is not durable yet.
+            let end = wal::written_so_far();
+            Ok(Served { end, replies })
+        }
+    }
+}
+
+fn write(
+    queue: Queue,
+    jobs: &[Job],
+    replies: &[Reply],
+    transaction: Option<pg_sys::TransactionId>,
+) {
+    let replies = jobs.iter().zip(replies);
+    queue.write(replies.map(|(job, &reply)| (job.ticket, QueuedReply { reply, transaction })));
+}
+
+/// The replies to the jobs; `is_obtained` says whether what they need is held by now.
+fn replies(
+    client: &SpiClient<'_>,
+    jobs: &[Job],
+    is_obtained: &Cell<bool>,
+) -> Result<Verdict<Vec<Reply>>, Fault> {
+    let mut cancels = Vec::new();
+    let mut requests = Vec::<Request<'_>>::new();
+    for job in jobs {
+        match job.request.call() {
+            Call::Cancel(cancel) => cancels.push(cancel),
+            Call::Purchase(request) => requests.push(request),
+        }
+    }
+    let Some(first) = requests.first() else {
+        is_obtained.set(true); // each order that is not is answered by itself
+        let verdict = order::cancel_many(client, &cancels)?;
+        return Ok(verdict.map(|all| all.into_iter().map(Reply::Cancelled).collect()));
+    };
+    let item = items::lock_sellable_again(client, first.item_id)?;
+    is_obtained.set(true);
+    let verdict = match item {
+        Some(item) => serve::serve(client, &item, &requests, Decrement::Due)?,
+        None => serve::refuse_unheld(client, first.item_id, &requests)?,
+    };
+    Ok(verdict.map(|all| all.into_iter().map(Reply::Outcome).collect()))
+}
