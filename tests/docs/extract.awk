@@ -4,11 +4,11 @@
 BEGIN { printf "" > want }
 
 /^```sql$/ { in_sql = 1; other = 0; next }
-/^```/     { if (in_sql) { state(); run() } in_sql = 0; next }
+/^```/     { if (in_sql) { state(); run(); leave() } in_sql = 0; next }
 !in_sql    { next }
 
-/^-- in another session/ { state(); open_other(); other = 1; next }
-/^-- in this one/        { state(); other = 0; next }
+/^-- in another session/ { state(); other = 1; next }
+/^-- in this one/        { state(); leave(); next }
 /^-- => /                { state(); stated = substr($0, 7); next }
 /^--  /                  { if (stated != "") { sub(/^-- +/, ""); stated = stated " " $0 } next }
 /^--/ || /^$/            { state(); next }
@@ -36,15 +36,14 @@ function run() {
     statement = ""
 }
 
-function open_other() {
-    if (connected++) return
-    print "SELECT FROM dblink_connect('other', format('host=%s port=%s dbname=%s user=%s'," \
-        " split_part(current_setting('unix_socket_directories'), ',', 1)," \
-        " current_setting('port'), current_database(), session_user));"
+# Another session's transaction: it is prepared, and so keeps its locks while this one goes on.
+function elsewhere(sql) {
+    if (sql == "BEGIN;") begun = 1
+    if (sql == "ROLLBACK;" || sql == "COMMIT;") sub(/;$/, " PREPARED 'elsewhere';", sql)
+    return sql
 }
 
-function elsewhere(sql) {
-    sub(/;$/, "", sql)
-    if (sql ~ /^SELECT/) return "SELECT answer FROM dblink('other', $doc$" sql "$doc$) AS other (answer text);"
-    return "SELECT FROM dblink_exec('other', $doc$" sql "$doc$);"
+function leave() {
+    if (begun) print "PREPARE TRANSACTION 'elsewhere';"
+    begun = other = 0
 }

@@ -61,7 +61,8 @@ BEGIN
     RETURN 'no error: ' || coalesce(result, 'NULL');
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-    RETURN sqlstate || ': ' || sqlerrm || coalesce(' HINT: ' || nullif(hint, ''), '');
+    -- From 17 on the bounds of a range have units.
+    RETURN sqlstate || ': ' || regexp_replace(sqlerrm, '\((\d+) m?s \.\. (\d+) m?s\)', '(\1 .. \2)') || coalesce(' HINT: ' || nullif(hint, ''), '');
 END $$;
 
 -- Where an item's units are.

@@ -1,10 +1,8 @@
--- busy: what each function answers while another session holds a row or a table.
+-- busy: what each function answers while another transaction holds a row or a table. That
+-- transaction is prepared, so that it holds its locks without a session.
 \pset tuples_only on
 \pset format unaligned
 \pset null (null)
-SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS dblink;
-RESET client_min_messages;
 CALL t.reset();
 SELECT flashsale.create_item(10, unit_price => 250, currency => 'EUR', item_id => 1),
        flashsale.create_item(10, item_id => 2), flashsale.create_item(1, item_id => 3);
@@ -15,19 +13,12 @@ SELECT flashsale.confirm_order(t.id('bob'), 'pay-bob') ->> 'status',
        flashsale.confirm_order(t.id('bob'), 'pay-bob-2') ->> 'reason';
 CALL t.make_stale('carol');
 SELECT flashsale.reconcile_stale_reservations() ->> 'expired';
-SELECT dblink_connect('other', format('host=%s port=%s dbname=%s user=%s',
-    coalesce(host(inet_server_addr()), split_part(current_setting('unix_socket_directories'), ',', 1)),
-    current_setting('port'), current_database(), session_user));
-CREATE PROCEDURE pg_temp.other(statement text) LANGUAGE plpgsql AS $$ BEGIN PERFORM dblink_exec('other', statement); END $$;
-CREATE PROCEDURE pg_temp.other_locks(what text) LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM dblink_exec('other', 'BEGIN');
-    PERFORM * FROM dblink('other', what || ' FOR UPDATE') AS locked (id bigint);
-END $$;
 SET flashsale.lock_wait = '50ms';
 
 -- An item's row is held.
-CALL pg_temp.other_locks('SELECT item_id FROM flashsale.items WHERE item_id IN (1, 3)');
+BEGIN;
+SELECT item_id FROM flashsale.items WHERE item_id IN (1, 3) ORDER BY item_id FOR UPDATE;
+PREPARE TRANSACTION 'other';
 SELECT t.answer(flashsale.purchase_item(1, 'hal'));
 SELECT t.answer(flashsale.purchase_item(1, 'hal', 1, 'key'));
 SELECT t.answer(flashsale.purchase_item(1, 42));
@@ -84,14 +75,16 @@ SELECT flashsale.cancel_order(t.id('alice'));
 \set VERBOSITY default
 RESET statement_timeout;
 SET flashsale.lock_wait = '50ms';
-CALL pg_temp.other('ROLLBACK');
+ROLLBACK PREPARED 'other';
 -- Free again.
 SELECT t.answer(flashsale.purchase_item(1, 'hal'));
 SELECT t.answer(flashsale.reconcile_stale_reservations());
 SELECT t.answer(flashsale.confirm_order(t.id('carol'), 'pay-carol'));
 
 -- An order's row is held.
-CALL pg_temp.other_locks('SELECT order_id FROM flashsale.orders WHERE user_id IN (''alice'', ''bob'', ''frank'')');
+BEGIN;
+SELECT order_id FROM flashsale.orders WHERE user_id IN ('alice', 'bob', 'frank') ORDER BY order_id FOR UPDATE;
+PREPARE TRANSACTION 'other';
 SELECT t.answer(flashsale.begin_payment(t.id('alice')));
 SELECT t.answer(flashsale.confirm_order(t.id('alice'), 'pay-alice'));
 SELECT t.answer(flashsale.confirm_order(t.id('bob'), 'pay-bob'));
@@ -99,43 +92,48 @@ SELECT t.answer(flashsale.cancel_order(t.id('alice')));
 SELECT t.answer(flashsale.refund_order(t.id('bob')));
 SELECT t.answer(flashsale.reconcile_stale_reservations('0'));
 SELECT flashsale.purchase_item(1, 'alice') ->> 'success', flashsale.get_order(t.id('alice')) ->> 'status';
-CALL pg_temp.other('ROLLBACK');
+ROLLBACK PREPARED 'other';
 SELECT * FROM t.orders() WHERE status = 'reserved';
 
 -- A payment's row is held.
 SELECT flashsale.confirm_order(t.id('bob'), 'pay-bob-3') ->> 'reason';
-CALL pg_temp.other_locks('SELECT payment_id FROM flashsale.payments WHERE payment_ref IN (''pay-bob'', ''pay-bob-3'')');
+BEGIN;
+SELECT payment_id FROM flashsale.payments WHERE payment_ref IN ('pay-bob', 'pay-bob-3') ORDER BY payment_id FOR UPDATE;
+PREPARE TRANSACTION 'other';
 SELECT t.answer(flashsale.refund_payment('pay-bob-3'));
 SELECT t.answer(flashsale.refund_order(t.id('bob')));
 SELECT flashsale.find_payment('pay-bob-3') ->> 'status';
-CALL pg_temp.other('ROLLBACK');
+ROLLBACK PREPARED 'other';
 
 -- A charge whose report is under way elsewhere: the same ref, not committed yet.
-CALL pg_temp.other('BEGIN');
-SELECT * FROM dblink('other', format('SELECT flashsale.confirm_order(%s, %L) ->> ''status''', t.id('frank'), 'pay-frank')) AS answer (status text);
+BEGIN;
+SELECT flashsale.confirm_order(t.id('frank'), 'pay-frank') ->> 'status';
+PREPARE TRANSACTION 'other';
 SELECT t.answer(flashsale.confirm_order(t.id('alice'), 'pay-frank'));
 SELECT t.answer(flashsale.confirm_order(404, 'pay-frank'));
-CALL pg_temp.other('ROLLBACK');
+ROLLBACK PREPARED 'other';
 
 -- A whole table is held, as by ALTER TABLE: every move ends with busy, none waits forever.
-CALL pg_temp.other('BEGIN; LOCK TABLE flashsale.items');
+BEGIN;
+LOCK TABLE flashsale.items;
+PREPARE TRANSACTION 'other';
 SELECT call || ' -> ' || (answer ->> 'reason') FROM (VALUES
     ('purchase_item', flashsale.purchase_item(1, 'ivy')), ('restock_item', flashsale.restock_item(1, 1)),
     ('pause_item', flashsale.pause_item(1)), ('resume_item', flashsale.resume_item(1)),
     ('cancel_order', flashsale.cancel_order(t.id('alice'))), ('refund_order', flashsale.refund_order(t.id('bob')))) AS v (call, answer);
 CALL t.make_stale('frank');
 SELECT t.answer(flashsale.reconcile_stale_reservations());
-CALL pg_temp.other('ROLLBACK');
+ROLLBACK PREPARED 'other';
 SELECT t.id('alice') AS alice, t.id('bob') AS bob \gset
-CALL pg_temp.other('BEGIN; LOCK TABLE flashsale.orders, flashsale.payments');
+BEGIN;
+LOCK TABLE flashsale.orders, flashsale.payments;
+PREPARE TRANSACTION 'other';
 SELECT call || ' -> ' || (answer ->> 'reason') FROM (VALUES
     ('purchase_item', flashsale.purchase_item(1, 'ivy')), ('purchase_item', flashsale.purchase_item(1, 'ivy', 1, 'key')),
     ('begin_payment', flashsale.begin_payment(:alice)), ('confirm_order', flashsale.confirm_order(:alice, 'pay-alice')),
     ('cancel_order', flashsale.cancel_order(:alice)), ('refund_order', flashsale.refund_order(:bob)),
     ('refund_payment', flashsale.refund_payment('pay-bob-3')),
     ('reconcile_stale_reservations', flashsale.reconcile_stale_reservations())) AS v (call, answer);
-CALL pg_temp.other('ROLLBACK');
-SELECT dblink_disconnect('other');
+ROLLBACK PREPARED 'other';
 SELECT t.stock(item_id) FROM flashsale.items ORDER BY item_id;
 SELECT * FROM flashsale.audit();
-DROP EXTENSION dblink;
