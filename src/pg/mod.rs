@@ -4,6 +4,7 @@ pub mod backtrace;
 pub mod clock;
 pub mod datum;
 pub mod guc;
+pub mod heap;
 pub mod jsonb;
 pub mod memory;
 pub mod planner;
