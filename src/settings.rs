@@ -43,6 +43,110 @@ impl Strategy {
     }
 }
 
+/// How the rows of a purchase are locked and written; rivals of one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum Access {
+    /// Direct table access throughout.
+    #[name = c"direct"]
+    Direct,
+    /// As direct; so that a benchmark can compare it with itself.
+    #[name = c"again"]
+    Again,
+    /// Three statements: lock, update, insert.
+    #[name = c"sql"]
+    Sql,
+    /// As sql, without SPI's tuple table.
+    #[name = c"sql_lean"]
+    SqlLean,
+    /// Lock, then update and insert in one statement.
+    #[name = c"two"]
+    Two,
+    #[name = c"two_lean"]
+    TwoLean,
+    /// Lock and update in one statement, then insert.
+    #[name = c"taking"]
+    Taking,
+    #[name = c"taking_lean"]
+    TakingLean,
+    /// One statement for a single request; a group as two.
+    #[name = c"one"]
+    One,
+    #[name = c"one_lean"]
+    OneLean,
+    /// As one, with all that fit decides on returned.
+    #[name = c"one_fit"]
+    OneFit,
+    #[name = c"one_fit_lean"]
+    OneFitLean,
+    /// Direct lock, then ExecSimpleRelationUpdate and ExecSimpleRelationInsert.
+    #[name = c"simple"]
+    Simple,
+    /// Direct lock, then update and insert in one statement.
+    #[name = c"lock"]
+    Lock,
+    #[name = c"lock_lean"]
+    LockLean,
+    /// Direct lock and update, then insert by SQL.
+    #[name = c"insert"]
+    Insert,
+    #[name = c"insert_lean"]
+    InsertLean,
+}
+
+impl Access {
+    pub fn locks_directly(self) -> bool {
+        matches!(
+            self,
+            Self::Direct
+                | Self::Again
+                | Self::Simple
+                | Self::Lock
+                | Self::LockLean
+                | Self::Insert
+                | Self::InsertLean
+        )
+    }
+
+    pub fn takes_directly(self) -> bool {
+        matches!(
+            self,
+            Self::Direct | Self::Again | Self::Insert | Self::InsertLean
+        )
+    }
+
+    pub fn inserts_directly(self) -> bool {
+        matches!(self, Self::Direct | Self::Again)
+    }
+
+    /// Update and insert in one statement.
+    pub fn writes_in_one(self) -> bool {
+        matches!(
+            self,
+            Self::Two
+                | Self::TwoLean
+                | Self::One
+                | Self::OneLean
+                | Self::OneFit
+                | Self::OneFitLean
+                | Self::Lock
+                | Self::LockLean
+        )
+    }
+
+    pub fn is_lean(self) -> bool {
+        matches!(
+            self,
+            Self::SqlLean
+                | Self::TwoLean
+                | Self::TakingLean
+                | Self::OneLean
+                | Self::OneFitLean
+                | Self::LockLean
+                | Self::InsertLean
+        )
+    }
+}
+
 /// What a purchase does when its call names no strategy.
 static STRATEGY: GucSetting<Strategy> = GucSetting::<Strategy>::new(Strategy::Nowait);
 /// 0 to 100, default 0: the caller is told at once and paces itself.
@@ -71,6 +175,8 @@ static QUEUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(SLOTS as i32);
 static SOLD_OUT_TTL_MS: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 /// 0 to 1 day, default 10 s: units of those who left are soon back on sale.
 static RECONCILE_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+/// For benchmarks.
+static DEBUG_ACCESS: GucSetting<Access> = GucSetting::<Access>::new(Access::Direct);
 /// For tests: time between a commit of the seller's and its publishing.
 static DEBUG_PUBLISH_DELAY_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
 
@@ -136,6 +242,14 @@ pub fn init() {
         1..=MAX_SPAN_SECONDS as i32,
         GucContext::Userset,
         GucFlags::UNIT_S,
+    );
+    GucRegistry::define_enum_guc(
+        c"flashsale.debug_access",
+        c"For benchmarks: how the rows of a purchase are locked and written.",
+        c"Default direct.",
+        &DEBUG_ACCESS,
+        GucContext::Userset,
+        GucFlags::NO_SHOW_ALL,
     );
     init_of_workers();
     // SAFETY: reserves our own prefix, so that a misspelt setting is an error.
@@ -230,6 +344,10 @@ fn int(
 
 pub fn strategy() -> Strategy {
     STRATEGY.get()
+}
+
+pub fn access() -> Access {
+    DEBUG_ACCESS.get()
 }
 
 pub fn nowait_retries() -> i32 {

@@ -5,7 +5,7 @@ use super::outcome::Outcome;
 use super::serve::{self, Decrement, Outcomes};
 use crate::attempt::Verdict;
 use crate::error::Fault;
-use crate::settings;
+use crate::settings::{self, Access};
 use crate::store::items;
 use pgrx::spi::SpiClient;
 
@@ -22,6 +22,23 @@ fn once(
     item_id: i64,
     requests: &[Request<'_>],
 ) -> Result<Verdict<Outcomes>, Fault> {
+    let access = settings::access();
+    match access {
+        Access::One | Access::OneLean | Access::OneFit | Access::OneFitLean => {
+            if let Some(served) = serve::serve_in_one(client, requests)? {
+                return Ok(served);
+            }
+        }
+        Access::Taking | Access::TakingLean => {
+            if let [one] = requests
+                && one.idempotency_key.is_none()
+                && let Some(item) = items::take_unheld(client, item_id, one.quantity)?
+            {
+                return serve::serve(client, &item, requests, Decrement::Done);
+            }
+        }
+        _ => {}
+    }
     match items::lock_sellable(client, item_id)? {
         Some(item) => serve::serve(client, &item, requests, Decrement::Due),
         None => serve::refuse_unheld(client, item_id, requests),

@@ -9,7 +9,8 @@ use crate::clock::{self, Micros};
 use crate::error::Fault;
 use crate::gate;
 use crate::order::machine::Status;
-use crate::store::{items, orders};
+use crate::settings;
+use crate::store::{items, one, orders};
 use pgrx::spi::SpiClient;
 use std::collections::HashMap;
 
@@ -128,6 +129,12 @@ pub fn serve(
         .map(|(request, _)| request)
         .collect();
     let units: i64 = reserved.iter().map(|request| request.quantity).sum();
+    if units > 0 && decrement == Decrement::Due && settings::access().writes_in_one() {
+        let order_ids = one::write(client, item, units, &reserved, now)?;
+        let served = word(client, item, &fresh, &fits, &order_ids, now)?;
+        fill(&mut outcomes, served);
+        return Ok(Verdict::Keep(outcomes.into_iter().flatten().collect()));
+    }
     if units > 0 && decrement == Decrement::Due && !items::take_versioned(client, item, units)? {
         let conflict = |outcome: Option<Outcome>| outcome.unwrap_or(Outcome::Conflict);
         return Ok(Verdict::Undo(outcomes.into_iter().map(conflict).collect()));
@@ -141,6 +148,28 @@ pub fn serve(
     } else {
         Verdict::Keep(outcomes)
     })
+}
+
+/// Serves a request without a key for an item without a limit in one statement; `None` where
+/// that finds nothing.
+pub fn serve_in_one(
+    client: &SpiClient<'_>,
+    requests: &[Request<'_>],
+) -> Result<Option<Verdict<Outcomes>>, Fault> {
+    let [request] = requests else { return Ok(None) };
+    if request.idempotency_key.is_some() {
+        return Ok(None);
+    }
+    let Some(bought) = one::buy(client, request)? else {
+        return Ok(None);
+    };
+    let fits = fit::fit(&bought.item, bought.now, requests, HashMap::new());
+    if !matches!(fits[..], [Fit::Reserved { .. }]) {
+        return Err(Fault::Broken("sold what does not fit"));
+    }
+    let order_ids = [bought.order_id];
+    let (item, now) = (&bought.item, bought.now);
+    word(client, item, requests, &fits, &order_ids, now).map(|all| Some(Verdict::Keep(all)))
 }
 
 /// Reads an item without a lock, and shuts the gate if it is sold out.

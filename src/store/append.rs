@@ -34,6 +34,39 @@ const USER_ID: usize = 12;
 const CURRENCY: usize = 13;
 const IDEMPOTENCY_KEY: usize = 14;
 
+/// Columns that a purchase gives.
+pub const GIVEN: &[usize] = &[
+    ITEM_ID,
+    QUANTITY,
+    UNITS_HELD,
+    UNIT_PRICE,
+    CREATED_AT,
+    EXPIRES_AT,
+    USER_ID,
+    CURRENCY,
+    IDEMPOTENCY_KEY,
+];
+
+/// For `simple`, which honours triggers of rows.
+pub fn open() -> Option<Relation> {
+    let table = ORDERS.open(
+        pg_sys::RowExclusiveLock,
+        &[pg_sys::ACL_INSERT, pg_sys::ACL_SELECT],
+    )?;
+    // SAFETY: open.
+    unsafe {
+        let has_statement_triggers = (*table)
+            .trigdesc
+            .as_ref()
+            .is_some_and(|on| on.trig_insert_before_statement || on.trig_insert_after_statement);
+        if has_statement_triggers {
+            relation::close(table);
+            return None;
+        }
+    }
+    Some(table)
+}
+
 /// Writes a reserved order for each request and returns their ids; `None` where the shop has
 /// added something to the table that only an INSERT honours. Locks as an INSERT does.
 pub fn insert(item: &Item, requests: &[&Request<'_>], now: Micros) -> Option<Vec<i64>> {
@@ -72,9 +105,9 @@ unsafe fn has_insert_triggers(table: Relation) -> bool {
     })
 }
 
-type Row = [Option<Datum>; COLUMNS];
+pub type Row = [Option<Datum>; COLUMNS];
 
-fn row(order_id: i64, item: &Item, request: &Request<'_>, now: Micros) -> Row {
+pub fn row(order_id: i64, item: &Item, request: &Request<'_>, now: Micros) -> Row {
     let mut row = [None; COLUMNS];
     row[ORDER_ID] = order_id.into_datum();
     row[ITEM_ID] = item.item_id.into_datum();

@@ -1,9 +1,12 @@
 //! Statements on items: the only place where inventory and stock change.
 
+use super::cells::Cells;
 use super::{Stamp, Statement, row, some, stamp};
 use crate::error::Fault;
 use crate::gate;
 use crate::purchase::fit::{Currency, Item};
+use crate::settings::{self, Access};
+use pgrx::datum::DatumWithOid;
 use pgrx::datum::Interval;
 use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
 use pgrx::pg_sys;
@@ -14,15 +17,17 @@ use pgrx::spi::{SpiClient, SpiTupleTable};
 use std::cell::Cell;
 
 /// The columns a purchase decides on, in the order `read_item` expects.
+#[macro_export]
 macro_rules! item_columns {
     () => {
         "item_id, inventory, version, paused, max_per_user, starts_at, ends_at, \
-         unit_price, currency, (extract(epoch FROM reservation_ttl) * 1000000)::bigint, ctid"
+         unit_price, currency, (extract(epoch FROM reservation_ttl) * 1000000)::bigint, items.ctid"
     };
 }
 
 /// A row that cannot be sold is neither returned nor locked, so a sold-out item costs
 /// its crowd a plain read: no lock, no transaction id, no WAL.
+#[macro_export]
 macro_rules! on_sale {
     () => {
         "item_id = $1 AND NOT paused \
@@ -64,6 +69,19 @@ static TAKE_ON_SALE: Statement = Statement::deciding(
         "UPDATE flashsale.items SET inventory = inventory - $2, version = version + 1 WHERE ",
         on_sale!(),
         " AND inventory >= $2 RETURNING ",
+        item_columns!()
+    ),
+    &[INT8OID, INT8OID],
+);
+
+/// Locks the row, or errs at once (55P03), and takes the units, in one statement.
+static TAKE_UNHELD: Statement = Statement::deciding(
+    concat!(
+        "UPDATE flashsale.items SET inventory = inventory - $2, version = version + 1 FROM ( \
+         SELECT ctid AS place FROM flashsale.items WHERE ",
+        on_sale!(),
+        " AND inventory >= $2 AND max_per_user IS NULL FOR UPDATE NOWAIT) held \
+         WHERE items.ctid = held.place RETURNING ",
         item_columns!()
     ),
     &[INT8OID, INT8OID],
@@ -184,13 +202,62 @@ fn read_item(row: &SpiTupleTable<'_>) -> Result<Item, Fault> {
 
 /// Holds the item if it is on sale; errs at once if somebody else does (55P03).
 pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
-    if let Some(item) = row::lock_sellable(item_id, None) {
+    if settings::access().locks_directly()
+        && let Some(item) = row::lock_sellable(item_id, None)
+    {
         return Ok(item);
     }
-    LOCK_SELLABLE
-        .first(client, &[item_id.into()])?
-        .map(|row| read_item(&row))
-        .transpose()
+    first_item(&LOCK_SELLABLE, client, &[item_id.into()])
+}
+
+fn first_item(
+    statement: &Statement,
+    client: &SpiClient<'_>,
+    arguments: &[DatumWithOid<'_>],
+) -> Result<Option<Item>, Fault> {
+    let mut item = None;
+    statement.each(client, arguments, &mut |row| {
+        item = Some(item_of(row)?);
+        Ok(())
+    })?;
+    Ok(item)
+}
+
+pub(super) fn item_of(row: &dyn Cells) -> Result<Item, Fault> {
+    let lacking = || Fault::Broken("a column that is NOT NULL was NULL");
+    Ok(Item {
+        item_id: row.int8(1)?.ok_or_else(lacking)?,
+        inventory: row.int8(2)?.ok_or_else(lacking)?,
+        version: row.int8(3)?.ok_or_else(lacking)?,
+        paused: row.flag(4)?.ok_or_else(lacking)?,
+        max_per_user: row.int4(5)?.map(i64::from),
+        starts_at: row.stamp(6)?,
+        ends_at: row.stamp(7)?,
+        unit_price: row.int8(8)?,
+        currency: row.currency(9)?,
+        reservation_ttl: row.int8(10)?,
+        place: row.tid(11)?.ok_or_else(lacking)?,
+    })
+}
+
+/// Takes the item's row if nobody holds it and, with it, the units, if the item has no limit;
+/// returns the item as it was before.
+pub fn take_unheld(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    units: i64,
+) -> Result<Option<Item>, Fault> {
+    let after = first_item(&TAKE_UNHELD, client, &[item_id.into(), units.into()])?;
+    Ok(after.map(|after| Item {
+        inventory: after.inventory + units,
+        version: after.version - 1,
+        ..after
+    }))
+}
+
+/// Notes where the row of an item lies that this session has sold.
+pub(super) fn sold_at(item_id: i64, place: u64) {
+    LAST_SOLD.set((item_id, place));
 }
 
 thread_local! {
@@ -202,18 +269,24 @@ thread_local! {
 pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
     let (last_sold, place) = LAST_SOLD.get();
     let place = (last_sold == item_id).then_some(place);
-    if let Some(item) = row::lock_sellable(item_id, place) {
+    if settings::access().locks_directly()
+        && let Some(item) = row::lock_sellable(item_id, place)
+    {
         return Ok(item);
     }
     if let Some(place) = place
-        && let Some(row) = LOCK_SELLABLE_AT.first(client, &[item_id.into(), tid(place).into()])?
+        && let Some(item) = first_item(
+            &LOCK_SELLABLE_AT,
+            client,
+            &[item_id.into(), tid(place).into()],
+        )?
     {
-        return read_item(&row).map(Some);
+        return Ok(Some(item));
     }
     lock_sellable(client, item_id)
 }
 
-fn tid(place: u64) -> pg_sys::ItemPointerData {
+pub(super) fn tid(place: u64) -> pg_sys::ItemPointerData {
     let mut tid = pg_sys::ItemPointerData::default();
     u64_to_item_pointer(place, &mut tid);
     tid
@@ -247,7 +320,9 @@ pub fn take_on_sale(
 
 /// The item as it was last committed.
 pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
-    if let Some(item) = row::read(item_id) {
+    if settings::access().locks_directly()
+        && let Some(item) = row::read(item_id)
+    {
         return Ok(item);
     }
     READ.first(client, &[item_id.into()])?
@@ -257,7 +332,13 @@ pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault>
 
 /// Takes units off an item as it was read; false if its version is not that any more.
 pub fn take_versioned(client: &SpiClient<'_>, item: &Item, units: i64) -> Result<bool, Fault> {
-    let place = match row::take(item, units) {
+    let access = settings::access();
+    let direct = match access {
+        _ if access.takes_directly() => row::take(item, units),
+        Access::Simple => row::take_simply(item, units),
+        _ => None,
+    };
+    let place = match direct {
         Some(place) => place,
         None => take_by_sql(client, item, units)?,
     };
@@ -274,9 +355,12 @@ fn take_by_sql(client: &SpiClient<'_>, item: &Item, units: i64) -> Result<Option
         item.version.into(),
         tid(item.place).into(),
     ];
-    let row = TAKE_VERSIONED.first(client, &arguments)?;
-    row.map(|row| Ok(item_pointer_to_u64(some(&row, 1)?)))
-        .transpose()
+    let mut place = None;
+    TAKE_VERSIONED.each(client, &arguments, &mut |row| {
+        place = row.tid(1)?;
+        Ok(())
+    })?;
+    Ok(place)
 }
 
 /// Takes units if that many are free.

@@ -1,16 +1,21 @@
 //! Every SQL statement, planned once a backend and kept; what each locks stands beside it.
 
 pub mod append;
+pub mod cells;
 pub mod grants;
 pub mod items;
 pub mod lookups;
+pub mod one;
 pub mod orders;
 pub mod payments;
 mod relation;
 pub mod row;
+pub mod simple;
 
 use crate::clock::Micros;
 use crate::error::Fault;
+use crate::settings;
+use cells::Cells;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, BuiltinOid};
 use pgrx::prelude::*;
@@ -35,6 +40,7 @@ pub struct Statement {
     snapshot: Snapshot,
     // Never dropped: at process exit there is no SPI left to free a plan with.
     plan: OnceCell<ManuallyDrop<OwnedPreparedStatement>>,
+    lean_plan: OnceCell<pg_sys::SPIPlanPtr>,
 }
 
 // SAFETY: a backend runs SQL on one thread only.
@@ -47,6 +53,7 @@ impl Statement {
             arguments,
             snapshot: Snapshot::Fresh,
             plan: OnceCell::new(),
+            lean_plan: OnceCell::new(),
         }
     }
 
@@ -56,6 +63,7 @@ impl Statement {
             arguments,
             snapshot: Snapshot::Callers,
             plan: OnceCell::new(),
+            lean_plan: OnceCell::new(),
         }
     }
 
@@ -83,6 +91,34 @@ impl Statement {
             .get()
             .ok_or(Fault::Broken("a plan was not kept"))?;
         Ok(client.select(&**plan, None, arguments)?)
+    }
+
+    /// Runs it, with or without SPI's tuple table, and reads each row; says how many there were.
+    fn each(
+        &self,
+        client: &SpiClient<'_>,
+        arguments: &[DatumWithOid<'_>],
+        read: &mut dyn FnMut(&dyn Cells) -> Result<(), Fault>,
+    ) -> Result<usize, Fault> {
+        if !settings::access().is_lean() {
+            let rows = self.run(client, arguments)?;
+            let count = rows.len();
+            match count {
+                0 => {}
+                1 => read(&rows.first())?,
+                _ => {
+                    for row in rows {
+                        read(&row)?;
+                    }
+                }
+            }
+            return Ok(count);
+        }
+        let plan = *self
+            .lean_plan
+            .get_or_init(|| cells::plan(self.sql, self.arguments));
+        // SAFETY: connected to SPI, as `client` shows.
+        unsafe { cells::run(plan, arguments, read) }
     }
 
     /// Runs it and returns its first row, if there is one.

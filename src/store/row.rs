@@ -6,6 +6,7 @@
 //! table that only a statement honours.
 
 use super::relation::{self, Table};
+use super::simple::Target;
 use crate::clock::{self, Micros};
 use crate::purchase::fit::{self, Currency, Item};
 use pgrx::FromDatum;
@@ -88,6 +89,46 @@ pub fn take(item: &Item, units: i64) -> Option<Option<u64>> {
     at(pg_sys::RowExclusiveLock, CHANGE, |table| {
         // SAFETY: the table is open and the snapshot active.
         unsafe { is_updated_plainly(table).then(|| rewrite(table, item, units)) }
+    })?
+}
+
+/// As [`take`] for an item that is held, by ExecSimpleRelationUpdate.
+pub fn take_simply(item: &Item, units: i64) -> Option<Option<u64>> {
+    at(pg_sys::RowExclusiveLock, CHANGE, |table| {
+        // SAFETY: the table is open and the snapshot active.
+        unsafe {
+            let has_statement_triggers = (*table).trigdesc.as_ref().is_some_and(|on| {
+                on.trig_update_before_statement || on.trig_update_after_statement
+            });
+            if has_statement_triggers {
+                return None;
+            }
+            let Some((new, _)) =
+                fetch(table, item.place, |old| changed(table, old, item, units)).flatten()
+            else {
+                return Some(None);
+            };
+            let mut target = Target::new(
+                table,
+                pg_sys::RowExclusiveLock,
+                &[INVENTORY as i32 + 1, VERSION as i32 + 1],
+            );
+            let slots = target.tuple_table();
+            let old_slot = pg_sys::table_slot_create(table, slots);
+            let new_slot = pg_sys::table_slot_create(table, slots);
+            // ExecSimpleRelationUpdate looks at its place alone, and triggers at the rest.
+            let mut old = tuple_at(item.place);
+            let mut buffer = 0;
+            let snapshot = pg_sys::GetActiveSnapshot();
+            pg_sys::heap_fetch(table, snapshot, &mut old, &mut buffer, false);
+            pg_sys::ExecStorePinnedBufferHeapTuple(&mut old, old_slot, buffer);
+            pg_sys::ExecForceStoreHeapTuple(new, new_slot, false);
+            target.update(old_slot, new_slot);
+            let place = item_pointer_to_u64((*new_slot).tts_tid);
+            target.finish();
+            pg_sys::CommandCounterIncrement();
+            Some(Some(place))
+        }
     })?
 }
 
