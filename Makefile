@@ -14,7 +14,7 @@ PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/clients
 PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo psql fuzz test test-all test-unit test-pg test-regress \
+.PHONY: help setup build install demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
 	test-isolation test-clients test-docs test-shop test-storm test-asserts bench shop shop-up fmt lint
 
 help: ## List the targets
@@ -44,11 +44,13 @@ shop-up: build ## The shop left running, to click in
 psql: build ## A shell on a throw-away server with an item on sale
 	@$(WITH_SERVER) scripts/psql
 
-# What depends on the version of PostgreSQL most, for those beside the first: `make test SUITES=...`.
 SUITES ?= unit regress isolation docs pg clients shop
 
 test: setup ## Run the suites SUITES="unit regress ...", or all; ends with the line "N passed, M failed"
 	@scripts/test $(SUITES)
+
+test-versions: ## On PostgreSQL 16, 17 and 18, the suites that depend most on the version
+	@scripts/test-versions "unit regress isolation docs" 16 17 18
 
 test-all: ## All suites on PostgreSQL 15, 16, 17 and 18, and the sum of their counts
 	@scripts/test-versions "$(SUITES)" 15 16 17 18
