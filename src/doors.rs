@@ -3,8 +3,9 @@
 use crate::error::Fault;
 use crate::group::caller;
 use crate::pg::session;
+use crate::sale::{self, order};
 use crate::settings::{self, Strategy};
-use crate::{order, purchase, stats};
+use crate::stats;
 use flashsale_core::cancel::{Cancel, Cancelled};
 use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
@@ -15,10 +16,10 @@ pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Outcome, Fa
         caller::check_caller()?;
     }
     let request_alone = std::slice::from_ref(request);
-    let outcome = match purchase::at_the_gate(request)? {
+    let outcome = match sale::at_the_gate(request)? {
         Some(outcome) => outcome,
         None if strategy == Strategy::Grouped => caller::purchase(request)?,
-        None => *purchase::obtain(request.item_id, request_alone, strategy)?
+        None => *sale::obtain(request.item_id, request_alone, strategy)?
             .first()
             .ok_or(Fault::Broken("a request has no outcome"))?,
     };

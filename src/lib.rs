@@ -11,16 +11,12 @@ mod doors;
 mod error;
 mod gate;
 mod group;
-mod order;
-mod payment;
 #[allow(unsafe_code)]
 mod pg;
-mod purchase;
-mod reconcile;
 mod reconciler;
+mod sale;
 mod settings;
 mod stats;
-mod stock;
 mod store;
 #[cfg(feature = "pg_test")]
 mod tests;

@@ -4,7 +4,7 @@ use crate::error::Fault;
 use crate::pg::clock;
 use crate::pg::signals;
 use crate::pg::worker::{self, Bounds, Transaction, Worker};
-use crate::reconcile::{self, Progress};
+use crate::sale::expiry::{self, Progress};
 use crate::store::orders::Staleness;
 use crate::store::{grants, orders};
 use crate::{settings, stats};
@@ -104,7 +104,7 @@ enum Left {
 fn expire_some(most: i32, at_fault: &[i64]) -> Result<Left, Fault> {
     let progress = in_transaction(|client| {
         let staleness = Staleness::ExpiredAt(clock::now());
-        reconcile::expire_stale(client, staleness, most, at_fault)
+        expiry::expire_stale(client, staleness, most, at_fault)
     })?;
     let Some(progress) = progress else {
         return Ok(Left::Nothing);

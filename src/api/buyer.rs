@@ -2,10 +2,11 @@
 
 use super::{Answer, answer};
 use crate::answer;
+use crate::doors;
 use crate::error::Fault;
+use crate::sale::{batch, order, payment};
 use crate::settings::{self, Strategy};
 use crate::store::lookups;
-use crate::{doors, order, payment, purchase};
 use flashsale_core::argument::{
     Invalid, at_least, currency, number, optional_text, required, required_text, span,
 };
@@ -92,7 +93,7 @@ fn checked_batch(requests: Option<JsonB>) -> Result<Value, Fault> {
     let JsonB(list) = required("requests", requests)?;
     let clicks = clicks::clicks(&list)?;
     let requests = clicks::requests(&clicks, settings::reservation_ttl())?;
-    let outcomes = purchase::batch::purchase(&requests, settings::strategy())?;
+    let outcomes = batch::purchase(&requests, settings::strategy())?;
     let answers = requests.iter().zip(&outcomes);
     Ok(answers
         .map(|(request, outcome)| answer::purchase(request, outcome))

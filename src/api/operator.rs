@@ -4,9 +4,10 @@ use super::{Answer, answer};
 use crate::error::Fault;
 use crate::group::queue::{Queue, queue};
 use crate::pg::session;
+use crate::sale::{expiry, order, payment, stock};
+use crate::stats;
 use crate::store::grants;
 use crate::store::items::NewItem;
-use crate::{order, payment, reconcile, stats, stock};
 use flashsale_core::argument::{
     self, Invalid, number, optional_text, required, required_text, span, value_of_stock,
 };
@@ -123,7 +124,7 @@ fn reconcile_stale_reservations(older_than: Option<Interval>, max_orders: Option
         let older_than = older_than
             .map(|age| non_negative("older_than", age))
             .transpose()?;
-        reconcile::run(older_than, max_orders)
+        expiry::run(older_than, max_orders)
     })
 }
 

@@ -10,7 +10,7 @@ const ROOMS: [&[&str]; 8] = [
     &["api/"],
     &["doors"],
     &["group/", "reconciler"],
-    &["purchase/", "order/", "payment/", "stock", "reconcile"],
+    &["sale/"],
     &["store/"],
     &[
         "gate", "attempt", "backoff", "stats", "settings", "error", "answer",

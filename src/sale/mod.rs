@@ -2,9 +2,13 @@
 
 mod atomic;
 pub mod batch;
+pub mod expiry;
 mod nowait;
 mod optimistic;
+pub mod order;
+pub mod payment;
 pub mod serve;
+pub mod stock;
 
 use crate::attempt::{Verdict, attempt_or_busy};
 use crate::error::Fault;
