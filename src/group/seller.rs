@@ -160,7 +160,7 @@ impl Round<'_> {
         let mut is_held = false;
         // Nobody overtakes those who came first.
         while !jobs.is_empty() && clock::monotonic() < until && !is_held {
-            let most = self.pace.most(item_id, settings::group_size());
+            let most = self.pace.limit(item_id, settings::group_size());
             let later = jobs.split_off(most.min(jobs.len()));
             is_held = self.serve(item_id, jobs, until);
             jobs = later;
@@ -179,7 +179,7 @@ impl Round<'_> {
         self.pace.took(item_id, clock::monotonic() - begun_at);
         match served {
             Ok(served) => {
-                self.pace.kept(item_id, settings::group_size());
+                self.pace.in_time(item_id, settings::group_size());
                 let busy = self.keep(jobs, served);
                 self.hold_up(busy, patience);
             }

@@ -1,14 +1,14 @@
-//! Checks of what callers pass in: each error names the argument and its value.
+//! Checks of arguments. Each error names the argument and its value.
 
 use crate::limits::{MAX_NUMBER, MAX_SPAN, MAX_TEXT_BYTES};
 use crate::time::{Micros, SECOND};
 use std::borrow::Cow;
 use thiserror::Error;
 
-/// How much of a long text a message shows.
+/// How many characters of a long text an error message shows.
 const SHOWN_CHARS: usize = 40;
 
-/// An argument that makes no sense.
+/// An invalid argument.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Invalid {
     #[error("{name} must not be NULL")]
@@ -21,7 +21,7 @@ pub enum Invalid {
         rule: String,
     },
 
-    /// A number too large to be counted with.
+    /// A number that is too large.
     #[error("{name} is {value}: {rule}")]
     OutOfRange {
         name: Cow<'static, str>,
@@ -47,7 +47,8 @@ impl Invalid {
         }
     }
 
-    /// The same of an argument that is a part of another one, or all of it if it has no name.
+    /// The same error for a part of the argument `whole`: the name becomes `whole.name`, or just
+    /// `whole` if this error has no name of its own.
     #[must_use]
     pub fn within(mut self, whole: &str) -> Self {
         let (Self::Null { name } | Self::Value { name, .. } | Self::OutOfRange { name, .. }) =
@@ -60,7 +61,7 @@ impl Invalid {
     }
 }
 
-/// A value that must be there.
+/// A value that must not be NULL.
 pub fn required<T>(name: &'static str, value: Option<T>) -> Result<T, Invalid> {
     value.ok_or(Invalid::Null { name: name.into() })
 }
@@ -82,7 +83,7 @@ pub fn text<'a>(name: &'static str, value: &'a str) -> Result<&'a str, Invalid> 
     }
 }
 
-/// A text as messages show it: in quotes, cut where it is long.
+/// A text as error messages show it: in quotes, and truncated if it is long.
 fn shown(value: &str) -> String {
     match value.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("'{}...'", &value[..end]),
@@ -90,12 +91,12 @@ fn shown(value: &str) -> String {
     }
 }
 
-/// A text that must be there.
+/// A text of 1 to 255 bytes that must not be NULL.
 pub fn required_text<'a>(name: &'static str, value: Option<&'a str>) -> Result<&'a str, Invalid> {
     text(name, required(name, value)?)
 }
 
-/// A text that may be left out.
+/// A text of 1 to 255 bytes that may be NULL.
 pub fn optional_text<'a>(
     name: &'static str,
     value: Option<&'a str>,
@@ -115,7 +116,7 @@ pub fn at_least(name: &'static str, value: i64, least: i64) -> Result<i64, Inval
     Ok(value)
 }
 
-/// A number of units or of minor units, which must fit a JavaScript number.
+/// A number of units, or an amount in minor units. JavaScript must be able to represent it.
 pub fn number(name: &'static str, value: i64, least: i64) -> Result<i64, Invalid> {
     let value = at_least(name, value, least)?;
     if value > MAX_NUMBER {
@@ -128,7 +129,8 @@ pub fn number(name: &'static str, value: i64, least: i64) -> Result<i64, Invalid
     Ok(value)
 }
 
-/// The price of a whole stock, which must fit a JavaScript number too.
+/// Checks that JavaScript can represent the price of the whole stock. `name` and `value` are the
+/// argument that the error names.
 pub fn value_of_stock(
     name: &'static str,
     value: i64,
@@ -145,7 +147,7 @@ pub fn value_of_stock(
     }
 }
 
-/// An ISO 4217 code in capitals. Gateways report it in either case.
+/// An ISO 4217 code, converted to capitals, since gateways report it in either case.
 pub fn currency(value: &str) -> Result<String, Invalid> {
     if value.len() != 3 || !value.bytes().all(|byte| byte.is_ascii_alphabetic()) {
         return Err(Invalid::value(
@@ -157,7 +159,7 @@ pub fn currency(value: &str) -> Result<String, Invalid> {
     Ok(value.to_ascii_uppercase())
 }
 
-/// A span of time between one second and a week, or between `least` and a week.
+/// An interval between `least` and a week.
 pub fn span(name: &'static str, micros: i128, least: Micros) -> Result<Micros, Invalid> {
     if micros < i128::from(least) || micros > i128::from(MAX_SPAN) {
         let seconds = micros as f64 / SECOND as f64;

@@ -1,6 +1,6 @@
-//! A charge as the application reports it, compared with what is known.
+//! A charge that the application reports, and its comparison with what is recorded.
 
-/// A charge of the payment gateway's.
+/// A charge that the payment gateway made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge<'a> {
     pub order_id: i64,
@@ -9,7 +9,7 @@ pub struct Charge<'a> {
     pub currency: Option<String>,
 }
 
-/// What an order costs; both are unknown where its item has no price.
+/// The price of an order. Unit price and currency are `None` if its item has no price.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Price<'a> {
     pub unit_price: Option<i64>,
@@ -17,18 +17,18 @@ pub struct Price<'a> {
     pub currency: Option<&'a str>,
 }
 
-/// Whether two reports name no different value.
+/// Whether two reports agree on a value: they are equal, or one of them does not name it.
 pub fn agree<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
     one.is_none() || other.is_none() || one == other
 }
 
 impl Charge<'_> {
-    /// Whether it agrees in amount and currency.
+    /// Whether the charge agrees with this amount and currency.
     pub fn agrees(&self, amount: Option<i64>, currency: Option<&str>) -> bool {
         agree(self.amount, amount) && agree(self.currency.as_deref(), currency)
     }
 
-    /// Whether it can be of an order at that price.
+    /// Whether the charge agrees with the price of an order.
     pub fn matches(&self, price: &Price<'_>) -> bool {
         let total = price
             .unit_price
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_named_differs_from_nothing() {
+    fn a_value_that_is_not_named_agrees_with_any() {
         assert!(agree(None, Some(1)) && agree(Some(1), None) && agree::<i64>(None, None));
         assert!(agree(Some(1), Some(1)) && !agree(Some(1), Some(2)));
     }

@@ -1,4 +1,4 @@
-//! The list that `purchase_batch` takes, checked element by element before anything happens.
+//! Parses the list that `purchase_batch` takes. The whole list is checked before any purchase.
 
 use crate::argument::{Invalid, at_least, optional_text, required, required_text};
 use crate::fit::Request;
@@ -7,11 +7,11 @@ use crate::time::Micros;
 use serde_json::Value;
 use std::borrow::Cow;
 
-/// Up to here a number written with a point is known to the last digit: 2^53.
+/// Below 2^53 a double represents every integer exactly.
 const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
 const FIELDS: [&str; 4] = ["item_id", "user_id", "quantity", "idempotency_key"];
 
-/// One element, its types checked.
+/// One element of the list, whose types have been checked.
 pub struct Click<'a> {
     item_id: Option<i64>,
     user_id: Option<Cow<'a, str>>,
@@ -19,7 +19,7 @@ pub struct Click<'a> {
     idempotency_key: Option<&'a str>,
 }
 
-/// The elements of the list.
+/// Parses the list and checks the types of all its elements.
 pub fn clicks(list: &Value) -> Result<Vec<Click<'_>>, Invalid> {
     let Value::Array(elements) = list else {
         return Err(Invalid::value(
@@ -36,7 +36,8 @@ pub fn clicks(list: &Value) -> Result<Vec<Click<'_>>, Invalid> {
     each(elements, click)
 }
 
-/// The purchases they ask for; their reservations last `default_ttl` where the item does not say.
+/// Checks the values of the elements and returns the requests. Their reservations last
+/// `default_ttl` if the item does not set a time.
 pub fn requests<'a>(
     clicks: &'a [Click<'_>],
     default_ttl: Micros,
@@ -68,7 +69,7 @@ fn click(element: &Value) -> Result<Click<'_>, Invalid> {
     let Value::Object(fields) = element else {
         return Err(Invalid::value("", kind(element), "it must be an object"));
     };
-    // A misspelt quantity would buy one unit in silence.
+    // If unknown fields were ignored, a misspelt quantity would silently buy one unit.
     if let Some(name) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
         let rule = format!("the fields are {}", FIELDS.join(", "));
         return Err(Invalid::value("field", format!("'{name}'"), rule));
@@ -118,7 +119,7 @@ fn string<'a>(name: &'static str, value: Option<&'a Value>) -> Result<Option<&'a
     }
 }
 
-/// What a value of the wrong kind is, for a message.
+/// The type of a value, for an error message.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -4,7 +4,7 @@ use crate::argument::fits;
 use crate::order::{ConfirmStep, Status, confirm_step};
 use crate::reason::Reason;
 
-/// Why a payment is due, or was refunded.
+/// Why a payment is due for refund, or was refunded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     OrderNotFound,
@@ -25,7 +25,7 @@ impl Why {
         Self::AmountMismatch,
     ];
 
-    /// The reason a confirm answers; its code is what the table stores.
+    /// The reason that confirm_order answers. `payments` stores its code.
     pub fn reason(self) -> Reason {
         match self {
             Self::OrderNotFound => Reason::OrderNotFound,
@@ -44,7 +44,8 @@ impl Why {
     }
 }
 
-/// How a recorded payment stands. Due is final but for becoming refunded.
+/// The status of a recorded payment, with the reason why it is due. A payment that is due can
+/// only become refunded, and one that is refunded stays so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     Paid,
@@ -53,7 +54,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// As the table stores it.
+    /// The standing that a row's columns `status` and `why` describe.
     pub fn parse(status: &str, why: Option<&str>) -> Option<Self> {
         match (status, why) {
             ("paid", None) => Some(Self::Paid),
@@ -71,7 +72,7 @@ impl Standing {
     }
 }
 
-/// A row of the table of payments, but for its ids and times.
+/// The columns of a row of `payments` that its CHECK compares.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Row<'a> {
     pub status: Option<&'a str>,
@@ -84,8 +85,8 @@ pub struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Whether it tells one story: paid, or due with a reason and since when, or refunded with
-    /// all of that and when.
+    /// Whether the columns are consistent: a payment is paid; or due, with a reason and a time;
+    /// or refunded, with a reason and both times.
     pub fn adds_up(&self) -> bool {
         let standing = self
             .status
@@ -104,18 +105,18 @@ impl Row<'_> {
     }
 }
 
-/// A recorded payment, as it bears on a charge that is reported now.
+/// A recorded payment, compared with a charge that is reported now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub payment_id: i64,
     pub standing: Standing,
-    /// Whether it can be the same charge: no amount or currency that both name differs.
+    /// Whether it can be the same charge: its amount and currency agree with the report's.
     pub agrees: bool,
 }
 
 impl Entry {
-    /// Which of an order's payments a report without a ref is about: one that agrees,
-    /// the one that pays the order, one that still needs a refund.
+    /// Orders an order's payments by how likely a report without a ref is about them: those that
+    /// agree come last, and among them the one that pays the order, then one that is due.
     pub fn bearing(&self) -> (bool, u8) {
         let standing = match self.standing {
             Standing::Paid => 2,
@@ -126,36 +127,38 @@ impl Entry {
     }
 }
 
-/// What is recorded that bears on a charge.
+/// The recorded payments that a reported charge is compared with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ledger {
-    /// The same ref, for the same order.
+    /// The payment of this order that has the same ref.
     pub same_ref: Option<Entry>,
-    /// The same ref, for another order.
+    /// Whether another order has a payment with the same ref.
     pub ref_in_use: bool,
-    /// The order's payment that was reported without a ref.
+    /// The payment of this order that was reported without a ref.
     pub unnamed: Option<Entry>,
-    /// The order's payment, with a ref, that paid it, met it closed or differed in price.
+    /// A payment of this order with a ref that is not a duplicate: it paid the order, found it
+    /// closed, or differed from its price.
     pub settled: Option<Entry>,
 }
 
-/// What is to be done with a charge.
+/// What is done with a reported charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Known already: answer as before.
+    /// The charge is recorded already: the answer is the same as before.
     Repeat(Standing),
-    /// The payment reported without a ref gets its ref, and answers as before.
+    /// The payment that was reported without a ref gets this ref; the answer is the same as before.
     Fill(Entry),
-    /// Belongs to another order; nothing changes.
+    /// The ref belongs to another order; nothing changes.
     RefInUse,
-    /// Pays the order.
+    /// The charge pays the order.
     Pay,
-    /// Pays the order if its units can be taken again, else due as order_expired.
+    /// The charge pays the order if its units can be taken again; else it is due as
+    /// `order_expired`.
     Reinstate,
-    /// Recorded as due.
+    /// The charge is recorded as due.
     Due(Why),
-    /// Another charge than the one without a ref that is known, of which an order has
-    /// one at most: it can be recorded only by its ref.
+    /// The charge differs from the order's payment without a ref. An order can have one such
+    /// payment at most, so this charge can be recorded only with its ref.
     NeedsRef,
 }
 
@@ -168,7 +171,7 @@ pub fn fate(order: Option<Status>, named: bool, matches: bool, ledger: &Ledger) 
     if let Some(entry) = ledger.same_ref {
         return Fate::Repeat(entry.standing);
     }
-    // Reported before there was such an order: not about this one.
+    // A charge that was reported before the order existed is not about this order.
     let about = |entry: &Entry| order.is_none() || !entry.standing.is_stray();
     let same = |entry: &Entry| about(entry) && same_charge(entry, matches);
     match (named, ledger.unnamed) {
@@ -183,8 +186,8 @@ pub fn fate(order: Option<Status>, named: bool, matches: bool, ledger: &Ledger) 
     }
 }
 
-/// Whether a report with a ref and one without, or two without, can be of one charge. One
-/// off the price is not the payment that was accepted at it.
+/// Whether a reported charge and a known payment, at least one of them without a ref, can be the
+/// same charge. A charge that differs from the price is not the payment that was accepted.
 fn same_charge(known: &Entry, matches: bool) -> bool {
     known.agrees && (matches || known.standing != Standing::Paid)
 }

@@ -1,4 +1,4 @@
-//! Who gets what: fits a list of requests into one item, first come first served.
+//! Decides which of a list of requests for one item get their units, first come first served.
 
 use crate::item::{Currency, Item};
 use crate::order::Status;
@@ -6,25 +6,25 @@ use crate::reason::Reason;
 use crate::time::Micros;
 use std::collections::HashMap;
 
-/// One purchase as a caller asks for it, its arguments checked.
+/// One requested purchase, whose arguments have been checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     pub item_id: i64,
     pub user_id: &'a str,
     pub quantity: i64,
     pub idempotency_key: Option<&'a str>,
-    /// How long its reservation lasts where the item does not say.
+    /// How long its reservation lasts if the item does not set a time.
     pub default_ttl: Micros,
 }
 
 impl Request<'_> {
-    /// How long a reservation of the item by it lasts.
+    /// How long its reservation of the item lasts.
     pub fn ttl(&self, item: &Item) -> Micros {
         item.reservation_ttl.unwrap_or(self.default_ttl)
     }
 }
 
-/// The order an idempotency key stands for already.
+/// The order that an earlier purchase with the same idempotency key created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PriorOrder {
     pub order_id: i64,
@@ -36,12 +36,12 @@ pub struct PriorOrder {
     pub remaining_inventory: i64,
 }
 
-/// What a request comes to.
+/// The decision on one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
-    /// It gets its units, of which this many are then left.
+    /// The request gets its units; `remaining_inventory` units are left after it.
     Reserved { remaining_inventory: i64 },
-    /// It has the key of the earlier request at this place in the list, which was reserved.
+    /// The request has the same user and key as the request at this index, which is reserved.
     Repeats(usize),
     Refused {
         reason: Reason,
@@ -49,7 +49,8 @@ pub enum Fit {
     },
 }
 
-/// Whether a request with a known key is that purchase again, and if not, why.
+/// Why a request whose key has an order already is refused; `None` if the request repeats that
+/// purchase and is answered with its order.
 pub fn replay(request: &Request<'_>, prior: &PriorOrder) -> Option<Reason> {
     if prior.quantity != request.quantity {
         return Some(Reason::IdempotencyKeyReused);
@@ -57,9 +58,9 @@ pub fn replay(request: &Request<'_>, prior: &PriorOrder) -> Option<Reason> {
     prior.status.dead()
 }
 
-/// Fits requests whose keys are new into an item held by the caller. `held` says how
-/// many units each user holds or has bought already. One that does not fit does not
-/// block a later one that does.
+/// Decides on requests whose keys have no order yet, in their order. `held` is how many units of
+/// the item each user holds or has bought already. A request that does not fit does not block a
+/// later one that does.
 pub fn fit<'a>(
     item: &Item,
     now: Micros,
@@ -69,7 +70,7 @@ pub fn fit<'a>(
     let mut item = *item;
     let mut keys = HashMap::<(&str, &str), usize>::new();
     let mut fits = Vec::with_capacity(requests.len());
-    for (place, request) in requests.iter().enumerate() {
+    for (index, request) in requests.iter().enumerate() {
         let key = request.idempotency_key.map(|key| (request.user_id, key));
         if let Some(&first) = key.as_ref().and_then(|key| keys.get(key)) {
             fits.push(Fit::Repeats(first));
@@ -86,7 +87,7 @@ pub fn fit<'a>(
         *holdings += request.quantity;
         item.inventory -= request.quantity;
         if let Some(key) = key {
-            keys.insert(key, place);
+            keys.insert(key, index);
         }
         fits.push(Fit::Reserved {
             remaining_inventory: item.inventory,

@@ -1,8 +1,9 @@
 //! The cells in which items that were seen sold out are noted.
 //!
-//! A note can only refuse, so all it can do wrong is to refuse too long. Whoever gives a unit back
-//! raises the epoch of the item's cell, and whoever notes an item shows the epoch from before the
-//! look that saw no unit: so a look that began before a unit came back notes nothing.
+//! A note can only refuse purchases, so the only possible mistake is to refuse for too long. A
+//! transaction that returns a unit raises the epoch of the item's cell. A caller that notes an
+//! item presents the epoch that it read before it looked at the item. If a unit came back after
+//! that, the epochs differ, and nothing is noted.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -13,16 +14,16 @@ pub struct Key {
     pub item_id: i64,
 }
 
-/// When a look at an item began: taken before the snapshot that looks.
+/// The epoch of an item's cell, read before the snapshot that looks at the item is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// For who has no gate to shut.
+    /// For a server without a gate.
     pub const NONE: Self = Self(0);
 }
 
-/// An item seen sold out, and when, by a clock that only runs forward.
+/// An item that was seen sold out, and when, by the monotonic clock.
 #[derive(Clone, Copy)]
 struct Note {
     key: Key,
@@ -31,12 +32,12 @@ struct Note {
 
 #[derive(Clone, Copy)]
 struct Cell {
-    /// Raised whenever inventory of an item of this cell may have risen.
+    /// Raised whenever the inventory of an item of this cell may have risen.
     epoch: u64,
     note: Option<Note>,
 }
 
-/// `CELLS` cells. Items that share one displace each other.
+/// `CELLS` cells. A note displaces the note of another item in the same cell.
 pub struct Gate<const CELLS: usize>([Cell; CELLS]);
 
 impl<const CELLS: usize> Default for Gate<CELLS> {
@@ -60,19 +61,19 @@ impl<const CELLS: usize> Gate<CELLS> {
         hasher.finish() as usize % CELLS
     }
 
-    /// Whether the item was noted less than `ttl` microseconds ago and no unit came back since.
+    /// Whether the item was noted less than `ttl` microseconds ago and no unit has come back since.
     pub fn is_shut(&self, key: Key, now: i64, ttl: i64) -> bool {
         let note = self.0[Self::cell(key)].note;
         note.is_some_and(|note| note.key == key && now - note.at < ttl)
     }
 
-    /// To be taken before an item is looked at.
+    /// The epoch of the item's cell. Read it before the item is looked at.
     pub fn epoch(&self, key: Key) -> Epoch {
         Epoch(self.0[Self::cell(key)].epoch)
     }
 
-    /// Notes an item that was seen sold out by a look that began at `since`. False, and nothing
-    /// done, if a unit may have come back since then.
+    /// Notes an item that was seen sold out by a look that began at epoch `since`. If a unit may
+    /// have come back since then, notes nothing and returns false.
     pub fn shut(&mut self, key: Key, since: Epoch, now: i64) -> bool {
         let cell = &mut self.0[Self::cell(key)];
         let holds = cell.epoch == since.0;
@@ -82,7 +83,7 @@ impl<const CELLS: usize> Gate<CELLS> {
         holds
     }
 
-    /// Inventory of the item has risen.
+    /// The item's inventory has risen: removes its note and raises the epoch.
     pub fn open(&mut self, key: Key) {
         let cell = &mut self.0[Self::cell(key)];
         cell.epoch += 1;
@@ -174,8 +175,8 @@ mod tests {
     }
 
     proptest! {
-        /// Items share cells, and looks overlap in any way: who is refused is refused by a look
-        /// that began after the last unit came back, and ended less than the ttl ago.
+        /// Items share cells, and looks overlap in any way. Every refusal rests on a look that
+        /// began after the last unit came back, and was noted less than the ttl ago.
         #[test]
         fn no_refusal_is_older_than_the_last_unit_or_the_ttl(
             steps in prop::collection::vec(step(), 1..200),

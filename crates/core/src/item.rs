@@ -1,4 +1,4 @@
-//! An item, and when it can be bought.
+//! An item, and whether it is on sale.
 
 use crate::reason::Reason;
 use crate::time::Micros;
@@ -8,7 +8,7 @@ use crate::time::Micros;
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    /// The currency of a code; `None` if that is not three capitals.
+    /// `None` unless the code is three capital letters.
     pub fn parse(code: &str) -> Option<Self> {
         let letters: [u8; 3] = code.as_bytes().try_into().ok()?;
         letters
@@ -22,7 +22,7 @@ impl Currency {
     }
 }
 
-/// An item's state; under its lock, or as a plain read saw it.
+/// An item's state, read under its row lock or by a plain SELECT.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Item {
     pub item_id: i64,
@@ -40,7 +40,7 @@ pub struct Item {
 }
 
 impl Item {
-    /// Why nobody can buy it now, whoever asks; `None` while it is on sale.
+    /// Why no user can buy the item at `now`; `None` while it is on sale.
     pub fn not_on_sale(&self, now: Micros) -> Option<Reason> {
         if self.inventory == 0 {
             Some(Reason::OutOfStock)
@@ -56,7 +56,7 @@ impl Item {
     }
 }
 
-/// Whether inventory is neither negative nor more than stock.
+/// Whether `inventory` is neither negative nor greater than `stock`.
 pub fn stock_adds_up(inventory: i64, stock: i64) -> bool {
     (0..=stock).contains(&inventory)
 }

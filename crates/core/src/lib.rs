@@ -1,10 +1,10 @@
-//! The decisions of flashsale: who gets what, what a move does to an order, what becomes of a
-//! charge, which arguments make sense. They read no clock, lock nothing and know no PostgreSQL.
+//! The decisions of flashsale: which buyers get units, what a move does to an order, whether a
+//! charge pays its order or is due for refund, which arguments are valid. This crate reads no
+//! clock, takes no lock and does not depend on PostgreSQL.
 //!
 //! `cargo test -p flashsale-core` needs no PostgreSQL. `make fuzz` runs the property tests with
-//! many more cases, on the stable toolchain. Where a nightly toolchain has Miri,
-//! `PROPTEST_CASES=4 MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p flashsale-core --lib`
-//! runs under it.
+//! many more cases, on the stable toolchain. With a nightly toolchain that includes Miri, run
+//! `PROPTEST_CASES=4 MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p flashsale-core --lib`.
 
 #![forbid(unsafe_code)]
 

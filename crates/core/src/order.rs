@@ -2,7 +2,7 @@
 
 use crate::reason::Reason;
 
-/// Where an order stands, as `flashsale.orders.status` names it.
+/// The status of an order, as in `flashsale.orders.status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
     Reserved,
@@ -38,7 +38,8 @@ impl Status {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
 
-    /// Why an order that holds no units any more cannot go on; `None` while it does.
+    /// The reason that calls on an order in this status are refused with, if it holds no units
+    /// any more; `None` while it holds units.
     pub fn dead(self) -> Option<Reason> {
         match self {
             Self::Reserved | Self::Paying | Self::Confirmed => None,
@@ -48,7 +49,7 @@ impl Status {
         }
     }
 
-    /// How many units an order of this quantity holds.
+    /// How many units an order of this quantity and status holds.
     pub fn units_held(self, quantity: i64) -> i64 {
         match self.dead() {
             None => quantity,
@@ -57,14 +58,14 @@ impl Status {
     }
 }
 
-/// Whether an order's columns tell one story: a known status, units, and as many of them held
-/// as the status says.
+/// Whether an order's columns are consistent: the status is known, the quantity is positive, and
+/// the units held are those of the status.
 pub fn units_add_up(status: &str, quantity: i64, units_held: i64) -> bool {
     Status::parse(status)
         .is_some_and(|status| quantity > 0 && units_held == status.units_held(quantity))
 }
 
-/// What somebody wants of an order; to confirm it is a matter of its own, see [`confirm_step`].
+/// A change of an order's status, other than to confirm it (see [`confirm_step`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Move {
     BeginPayment,
@@ -76,15 +77,15 @@ pub enum Move {
 /// What a move does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The order changes its status.
+    /// The order gets this status.
     To(Status),
-    /// Done before: the same answer again, nothing changes.
+    /// The move was made before: nothing changes, and the answer is the same.
     Repeat,
-    /// Not from here.
+    /// The move is not allowed in this status.
     Refuse(Reason),
 }
 
-/// What a move does in a status; with [`confirm_step`] the whole machine.
+/// What a move does in a status. Together with [`confirm_step`] it is the whole state machine.
 pub fn step(status: Status, movement: Move) -> Step {
     use Status::*;
     match (movement, status) {
@@ -99,7 +100,8 @@ pub fn step(status: Status, movement: Move) -> Step {
         (Move::Cancel, Confirmed) => Step::Refuse(Reason::AlreadyConfirmed),
         (Move::Cancel, Cancelled | Expired | Refunded) => Step::Repeat,
 
-        // The reconciler takes reserved orders alone; whoever came first has the order.
+        // The reconciler expires only reserved orders. An order that another move has changed
+        // meanwhile stays as it is.
         (Move::Expire, Reserved) => Step::To(Expired),
         (Move::Expire, _) => Step::Repeat,
 
@@ -111,22 +113,22 @@ pub fn step(status: Status, movement: Move) -> Step {
     }
 }
 
-/// What confirming an order does.
+/// What a confirm does to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfirmStep {
     /// The order becomes confirmed.
     Confirm,
     /// The order takes its units again if they are free, and becomes confirmed.
     Reinstate,
-    /// It is confirmed already.
+    /// The order is confirmed already, and stays so.
     Repeat,
-    /// It was cancelled, and stays so.
+    /// The order was cancelled, and stays so.
     Cancelled,
-    /// It was refunded, and stays so.
+    /// The order was refunded, and stays so.
     Refunded,
 }
 
-/// What confirming does in a status.
+/// What a confirm does in a status.
 pub fn confirm_step(status: Status) -> ConfirmStep {
     match status {
         Status::Reserved | Status::Paying => ConfirmStep::Confirm,
@@ -176,8 +178,8 @@ mod tests {
 
     #[test]
     fn units_come_back_once_at_most() {
-        // Whatever moves are made, an order gives its units back only from a status that
-        // holds them, and gets them again only by being reinstated.
+        // An order gives its units back only from a status that holds them, and gets them again
+        // only when it is reinstated.
         for status in Status::ALL {
             for movement in MOVES {
                 if let Step::To(next) = step(status, movement) {

@@ -1,4 +1,4 @@
-//! The outcome of a purchase, in a form that fits shared memory.
+//! The outcome of a purchase, in a form that can lie in shared memory.
 
 use crate::fit::PriorOrder;
 use crate::item::Item;
@@ -6,19 +6,20 @@ use crate::limits::MAX_LISTED_ORDERS;
 use crate::reason::Reason;
 use crate::time::Micros;
 
-/// The outcome of a purchase. It owns no memory, so that one process can leave it for another.
+/// The outcome of a purchase. It owns no heap memory, so one process can pass it to another
+/// through shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Reserved {
         order: PriorOrder,
         replayed: bool,
     },
-    /// The key's order holds nothing any more, or was for something else.
+    /// The order of the same key holds no units any more, or was for another quantity.
     DeadReplay {
         order_id: i64,
         reason: Reason,
     },
-    /// Nobody can buy the item now, or not that many units of it.
+    /// The item is not on sale, or has too few units left.
     Unavailable {
         reason: Reason,
         inventory: i64,
@@ -34,7 +35,7 @@ pub enum Outcome {
     Conflict,
 }
 
-/// Ids of orders, `MAX_LISTED_ORDERS` at most.
+/// Up to `MAX_LISTED_ORDERS` order ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderIds {
     ids: [i64; MAX_LISTED_ORDERS],
@@ -75,12 +76,12 @@ impl Outcome {
         Self::unavailable(Reason::OutOfStock, &Item::default())
     }
 
-    /// Whether it tells of an order that was there before.
+    /// Whether it is the answer of an earlier call, given again.
     pub fn is_replay(&self) -> bool {
         matches!(self, Self::Reserved { replayed: true, .. })
     }
 
-    /// The reason of a refusal.
+    /// The reason for a refusal; `None` if units are reserved.
     pub fn reason(&self) -> Option<Reason> {
         match *self {
             Self::Reserved { .. } => None,

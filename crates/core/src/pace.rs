@@ -1,71 +1,71 @@
-//! How many jobs of an item go into one transaction, and whose transactions were slow.
+//! How many jobs of an item go into one transaction, and which items had slow transactions.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
-/// From this many microseconds on a transaction counts as slow.
+/// A transaction that takes this many microseconds or more is slow.
 pub const SLOW: i64 = 5_000;
-/// Most items to remember anything of; with one more all are forgotten, and learnt anew.
-const MOST_ITEMS: usize = 10_000;
+/// The most items to remember. When the map is full it is cleared, and the items are learnt again.
+const MAX_ITEMS: usize = 10_000;
 
-/// What the seller remembers of items, each known by a key.
+/// What the seller remembers about items, by their keys `K`.
 ///
-/// After a transaction that took too long the next has half as many jobs, so that a shop with slow
-/// triggers still sells; each one that was in time adds one again.
+/// After a transaction that took too long the item's next one has half as many jobs, so that a
+/// shop with slow triggers still sells. Each transaction in time adds one job again.
 pub struct Pace<K> {
-    /// Those with an entry have taken too long.
-    most: HashMap<K, usize>,
-    /// Those whose last transaction was not slow.
+    /// The limit on jobs of each item whose transaction took too long.
+    limits: HashMap<K, usize>,
+    /// The items whose last transaction was not slow.
     quick: HashSet<K>,
 }
 
 impl<K> Default for Pace<K> {
     fn default() -> Self {
         Self {
-            most: HashMap::new(),
+            limits: HashMap::new(),
             quick: HashSet::new(),
         }
     }
 }
 
 impl<K: Eq + Hash + Copy> Pace<K> {
-    /// How many jobs of the item may go into its next transaction, `limit` at most.
-    pub fn most(&self, item: K, limit: usize) -> usize {
-        self.most.get(&item).map_or(limit, |&most| most.min(limit))
+    /// How many jobs of the item may go into its next transaction; `limit` at most.
+    pub fn limit(&self, item: K, limit: usize) -> usize {
+        self.limits.get(&item).map_or(limit, |&own| own.min(limit))
     }
 
-    /// Whether the item's last transaction is known not to have been slow. Nobody's answer may
-    /// wait for the transaction of one of which that is not known.
+    /// Whether the item's last transaction is known and was not slow. If not, no answer may wait
+    /// for the item's next transaction.
     pub fn is_quick(&self, item: K) -> bool {
         self.quick.contains(&item)
     }
 
-    /// A transaction of the item has ended, well or not, after so many microseconds.
+    /// A transaction of the item ended, committed or not, after `time` microseconds.
     pub fn took(&mut self, item: K, time: i64) {
         if time >= SLOW {
             self.quick.remove(&item);
         } else {
-            if self.quick.len() >= MOST_ITEMS {
+            if self.quick.len() >= MAX_ITEMS {
                 self.quick.clear();
             }
             self.quick.insert(item);
         }
     }
 
-    /// A transaction with so many jobs was cut short because it took too long.
+    /// A transaction with this many jobs was cut short because it took too long.
     pub fn overran(&mut self, item: K, jobs: usize) {
-        if self.most.len() >= MOST_ITEMS {
-            self.most.clear();
+        if self.limits.len() >= MAX_ITEMS {
+            self.limits.clear();
         }
-        self.most.insert(item, (jobs / 2).max(1));
+        self.limits.insert(item, (jobs / 2).max(1));
     }
 
-    /// A transaction was in time.
-    pub fn kept(&mut self, item: K, limit: usize) {
-        if let Some(most) = self.most.get_mut(&item) {
-            *most += 1;
-            if *most >= limit {
-                self.most.remove(&item);
+    /// A transaction of the item ended in time.
+    pub fn in_time(&mut self, item: K, limit: usize) {
+        if let Some(own) = self.limits.get_mut(&item) {
+            *own += 1;
+            if *own >= limit {
+                self.limits.remove(&item);
             }
         }
     }
@@ -79,30 +79,30 @@ mod tests {
     #[test]
     fn half_as_many_after_one_that_took_too_long() {
         let mut pace = Pace::default();
-        assert_eq!(pace.most("item", 256), 256);
+        assert_eq!(pace.limit("item", 256), 256);
         pace.overran("item", 256);
-        assert_eq!(pace.most("item", 256), 128);
-        assert_eq!(pace.most("another", 256), 256);
-        assert_eq!(pace.most("item", 100), 100);
+        assert_eq!(pace.limit("item", 256), 128);
+        assert_eq!(pace.limit("another", 256), 256);
+        assert_eq!(pace.limit("item", 100), 100);
         for _ in 0..20 {
-            let jobs = pace.most("item", 256);
+            let jobs = pace.limit("item", 256);
             pace.overran("item", jobs);
         }
-        assert_eq!(pace.most("item", 256), 1, "one is the least");
+        assert_eq!(pace.limit("item", 256), 1, "one is the least");
     }
 
     #[test]
     fn one_more_after_one_in_time() {
         let mut pace = Pace::default();
         pace.overran(1, 8);
-        for most in 5..8 {
-            pace.kept(1, 8);
-            assert_eq!(pace.most(1, 8), most);
+        for jobs in 5..8 {
+            pace.in_time(1, 8);
+            assert_eq!(pace.limit(1, 8), jobs);
         }
-        pace.kept(1, 8);
-        assert!(pace.most.is_empty(), "as before it was slow");
-        pace.kept(2, 8);
-        assert!(pace.most.is_empty());
+        pace.in_time(1, 8);
+        assert!(pace.limits.is_empty(), "the limit is gone");
+        pace.in_time(2, 8);
+        assert!(pace.limits.is_empty());
     }
 
     #[test]
@@ -116,15 +116,15 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_grow_for_ever() {
+    fn it_does_not_grow_without_bound() {
         let mut pace = Pace::default();
-        for item in 0..3 * MOST_ITEMS {
+        for item in 0..3 * MAX_ITEMS {
             pace.took(item, 0);
             pace.overran(item, 4);
             assert!(pace.is_quick(item));
-            assert_eq!(pace.most(item, 256), 2);
+            assert_eq!(pace.limit(item, 256), 2);
         }
-        assert!(pace.quick.len() <= MOST_ITEMS && pace.most.len() <= MOST_ITEMS);
+        assert!(pace.quick.len() <= MAX_ITEMS && pace.limits.len() <= MAX_ITEMS);
     }
 
     proptest! {
@@ -137,9 +137,9 @@ mod tests {
             for (is_late, jobs) in steps {
                 match is_late {
                     true => pace.overran(0, jobs),
-                    false => pace.kept(0, limit),
+                    false => pace.in_time(0, limit),
                 }
-                prop_assert!((1..=limit).contains(&pace.most(0, limit)));
+                prop_assert!((1..=limit).contains(&pace.limit(0, limit)));
             }
         }
     }

@@ -1,6 +1,6 @@
-//! The stable reasons of refusals.
+//! The reasons for refusals.
 
-/// Why a call did not do what it was asked. Stable: applications match on `code`.
+/// Why a call was refused. The codes are stable, since applications match on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     ItemNotFound,
@@ -28,17 +28,17 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The stable name applications match on.
+    /// The stable name that applications match on.
     pub fn code(self) -> &'static str {
         self.wording().0
     }
 
-    /// A sentence for people.
+    /// A sentence for humans.
     pub fn message(self) -> &'static str {
         self.wording().1
     }
 
-    /// Whether the same call can succeed a moment later.
+    /// Whether the same call may succeed if it is repeated a moment later.
     pub fn retryable(self) -> bool {
         matches!(self, Self::Busy | Self::Conflict)
     }

@@ -1,9 +1,9 @@
-//! The slots in which requests wait to be served, each with its place in the lists of those
-//! that are free, waiting or committed.
+//! The slots in which requests wait to be served, with linked lists of those that are free,
+//! waiting or committed.
 //!
-//! [`Slots`] changes only under a lock that its owner holds; every method takes it by `&mut` or
-//! `&`. [`Words`] is what a caller reads without that lock, to learn whether it still has to wait.
-//! The two are apart, so that no `&mut` ever covers what others read at the same time.
+//! [`Slots`] lies behind a lock, so its methods take `&mut self` or `&self`. A caller reads
+//! [`Words`] without that lock, to learn whether it still has to wait. The two are separate, so
+//! that no `&mut` ever covers memory that other processes read at the same time.
 //!
 //! ```text
 //!   Free ── join ──► Waiting ── take, write, publish ──► Answered ── collect ──► Free
@@ -11,20 +11,21 @@
 //!                       │  └── take, write, hand over ──► Committed
 //!                       └── take, then the seller is gone ──► Orphaned ── collect ──► Free
 //! ```
-//! Whatever the phase, its caller may leave, and then the slot is free.
+//! In every phase the caller may leave; then the slot is free.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How far a request has come.
+/// The phase of a slot's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Free = 0,
-    /// Asked, and not answered.
+    /// Queued, or taken by the seller, and not answered yet.
     Waiting = 1,
     Answered = 2,
-    /// The seller is gone that had taken it. What became of its transaction tells the answer.
+    /// The seller had taken it and has exited. The answer depends on whether the seller's
+    /// transaction committed.
     Orphaned = 3,
-    /// Its transaction has committed; the answer is due once the commit is durable.
+    /// Its transaction has committed. The answer is published once the commit is durable.
     Committed = 4,
 }
 
@@ -40,11 +41,11 @@ impl Phase {
     }
 }
 
-/// The bits of a word that hold the phase; those above count the slot's generations.
+/// The bits of a word that hold the phase. The bits above them hold the generation.
 const PHASE: u64 = 0b111;
 const PHASE_BITS: u32 = PHASE.count_ones();
 
-/// A request's slot, and which of the slot's requests it is.
+/// Identifies a request: its slot, and the slot's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     slot: u16,
@@ -62,8 +63,8 @@ impl Ticket {
     }
 }
 
-/// Generation and phase of each slot in one atomic word, so that what is meant for one request
-/// can never be taken for the next one's in the same slot.
+/// The generation and phase of each slot in one atomic word. Each request in a slot has its own
+/// generation, so that nothing meant for one request can reach the next request in its slot.
 pub struct Words<const N: usize>([AtomicU64; N]);
 
 impl<const N: usize> Words<N> {
@@ -71,7 +72,7 @@ impl<const N: usize> Words<N> {
         Self([const { AtomicU64::new(0) }; N])
     }
 
-    /// Whether the request still has to wait for its answer; reads one word, under no lock.
+    /// Whether the request still has to wait for its answer. Reads one word and takes no lock.
     pub fn is_pending(&self, ticket: Ticket) -> bool {
         self.is(ticket, Phase::Waiting) || self.is(ticket, Phase::Committed)
     }
@@ -80,13 +81,13 @@ impl<const N: usize> Words<N> {
         self.0[ticket.slot()].load(Ordering::Acquire) == ticket.word(phase)
     }
 
-    /// Whether the ticket is that of the request which the slot holds now.
+    /// Whether the slot still holds the ticket's request.
     fn is_current(&self, ticket: Ticket) -> bool {
         let word = self.0[ticket.slot()].load(Ordering::Acquire);
         word >> PHASE_BITS == ticket.generation && Phase::of(word) != Phase::Free
     }
 
-    /// The ticket of the request which the slot holds now, or held last.
+    /// The ticket of the request that the slot holds now, or held last.
     fn ticket(&self, slot: u16) -> Ticket {
         let word = self.0[usize::from(slot)].load(Ordering::Acquire);
         Ticket {
@@ -110,10 +111,10 @@ impl<const N: usize> Default for Words<N> {
     }
 }
 
-/// The number of a slot plus one, so that 0 is none.
+/// A slot's number plus one; 0 is no slot.
 type Link = u16;
 
-/// A list of slots, linked through them.
+/// A doubly linked list of slots, whose links are in the slots.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct List {
     first: Link,
@@ -133,11 +134,11 @@ impl List {
 struct Slot<A, R> {
     next: Link,
     previous: Link,
-    /// Whether the seller has it. Until then its caller may withdraw it.
+    /// Whether the seller has taken the request. Until then its caller may withdraw it.
     taken: bool,
     request: Option<A>,
     reply: Option<R>,
-    /// Where its commit ends in the log, once it is committed.
+    /// In phase `Committed`, the WAL position at which its commit ends.
     end: u64,
 }
 
@@ -152,26 +153,27 @@ impl<A, R> Slot<A, R> {
     };
 }
 
-/// `N` slots with requests `A` and their replies `R`. Neither may own memory where the slots lie
-/// in memory shared between processes.
+/// `N` slots with requests `A` and their replies `R`. If the slots lie in shared memory, neither
+/// type may own heap memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Slots<A, R, const N: usize> {
     free: List,
-    /// Asked, and not taken by the seller.
+    /// Requests that the seller has not taken.
     waiting: List,
-    /// Answered by commits that may not be durable yet.
+    /// Requests whose commits may not be durable yet.
     committed: List,
-    /// Slots from here on were never used, and are in no list.
+    /// The slots from this number on were never used, and are in no list.
     used: u16,
     in_use: u16,
     slots: [Slot<A, R>; N],
 }
 
-/// What there is for a caller that need not wait any more.
+/// What a caller finds in its slot when it no longer has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Collected<R> {
     Answered(R),
-    /// The seller is gone, and left this reply, if any: it is true if its transaction committed.
+    /// The seller exited after it had taken the request. Its reply, if it wrote one, is valid if
+    /// its transaction committed.
     Orphaned(Option<R>),
 }
 
@@ -194,7 +196,7 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
         }
     }
 
-    /// Queues a request; `None` if `capacity` slots, or all of them, are in use.
+    /// Queues a request. `None` if `capacity` slots, or all `N`, are in use.
     pub fn join(&mut self, words: &Words<N>, capacity: usize, request: A) -> Option<Ticket> {
         if usize::from(self.in_use) >= capacity {
             return None;
@@ -204,10 +206,10 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
             slot,
             generation: words.ticket(slot).generation + 1,
         };
-        let it = &mut self.slots[ticket.slot()];
-        it.taken = false;
-        it.request = Some(request);
-        it.reply = None;
+        let entry = &mut self.slots[ticket.slot()];
+        entry.taken = false;
+        entry.request = Some(request);
+        entry.reply = None;
         self.push(Self::waiting_list, slot);
         self.in_use += 1;
         words.set(ticket, Phase::Waiting);
@@ -227,7 +229,8 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
         Some(unused)
     }
 
-    /// Takes the request back unless the seller has it; false if it has, or if there is none.
+    /// Frees the slot if the seller has not taken the request. False if the seller has taken it,
+    /// or if the slot no longer holds it.
     pub fn withdraw(&mut self, words: &Words<N>, ticket: Ticket) -> bool {
         let is_untaken = words.is(ticket, Phase::Waiting) && !self.slots[ticket.slot()].taken;
         if is_untaken {
@@ -236,7 +239,7 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
         is_untaken
     }
 
-    /// Gives the slot back, whatever phase it is in. Nothing if it is another's by now.
+    /// Frees the slot, whatever its phase. Does nothing if the slot no longer holds the request.
     pub fn leave(&mut self, words: &Words<N>, ticket: Ticket) {
         if !words.is_current(ticket) {
             return;
@@ -253,7 +256,7 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
         self.in_use -= 1;
     }
 
-    /// What there is for the caller, who has then left its slot; `None` while it has to wait.
+    /// Returns the caller's reply and frees the slot; `None` while the caller has to wait.
     pub fn collect(&mut self, words: &Words<N>, ticket: Ticket) -> Option<Collected<R>> {
         let reply = || self.slots[ticket.slot()].reply;
         let collected = if words.is(ticket, Phase::Answered) {
@@ -267,7 +270,7 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
         Some(collected)
     }
 
-    /// Takes up to `most` requests for the seller, oldest first.
+    /// Takes up to `most` waiting requests for the seller, oldest first.
     pub fn take(&mut self, words: &Words<N>, most: usize) -> Vec<(Ticket, A)> {
         let mut taken = Vec::with_capacity(most.min(self.waiting()));
         while taken.len() < most {
@@ -275,23 +278,23 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
                 break;
             };
             self.remove(Self::waiting_list, slot);
-            let it = &mut self.slots[usize::from(slot)];
-            it.taken = true;
-            taken.extend(it.request.map(|request| (words.ticket(slot), request)));
+            let entry = &mut self.slots[usize::from(slot)];
+            entry.taken = true;
+            taken.extend(entry.request.map(|request| (words.ticket(slot), request)));
         }
         taken
     }
 
-    /// Leaves a reply where its caller finds it once it is published, or if the seller is gone.
-    /// Nothing if the caller has left.
+    /// Writes a reply into its slot. The caller collects it once it is published, or once the
+    /// seller has exited. Does nothing if the caller has left.
     pub fn write(&mut self, words: &Words<N>, ticket: Ticket, reply: R) {
         if self.is_taken(words, ticket) {
             self.slots[ticket.slot()].reply = Some(reply);
         }
     }
 
-    /// Hands the reply that was written to its caller, who is to be woken then; false if it has
-    /// left, or if no reply was written.
+    /// Publishes the written reply. True if the caller must then be woken; false if the caller
+    /// has left, or if no reply was written.
     pub fn publish(&mut self, words: &Words<N>, ticket: Ticket) -> bool {
         let is_due = self.is_replied(words, ticket);
         if is_due {
@@ -300,8 +303,8 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
         is_due
     }
 
-    /// Puts a reply that was written among those that are due once their commits, which end in
-    /// the log at `end`, are durable. False if its caller has left, or if no reply was written.
+    /// Moves a request with a written reply to the committed list, until its commit, which ends
+    /// at WAL position `end`, is durable. False if the caller has left, or if no reply was written.
     pub fn hand_over(&mut self, words: &Words<N>, ticket: Ticket, end: u64) -> bool {
         let is_due = self.is_replied(words, ticket);
         if is_due {
@@ -312,8 +315,8 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
         is_due
     }
 
-    /// Publishes what was handed over and is durable by the judgement of `is_durable`, which gets
-    /// the request and the end of its commit. Returns the slots whose callers are to be woken.
+    /// Publishes the replies on the committed list for which `is_durable`, called with the
+    /// request and the end of its commit, is true. Returns the slots whose callers must be woken.
     pub fn publish_durable(
         &mut self,
         words: &Words<N>,
@@ -322,12 +325,12 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
         let mut published = Vec::new();
         let mut link = self.committed.first;
         while let Some(slot) = link.checked_sub(1) {
-            let it = &self.slots[usize::from(slot)];
-            link = it.next;
-            if it
+            let entry = &self.slots[usize::from(slot)];
+            link = entry.next;
+            if entry
                 .request
                 .as_ref()
-                .is_some_and(|request| is_durable(request, it.end))
+                .is_some_and(|request| is_durable(request, entry.end))
             {
                 self.remove(Self::committed_list, slot);
                 words.set(words.ticket(slot), Phase::Answered);
@@ -337,9 +340,9 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
         published
     }
 
-    /// The seller is gone. Those it had taken are told so, and the numbers of their slots are
-    /// returned, so that their callers can be woken. The others wait for the next seller, and
-    /// what was handed over stays handed over.
+    /// To be called when the seller exits. Marks the requests that it had taken as orphaned, and
+    /// returns their slots, whose callers must be woken. Requests not taken wait for the next
+    /// seller, and those on the committed list stay there.
     pub fn orphan(&mut self, words: &Words<N>) -> Vec<usize> {
         let mut orphaned = Vec::new();
         for slot in 0..self.used {
@@ -352,12 +355,12 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
         orphaned
     }
 
-    /// How many requests the seller has not taken yet.
+    /// The number of requests that the seller has not taken yet.
     pub fn waiting(&self) -> usize {
         usize::from(self.waiting.len)
     }
 
-    /// The requests whose replies were handed over, oldest first, with the ends of their commits.
+    /// The requests on the committed list, oldest first, with the WAL positions of their commits.
     pub fn committed(&self) -> impl Iterator<Item = (&A, u64)> {
         let first = self.committed.first;
         let slots = std::iter::successors(self.at(first), |slot| self.at(slot.next));
@@ -379,9 +382,9 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
     fn push(&mut self, list: fn(&mut Self) -> &mut List, slot: u16) {
         let link = slot + 1;
         let last = list(self).last;
-        let it = &mut self.slots[usize::from(slot)];
-        it.previous = last;
-        it.next = 0;
+        let entry = &mut self.slots[usize::from(slot)];
+        entry.previous = last;
+        entry.next = 0;
         match last.checked_sub(1) {
             None => list(self).first = link,
             Some(last) => self.slots[usize::from(last)].next = link,

@@ -1,11 +1,12 @@
-//! The rules of the house, read off the sources: a file imports only from its own room or from
-//! rooms below, files import each other in no circle, unsafe code has one room, SQL another.
+//! Checks the architecture in the sources: a file imports only from its own layer or from layers
+//! below, no files import each other in a cycle, unsafe code stands only in `src/pg`, SQL only in
+//! `src/store`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Rooms from top to bottom, by how the paths of their files begin.
-const ROOMS: [&[&str]; 8] = [
+/// The layers from top to bottom, by the first part of the paths of their files.
+const LAYERS: [&[&str]; 8] = [
     &["lib", "tests"],
     &["api/"],
     &["doors"],
@@ -18,7 +19,7 @@ const ROOMS: [&[&str]; 8] = [
     &["pg/"],
 ];
 
-/// Files outside `pg` that still have unsafe code. This list only ever becomes shorter.
+/// Files outside `pg` that still contain unsafe code. This list may only become shorter.
 const UNSAFE: [&str; 6] = [
     "group/publisher",
     "group/seller",
@@ -41,7 +42,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The code of each file of the extension, without comments, by its path without `.rs`.
+/// The code of each file of the extension without comments, keyed by its path without `.rs`.
 fn files() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src");
     let code = |text: String| -> String {
@@ -56,16 +57,17 @@ fn files() -> BTreeMap<String, String> {
     named.collect()
 }
 
-fn room(file: &str) -> usize {
-    let is_in = |room: &&[&str]| {
-        room.iter()
+fn layer(file: &str) -> usize {
+    let is_in = |layer: &&[&str]| {
+        layer
+            .iter()
             .any(|&start| file == start || (start.ends_with('/') && file.starts_with(start)))
     };
-    let room = ROOMS.iter().position(is_in);
-    room.unwrap_or_else(|| panic!("{file} is in no room"))
+    let layer = LAYERS.iter().position(is_in);
+    layer.unwrap_or_else(|| panic!("{file} is in no layer"))
 }
 
-/// The names after each `crate::`, braces opened up: `crate::{a, b::c}` is `a` and `b::c`.
+/// The paths after each `crate::`, with braces expanded: `crate::{a, b::c}` is `a` and `b::c`.
 fn paths(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for rest in code.split("crate::").skip(1) {
@@ -83,7 +85,7 @@ fn paths(code: &str) -> Vec<String> {
     found
 }
 
-/// `a::b::C` as it is, `a::{self, b}` as `a` and `a::b`.
+/// Expands a path: `a::b::C` stays as it is, `a::{self, b}` becomes `a` and `a::b`.
 fn spread(path: &str) -> Vec<String> {
     let is_part = |letter: char| letter.is_alphanumeric() || "_:".contains(letter);
     let path = path.trim();
@@ -100,7 +102,7 @@ fn spread(path: &str) -> Vec<String> {
     }
 }
 
-/// The file of the extension that a path leads to, the deepest that there is.
+/// The file of the extension that a path leads to; if several match, the deepest.
 fn file_of(path: &str, files: &BTreeMap<String, String>) -> Option<String> {
     let parts: Vec<&str> = path.split("::").collect();
     (1..=parts.len()).rev().find_map(|len| {
@@ -128,15 +130,15 @@ fn imports() -> BTreeSet<(String, String)> {
 fn no_import_runs_up() {
     let upward: BTreeSet<_> = imports()
         .into_iter()
-        .filter(|(file, target)| room(target) < room(file))
+        .filter(|(file, target)| layer(target) < layer(file))
         .collect();
     assert!(upward.is_empty(), "{upward:#?}");
 }
 
 #[test]
-fn no_files_import_each_other_in_a_circle() {
+fn no_files_import_each_other_in_a_cycle() {
     let mut left = imports();
-    // Whoever imports nothing that is left is in no circle.
+    // A file that imports none of the remaining files is in no cycle.
     loop {
         let importers: BTreeSet<String> = left.iter().map(|(file, _)| file.clone()).collect();
         let before = left.len();
@@ -149,7 +151,7 @@ fn no_files_import_each_other_in_a_circle() {
 }
 
 #[test]
-fn unsafe_code_has_one_room() {
+fn unsafe_code_stands_in_pg_alone() {
     let is_unsafe = |code: &str| {
         code.replace("#[unsafe(no_mangle)]", "")
             .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
@@ -162,7 +164,7 @@ fn unsafe_code_has_one_room() {
 }
 
 #[test]
-fn sql_has_one_room() {
+fn sql_stands_in_store_alone() {
     const STATEMENTS: [&str; 5] = [
         "\"SELECT ",
         "\"INSERT INTO ",
@@ -183,7 +185,7 @@ fn sql_has_one_room() {
 }
 
 #[test]
-fn the_decisions_know_no_postgresql() {
+fn core_does_not_depend_on_postgresql() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
     assert!(!manifest.contains("pgrx"), "pgrx in Cargo.toml");

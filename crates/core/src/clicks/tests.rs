@@ -1,12 +1,12 @@
-//! Properties of the batch's parser: it never panics, keeps what it accepts, and names what it
-//! refuses.
+//! Properties of the batch parser: it never panics, keeps valid elements unchanged, and names the
+//! element and field that it refuses.
 
 use super::*;
 use crate::limits::MAX_TEXT_BYTES;
 use proptest::prelude::*;
 use serde_json::json;
 
-/// Item, user, quantity and key of a request.
+/// The item, user, quantity and key of a request.
 type Read = (i64, String, i64, Option<String>);
 
 const TTL: Micros = 7;
@@ -25,7 +25,7 @@ fn read(list: &Value) -> Result<Vec<Read>, Invalid> {
     Ok(read.collect())
 }
 
-/// Any JSON, field names that mean something among the rest.
+/// Any JSON, some of it with the names of known fields.
 fn anything() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -49,7 +49,7 @@ fn anything() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An element that makes sense.
+/// A valid element.
 fn sound() -> impl Strategy<Value = Read> {
     let key = prop::option::of("[^\0]{1,60}");
     (any::<i64>(), "[^\0]{1,60}", 1..=i64::MAX, key)

@@ -1,4 +1,5 @@
-//! Properties of the fit: never past stock or limits, first come first served, the order of reasons.
+//! Properties of `fit`: it never exceeds stock or limits, serves first come first served, and
+//! gives the first reason that applies.
 
 use super::*;
 use proptest::prelude::*;
@@ -69,7 +70,7 @@ fn refused(reason: Reason, remaining_inventory: i64) -> Fit {
     }
 }
 
-/// The rules once more, one request at a time, as the contract words them.
+/// The rules of the contract, for one request at a time.
 fn expected(item: &Item, left: i64, held: i64, request: &Request<'_>, twin: Option<usize>) -> Fit {
     let rules = [
         (left == 0, Reason::OutOfStock),
@@ -87,7 +88,7 @@ fn expected(item: &Item, left: i64, held: i64, request: &Request<'_>, twin: Opti
         (left < request.quantity, Reason::OutOfStock),
     ];
     match twin {
-        Some(place) => Fit::Repeats(place),
+        Some(index) => Fit::Repeats(index),
         None => match rules.into_iter().find(|(broken, _)| *broken) {
             Some((_, reason)) => refused(reason, left),
             None => Fit::Reserved {
@@ -106,7 +107,7 @@ proptest! {
         let mut twins = HashMap::new();
         let fits = fit(&item, NOW, &requests, held);
         prop_assert_eq!(fits.len(), requests.len());
-        for (place, (request, fit)) in requests.iter().zip(fits).enumerate() {
+        for (index, (request, fit)) in requests.iter().zip(fits).enumerate() {
             let key = request.idempotency_key.map(|key| (request.user_id, key));
             let twin = key.and_then(|key| twins.get(&key).copied());
             prop_assert_eq!(fit, expected(&item, left, now_held[request.user_id], request, twin));
@@ -114,7 +115,7 @@ proptest! {
                 left -= request.quantity;
                 *now_held.get_mut(request.user_id).unwrap() += request.quantity;
                 if let Some(key) = key {
-                    twins.insert(key, place);
+                    twins.insert(key, index);
                 }
             }
         }

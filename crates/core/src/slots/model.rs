@@ -1,7 +1,7 @@
-//! All interleavings of three callers, a seller that may die, and a publisher, over two slots.
+//! A model check: all interleavings of three callers, a seller that may die, and a publisher, over
+//! two slots.
 //!
-//! Every state that can be reached is looked at, so what is asserted here has no exception: it is
-//! a proof for this size, not a sample.
+//! The test visits every reachable state, so for this size its assertions are proved, not sampled.
 
 use super::tests::assert_sound;
 use super::*;
@@ -9,26 +9,26 @@ use std::collections::HashSet;
 
 const SLOTS: usize = 2;
 const CALLERS: usize = 3;
-/// Of all of them together. Four, so that a slot comes to be used again, by the same caller and by
-/// another, while the seller still has the tickets of those before.
+/// How many requests all callers make in total. With four, a slot is used again, by the same
+/// caller and by another one, while the seller still has the tickets of earlier requests.
 const REQUESTS: u8 = 4;
 
-/// Whose it is, and which of theirs. A reply repeats the request that it is meant for.
+/// The caller, and how many requests it has made. A reply repeats the request that it answers.
 type Request = (u8, u8);
 
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 struct Caller {
     ticket: Option<Ticket>,
-    asked: u8,
+    requests: u8,
 }
 
-/// Everything there is, and all that anybody knows.
+/// The shared memory, and what each process knows.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct World {
     slots: Slots<Request, Request, SLOTS>,
     words: [u64; SLOTS],
     callers: [Caller; CALLERS],
-    /// What the seller has taken and not answered; `None` while there is no seller.
+    /// The requests that the seller has taken and not answered; `None` while there is no seller.
     seller: Option<Vec<(Ticket, Request)>>,
 }
 
@@ -46,7 +46,7 @@ impl World {
         Words(self.words.map(AtomicU64::new))
     }
 
-    /// The world after a step, if the step can be taken.
+    /// The world after a step; `None` if the step is not possible.
     fn after(&self, step: impl FnOnce(&mut World, &Words<SLOTS>) -> Option<()>) -> Option<World> {
         let mut world = self.clone();
         let words = self.words();
@@ -85,16 +85,16 @@ impl World {
     }
 
     fn own(&self, caller: usize) -> Request {
-        (caller as u8, self.callers[caller].asked)
+        (caller as u8, self.callers[caller].requests)
     }
 
     fn join(&mut self, words: &Words<SLOTS>, caller: usize) -> Option<()> {
-        let asked: u8 = self.callers.iter().map(|it| it.asked).sum();
+        let requests: u8 = self.callers.iter().map(|it| it.requests).sum();
         let it = &mut self.callers[caller];
-        if it.ticket.is_some() || asked == REQUESTS {
+        if it.ticket.is_some() || requests == REQUESTS {
             return None;
         }
-        it.asked += 1;
+        it.requests += 1;
         let request = self.own(caller);
         let is_full = self.callers.iter().filter(|it| it.ticket.is_some()).count() == SLOTS;
         let ticket = self.slots.join(words, SLOTS, request);
@@ -120,7 +120,11 @@ impl World {
             self.callers[caller].ticket = None;
             return Some(());
         };
-        assert_eq!(reply, self.own(caller), "the reply is another's");
+        assert_eq!(
+            reply,
+            self.own(caller),
+            "the reply belongs to another request"
+        );
         self.callers[caller].ticket = None;
         Some(())
     }
@@ -132,7 +136,7 @@ impl World {
             let is_taken = taken
                 .map(|(_, request)| request)
                 .any(|&it| it == self.own(caller));
-            assert!(!is_taken, "withdrawn from a seller who has it");
+            assert!(!is_taken, "withdrawn after the seller has taken it");
             self.callers[caller].ticket = None;
         }
         Some(())
@@ -158,8 +162,8 @@ impl World {
         Some(())
     }
 
-    /// Whether its caller is still there or not, the seller is done with a job whose reply it
-    /// wrote; without a reply nothing is published, and it still has the job.
+    /// Without a written reply nothing is published, and the seller keeps the job. With one the
+    /// seller is done with the job, whether its caller has left or not.
     fn publish(&mut self, words: &Words<SLOTS>, job: usize) -> Option<()> {
         let (ticket, _) = self.seller.as_ref()?[job];
         let is_published = self.slots.publish(words, ticket);
@@ -211,22 +215,25 @@ impl World {
         );
         for (caller, it) in self.callers.iter().enumerate() {
             let Some(ticket) = it.ticket else { continue };
-            assert!(words.is_current(ticket), "the slot is another's");
+            assert!(
+                words.is_current(ticket),
+                "the slot holds another caller's request"
+            );
             let slot = &self.slots.slots[ticket.slot()];
             let own = self.own(caller);
             assert_eq!(slot.request, Some(own));
             assert!(
                 slot.reply.is_none_or(|reply| reply == own),
-                "a reply is another's"
+                "the reply belongs to another request"
             );
             match words.phase(ticket.slot) {
                 Phase::Answered | Phase::Committed => assert!(slot.reply.is_some()),
                 Phase::Waiting if slot.taken => {
-                    // Or it would wait for ever.
+                    // Otherwise its caller would wait for ever.
                     let seller = self
                         .seller
                         .as_ref()
-                        .expect("nobody has it, and no mark says so");
+                        .expect("taken by a seller that is gone, and not orphaned");
                     assert!(
                         seller.contains(&(ticket, own)),
                         "the seller has forgotten it"

@@ -2,13 +2,13 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// What must hold of slots between any two steps: each slot is in exactly one place, lists are
-/// linked both ways, and the counts are right.
+/// What holds between any two steps: each slot is in the list of its phase and in no other, lists
+/// are linked in both directions, and the counts are right.
 pub(super) fn assert_sound<A: Copy, R: Copy, const N: usize>(
     slots: &Slots<A, R, N>,
     words: &Words<N>,
 ) {
-    let mut places = BTreeMap::<u16, Phase>::new();
+    let mut listed = BTreeMap::<u16, Phase>::new();
     for (list, phase) in [
         (&slots.free, Phase::Free),
         (&slots.waiting, Phase::Waiting),
@@ -19,7 +19,7 @@ pub(super) fn assert_sound<A: Copy, R: Copy, const N: usize>(
                 slot < usize::from(slots.used) as u16,
                 "{slot} was never used"
             );
-            assert_eq!(places.insert(slot, phase), None, "{slot} is in two lists");
+            assert_eq!(listed.insert(slot, phase), None, "{slot} is in two lists");
             assert_eq!(words.phase(slot), phase, "{slot} is in the wrong list");
         }
     }
@@ -33,12 +33,12 @@ pub(super) fn assert_sound<A: Copy, R: Copy, const N: usize>(
             Phase::Committed => true,
             Phase::Answered | Phase::Orphaned => false,
         };
-        assert_eq!(places.contains_key(&slot), is_listed, "{slot} is {phase:?}");
+        assert_eq!(listed.contains_key(&slot), is_listed, "{slot} is {phase:?}");
     }
     assert_eq!(usize::from(slots.in_use), in_use, "slots in use");
 }
 
-/// The slots of a list, whose links are compared in both directions.
+/// The slots of a list, after its links were checked in both directions.
 fn members<A, R, const N: usize>(slots: &Slots<A, R, N>, list: &List) -> Vec<u16> {
     let mut members = Vec::new();
     let (mut link, mut previous) = (list.first, 0);
@@ -54,7 +54,6 @@ fn members<A, R, const N: usize>(slots: &Slots<A, R, N>, list: &List) -> Vec<u16
     members
 }
 
-/// The slots as the queue has them: links reach all of 1,024.
 type Few = Slots<u32, u32, 4>;
 
 fn few() -> (Few, Words<4>) {
@@ -89,7 +88,7 @@ fn no_more_than_the_capacity_and_no_more_than_all_slots() {
 }
 
 #[test]
-fn all_of_a_large_queue_can_be_reached() {
+fn all_slots_of_a_large_queue_are_used() {
     let (mut slots, words) = (Box::new(Slots::<u16, (), 1_024>::new()), Words::new());
     for request in 0..1_024 {
         let ticket = slots.join(&words, 1_024, request).expect("room");
@@ -119,7 +118,7 @@ fn an_answer_is_collected_once_and_its_slot_is_free_then() {
 }
 
 #[test]
-fn what_was_meant_for_one_request_never_reaches_the_next_in_its_slot() {
+fn a_reply_to_one_request_never_reaches_the_next_request_in_its_slot() {
     let (mut slots, words) = few();
     let hasty = slots.join(&words, 1, 1).expect("room");
     slots.take(&words, 1);
@@ -135,16 +134,16 @@ fn what_was_meant_for_one_request_never_reaches_the_next_in_its_slot() {
     slots.write(&words, hasty, 10);
     assert!(!slots.publish(&words, next), "no reply was written for it");
     slots.leave(&words, hasty);
-    assert!(words.is_pending(next), "another's slot was given back");
+    assert!(words.is_pending(next), "another request's slot was freed");
     assert_sound(&slots, &words);
 }
 
 #[test]
-fn a_request_is_withdrawn_until_the_seller_has_it() {
+fn a_request_can_be_withdrawn_until_the_seller_takes_it() {
     let (mut slots, words) = few();
     let ticket = slots.join(&words, 4, 1).expect("room");
     assert!(slots.withdraw(&words, ticket));
-    assert!(!slots.withdraw(&words, ticket), "it is not there any more");
+    assert!(!slots.withdraw(&words, ticket), "it is withdrawn already");
     assert_eq!(slots.take(&words, 4), []);
     let ticket = slots.join(&words, 4, 2).expect("room");
     slots.take(&words, 4);
@@ -154,7 +153,7 @@ fn a_request_is_withdrawn_until_the_seller_has_it() {
 }
 
 #[test]
-fn what_is_handed_over_is_published_when_it_is_durable() {
+fn a_reply_that_is_handed_over_is_published_when_its_commit_is_durable() {
     let (mut slots, words) = few();
     let tickets: Vec<Ticket> = (0..4)
         .map(|request| slots.join(&words, 4, request).expect("room"))
@@ -182,7 +181,7 @@ fn what_is_handed_over_is_published_when_it_is_durable() {
 }
 
 #[test]
-fn those_whom_a_dead_seller_had_taken_are_told_so() {
+fn requests_taken_by_a_seller_that_died_are_orphaned() {
     let (mut slots, words) = few();
     let tickets: Vec<Ticket> = (0..4)
         .map(|request| slots.join(&words, 4, request).expect("room"))
@@ -203,7 +202,7 @@ fn those_whom_a_dead_seller_had_taken_are_told_so() {
     assert_sound(&slots, &words);
 }
 
-/// A step of a long history; numbers pick among what there is.
+/// A step of a long history. A `usize` picks one of the callers or jobs that there are.
 #[derive(Clone, Debug)]
 enum Step {
     Join,
@@ -234,12 +233,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What callers and seller know, beside the slots.
+/// What callers and seller know, apart from the slots.
 #[derive(Default)]
 struct History {
     requests: u32,
     callers: Vec<(Ticket, u32)>,
-    /// Not taken, oldest first.
+    /// Requests that the seller has not taken, oldest first.
     queue: VecDeque<u32>,
     jobs: Vec<(Ticket, u32)>,
     due: BTreeSet<u32>,
