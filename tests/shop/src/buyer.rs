@@ -84,7 +84,8 @@ impl Crowd {
         }
     }
 
-    /// The final answer to a click, and how long that one took.
+    /// The final answer to a click, and how long that one took. A buyer whose reservation ran out
+    /// before the app could begin its payment clicks anew, with a new key, as the page tells it to.
     async fn until_answered(
         &self,
         n: usize,
@@ -94,11 +95,12 @@ impl Crowd {
         let path = format!("/purchase/{}", self.item_id);
         let mut leaves_early = random.random_bool(self.restless);
         let mut wait = Wait::new();
+        let mut key = format!("click {n}");
         for attempt in n.. {
             let request = self.http.post(self.url(attempt, &path));
             let request = request
                 .header("cookie", cookie)
-                .header("idempotency-key", format!("click {n}"));
+                .header("idempotency-key", &key);
             let (answer, answered_in) = {
                 let _turn = self.turns.acquire().await.expect("never closed");
                 let begun = Instant::now();
@@ -112,6 +114,9 @@ impl Crowd {
                 (answer, begun.elapsed())
             };
             match answer {
+                Ok(Some((_, answer))) if answer["reason"] == "order_expired" => {
+                    key = format!("click {n} again at {attempt}");
+                }
                 Ok(Some((_, answer))) => return (answer, answered_in),
                 Ok(None) => {}
                 Err(_) if random.random_bool(0.5) => self.cancel_all(n, cookie).await,
