@@ -8,6 +8,7 @@ use crate::settings::{self, Strategy};
 use crate::stats;
 use flashsale_core::cancel::{Cancel, Cancelled};
 use flashsale_core::fit::Request;
+use flashsale_core::order::Moved;
 use flashsale_core::outcome::Outcome;
 
 /// Purchases by the strategy.
@@ -29,7 +30,7 @@ pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Outcome, Fa
 
 /// Gives up a reservation; its units come back once. Under strategy `grouped` the seller
 /// does it, unless it has to be part of the caller's transaction.
-pub fn cancel(order_id: i64, reason: Option<&str>) -> Result<Cancelled, Fault> {
+pub fn cancel(order_id: i64, reason: Option<&str>) -> Result<Moved<Cancelled>, Fault> {
     let cancel = Cancel {
         order_id,
         reason,

@@ -6,7 +6,7 @@
 use crate::pg::clock;
 use crate::pg::memory::{LwLock, Shared};
 use crate::pg::session;
-use crate::pg::transaction::{self, End};
+use crate::pg::transaction::{self, Ended};
 use crate::settings;
 use crate::stats;
 use flashsale_core::gate::{Epoch, Gate, Key};
@@ -81,13 +81,13 @@ pub fn open_at_commit(item_id: i64) {
 }
 
 /// After the commit is visible: whoever looked before it has an older epoch.
-fn at_end(end: End) {
+fn at_end(end: Ended) {
     let raised = RAISED.take();
     match end {
         // What is prepared may commit at any time, in any session: look again until then,
         // and from then on sold_out_ttl is the bound.
-        End::Committed | End::Prepared => raised.into_iter().for_each(open),
-        End::RolledBack => {}
+        Ended::Committed | Ended::Prepared => raised.into_iter().for_each(open),
+        Ended::RolledBack => {}
     }
 }
 

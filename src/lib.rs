@@ -3,7 +3,6 @@
 // Hand-written unsafe code has one room, `pg`, and exceptions that are named where they stand.
 #![deny(unsafe_code)]
 
-mod answer;
 mod api;
 mod attempt;
 mod backoff;

@@ -4,7 +4,7 @@ use crate::error::Fault;
 use crate::pg::clock;
 use crate::pg::signals;
 use crate::pg::worker::{self, Bounds, Transaction, Worker};
-use crate::sale::expiry::{self, Progress};
+use crate::sale::expiry::{self, Expired};
 use crate::store::orders::Staleness;
 use crate::store::{grants, orders};
 use crate::{settings, stats};
@@ -13,8 +13,8 @@ use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-/// One transaction's worth, so that no lock is held for long.
-const MAX_ORDERS: i32 = 1_000;
+/// How many orders one transaction expires at most, so that no lock is held for long.
+const ORDERS_PER_TRANSACTION: i32 = 1_000;
 /// A run that takes longer is given up, and tried again.
 const MAX_RUN_MS: i64 = 60_000;
 /// How often, and how soon, it comes back to items that somebody held. The seller holds a hot
@@ -65,11 +65,11 @@ fn run(at_fault: &mut AtFault) {
     }
     let at_fault = &mut at_fault.order_ids;
     let mut returns = 0;
-    let mut most = MAX_ORDERS;
+    let mut most = ORDERS_PER_TRANSACTION;
     loop {
         match expire_some(most, at_fault) {
             Ok(Left::Nothing) => break,
-            Ok(Left::More) => most = (most * 2).min(MAX_ORDERS),
+            Ok(Left::More) => most = (most * 2).min(ORDERS_PER_TRANSACTION),
             Ok(Left::Held) if returns < MOST_RETURNS => {
                 returns += 1;
                 worker::idle(RETURN_AFTER_MS);
@@ -102,17 +102,17 @@ enum Left {
 
 /// Expires what one transaction may.
 fn expire_some(most: i32, at_fault: &[i64]) -> Result<Left, Fault> {
-    let progress = in_transaction(|client| {
+    let expired = in_transaction(|client| {
         let staleness = Staleness::ExpiredAt(clock::now());
         expiry::expire_stale(client, staleness, most, at_fault)
     })?;
-    let Some(progress) = progress else {
+    let Some(expired) = expired else {
         return Ok(Left::Nothing);
     };
-    stats::expired(progress.expired, progress.skipped);
-    Ok(match progress {
-        Progress { more: true, .. } => Left::More,
-        Progress { skipped: 1.., .. } => Left::Held,
+    stats::expired(expired.orders, expired.skipped);
+    Ok(match expired {
+        Expired { more: true, .. } => Left::More,
+        Expired { skipped: 1.., .. } => Left::Held,
         _ => Left::Nothing,
     })
 }

@@ -1,7 +1,7 @@
 //! Buyer functions: arguments checked, the work done elsewhere.
 
-use super::{Answer, answer};
-use crate::answer;
+use super::answer::{self, SESSION};
+use super::{Answer, to_jsonb};
 use crate::doors;
 use crate::error::Fault;
 use crate::sale::{batch, order, payment};
@@ -27,7 +27,7 @@ fn purchase_item(
     idempotency_key: Option<&str>,
     strategy: Option<&str>,
 ) -> Answer {
-    answer(|| checked_purchase(item_id, user_id, quantity, idempotency_key, strategy))
+    to_jsonb(|| checked_purchase(item_id, user_id, quantity, idempotency_key, strategy))
 }
 
 #[pg_extern(sql = false)]
@@ -40,7 +40,7 @@ fn purchase_item_bigint(
 ) -> Answer {
     let user_id = user_id.map(|id| id.to_string());
     let user_id = user_id.as_deref();
-    answer(|| checked_purchase(item_id, user_id, quantity, idempotency_key, strategy))
+    to_jsonb(|| checked_purchase(item_id, user_id, quantity, idempotency_key, strategy))
 }
 
 #[pg_extern(sql = false)]
@@ -53,7 +53,7 @@ fn purchase_item_uuid(
 ) -> Answer {
     let user_id = user_id.map(|id| id.to_string());
     let user_id = user_id.as_deref();
-    answer(|| checked_purchase(item_id, user_id, quantity, idempotency_key, strategy))
+    to_jsonb(|| checked_purchase(item_id, user_id, quantity, idempotency_key, strategy))
 }
 
 fn checked_purchase(
@@ -81,12 +81,12 @@ fn checked_purchase(
         })?,
     };
     let outcome = doors::purchase(&request, strategy)?;
-    Ok(answer::purchase(&request, &outcome))
+    Ok(answer::outcome_to_json(request.item_id, &outcome, &SESSION))
 }
 
 #[pg_extern(sql = false)]
 fn purchase_batch(requests: Option<JsonB>) -> Answer {
-    answer(|| checked_batch(requests))
+    to_jsonb(|| checked_batch(requests))
 }
 
 fn checked_batch(requests: Option<JsonB>) -> Result<Value, Fault> {
@@ -96,18 +96,20 @@ fn checked_batch(requests: Option<JsonB>) -> Result<Value, Fault> {
     let outcomes = batch::purchase(&requests, settings::strategy())?;
     let answers = requests.iter().zip(&outcomes);
     Ok(answers
-        .map(|(request, outcome)| answer::purchase(request, outcome))
+        .map(|(request, outcome)| answer::outcome_to_json(request.item_id, outcome, &SESSION))
         .collect())
 }
 
 #[pg_extern(sql = false)]
 fn begin_payment(order_id: Option<i64>, payment_window: Option<Interval>) -> Answer {
-    answer(|| {
+    to_jsonb(|| {
         let window = match payment_window {
             None => settings::payment_window(),
             Some(window) => span("payment_window", window.as_micros(), 1)?,
         };
-        order::begin_payment(required("order_id", order_id)?, window)
+        let order_id = required("order_id", order_id)?;
+        let begun = order::begin_payment(order_id, window)?;
+        Ok(answer::begun_to_json(order_id, begun, &SESSION))
     })
 }
 
@@ -118,30 +120,33 @@ fn confirm_order(
     amount: Option<i64>,
     currency_code: Option<&str>,
 ) -> Answer {
-    answer(|| {
-        payment::confirm(&Charge {
-            order_id: required("order_id", order_id)?,
+    to_jsonb(|| {
+        let order_id = required("order_id", order_id)?;
+        let charge = Charge {
+            order_id,
             payment_ref: optional_text("payment_ref", payment_ref)?,
             amount: amount
                 .map(|amount| number("amount", amount, 0))
                 .transpose()?,
             currency: currency_code.map(currency).transpose()?,
-        })
+        };
+        let confirmed = payment::confirm(&charge)?;
+        Ok(answer::confirmed_to_json(order_id, confirmed, &SESSION))
     })
 }
 
 #[pg_extern(sql = false)]
 fn cancel_order(order_id: Option<i64>, reason: Option<&str>) -> Answer {
-    answer(|| {
+    to_jsonb(|| {
         let order_id = required("order_id", order_id)?;
         let cancelled = doors::cancel(order_id, optional_text("reason", reason)?)?;
-        Ok(answer::cancelled(order_id, cancelled))
+        Ok(answer::cancelled_to_json(order_id, cancelled, &SESSION))
     })
 }
 
 #[pg_extern(sql = false)]
 fn get_order(order_id: Option<i64>) -> Answer {
-    answer(|| {
+    to_jsonb(|| {
         let order_id = required("order_id", order_id)?;
         look(
             |client| lookups::order(client, order_id),
@@ -153,7 +158,7 @@ fn get_order(order_id: Option<i64>) -> Answer {
 
 #[pg_extern(sql = false)]
 fn user_orders(user_id: Option<&str>) -> Answer {
-    answer(|| {
+    to_jsonb(|| {
         let user_id = required_text("user_id", user_id)?;
         look(
             |client| lookups::user_orders(client, user_id),
@@ -165,7 +170,7 @@ fn user_orders(user_id: Option<&str>) -> Answer {
 
 #[pg_extern(sql = false)]
 fn find_payment(payment_ref: Option<&str>) -> Answer {
-    answer(|| {
+    to_jsonb(|| {
         let payment_ref = required_text("payment_ref", payment_ref)?;
         look(
             |client| lookups::payment(client, payment_ref),
@@ -177,7 +182,7 @@ fn find_payment(payment_ref: Option<&str>) -> Answer {
 
 #[pg_extern(sql = false)]
 fn item_availability(item_id: Option<i64>) -> Answer {
-    answer(|| {
+    to_jsonb(|| {
         let item_id = required("item_id", item_id)?;
         look(
             |client| lookups::availability(client, item_id),
@@ -187,13 +192,12 @@ fn item_availability(item_id: Option<i64>) -> Answer {
     })
 }
 
+/// Looks something up; a failure with this reason if there is none.
 fn look(
-    find: impl FnOnce(&SpiClient<'_>) -> Result<Option<Value>, Fault>,
+    find: impl FnOnce(&SpiClient<'_>) -> Result<Option<String>, Fault>,
     reason: Reason,
     about: Value,
 ) -> Result<Value, Fault> {
-    Ok(match Spi::connect(find)? {
-        Some(fields) => answer::success(fields),
-        None => answer::failure(reason, about),
-    })
+    let found = Spi::connect(find)?;
+    answer::found_to_json(found.as_deref(), reason, about)
 }

@@ -3,6 +3,7 @@
 // The large Err is pgrx's ErrorReport: any other type would lose its SQLSTATE.
 #![allow(clippy::result_large_err)]
 
+mod answer;
 mod buyer;
 mod check;
 mod operator;
@@ -15,7 +16,7 @@ use serde_json::Value;
 /// What most functions return.
 type Answer = Result<Jsonb, ErrorReport>;
 
-/// Runs a function that answers jsonb.
-fn answer(body: impl FnOnce() -> Result<Value, Fault>) -> Answer {
+/// Runs a function and returns its answer.
+fn to_jsonb(body: impl FnOnce() -> Result<Value, Fault>) -> Answer {
     Ok(Jsonb(body()?))
 }

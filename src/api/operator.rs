@@ -1,6 +1,7 @@
 //! Operator functions: arguments checked, the work done elsewhere.
 
-use super::{Answer, answer};
+use super::answer::{self, SESSION};
+use super::{Answer, to_jsonb};
 use crate::error::Fault;
 use crate::group::queue::{Queue, queue};
 use crate::pg::session;
@@ -89,7 +90,7 @@ fn check(item: &NewItem<'_>) -> Result<(), Invalid> {
 
 #[pg_extern(sql = false)]
 fn restock_item(item_id: Option<i64>, delta: Option<i64>, reason: Option<&str>) -> Answer {
-    answer(|| {
+    to_jsonb(|| {
         let item_id = required("item_id", item_id)?;
         let delta = required("delta", delta)?;
         if delta == 0 {
@@ -99,23 +100,34 @@ fn restock_item(item_id: Option<i64>, delta: Option<i64>, reason: Option<&str>) 
             let rule = format!("it must be at most {MAX_NUMBER}");
             return Err(Invalid::out_of_range("delta", delta, rule).into());
         }
-        stock::restock(item_id, delta, optional_text("reason", reason)?)
+        let restocked = stock::restock(item_id, delta, optional_text("reason", reason)?)?;
+        Ok(answer::restocked_to_json(
+            item_id, delta, restocked, &SESSION,
+        ))
     })
 }
 
 #[pg_extern(sql = false)]
 fn pause_item(item_id: Option<i64>) -> Answer {
-    answer(|| stock::set_paused(required("item_id", item_id)?, true))
+    set_paused(item_id, true)
 }
 
 #[pg_extern(sql = false)]
 fn resume_item(item_id: Option<i64>) -> Answer {
-    answer(|| stock::set_paused(required("item_id", item_id)?, false))
+    set_paused(item_id, false)
+}
+
+fn set_paused(item_id: Option<i64>, paused: bool) -> Answer {
+    to_jsonb(|| {
+        let item_id = required("item_id", item_id)?;
+        let paused = stock::set_paused(item_id, paused)?;
+        Ok(answer::paused_to_json(item_id, paused, &SESSION))
+    })
 }
 
 #[pg_extern(sql = false)]
 fn reconcile_stale_reservations(older_than: Option<Interval>, max_orders: Option<i32>) -> Answer {
-    answer(|| {
+    to_jsonb(|| {
         let max_orders = required("max_orders", max_orders)?;
         if !(1..=MAX_EXPIRED).contains(&max_orders) {
             let rule = format!("it must be from 1 to {MAX_EXPIRED}");
@@ -124,7 +136,8 @@ fn reconcile_stale_reservations(older_than: Option<Interval>, max_orders: Option
         let older_than = older_than
             .map(|age| non_negative("older_than", age))
             .transpose()?;
-        expiry::run(older_than, max_orders)
+        let run = expiry::run(older_than, max_orders)?;
+        Ok(answer::run_to_json(run, &SESSION))
     })
 }
 
@@ -143,17 +156,23 @@ fn non_negative(name: &'static str, age: Interval) -> Result<Micros, Invalid> {
 
 #[pg_extern(sql = false)]
 fn refund_order(order_id: Option<i64>, restock: Option<bool>) -> Answer {
-    answer(|| {
+    to_jsonb(|| {
         let order_id = required("order_id", order_id)?;
-        order::refund(order_id, required("restock", restock)?)
+        let refunded = order::refund(order_id, required("restock", restock)?)?;
+        Ok(answer::refunded_to_json(order_id, refunded, &SESSION))
     })
 }
 
 #[pg_extern(sql = false)]
 fn refund_payment(payment_ref: Option<&str>, refund_ref: Option<&str>) -> Answer {
-    answer(|| {
+    to_jsonb(|| {
         let payment_ref = required_text("payment_ref", payment_ref)?;
-        payment::refund(payment_ref, optional_text("refund_ref", refund_ref)?)
+        let refunded = payment::refund(payment_ref, optional_text("refund_ref", refund_ref)?)?;
+        Ok(answer::payment_refunded_to_json(
+            payment_ref,
+            &refunded,
+            &SESSION,
+        ))
     })
 }
 

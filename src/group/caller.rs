@@ -10,6 +10,7 @@ use crate::pg::{session, transaction};
 use crate::settings;
 use flashsale_core::cancel::{Cancel, Cancelled};
 use flashsale_core::fit::Request;
+use flashsale_core::order::Moved;
 use flashsale_core::outcome::Outcome;
 use flashsale_core::slots::{Collected, Ticket};
 use flashsale_core::time::Micros;
@@ -46,7 +47,7 @@ pub fn purchase(request: &Request<'_>) -> Result<Outcome, Fault> {
 
 /// Hands a cancel to the seller, which returns the units of many orders at once; `None`
 /// where that is not possible and the caller has to do it itself.
-pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Cancelled>, Fault> {
+pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Moved<Cancelled>>, Fault> {
     let Some(queue) = queue() else {
         return Ok(None);
     };
@@ -55,7 +56,7 @@ pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Cancelled>, Fault> {
     }
     match hand_over(queue, &Call::Cancel(*cancel))? {
         Reply::Cancelled(cancelled) => Ok(Some(cancelled)),
-        Reply::Outcome(Outcome::Busy) => Ok(Some(Cancelled::Busy)),
+        Reply::Outcome(Outcome::Busy) => Ok(Some(Moved::Busy)),
         _ => Err(Fault::Broken("a cancel was answered as a purchase")),
     }
 }
@@ -188,7 +189,7 @@ fn orphaned(call: &Call<'_>, id: TransactionId, reply: Reply) -> Result<Reply, F
     }
     let changed = match (&reply, call) {
         (Reply::Outcome(Outcome::Reserved { order, .. }), _) => Some(order.order_id),
-        (Reply::Cancelled(Cancelled::Closed { .. }), Call::Cancel(cancel)) => Some(cancel.order_id),
+        (Reply::Cancelled(Moved::Done(_)), Call::Cancel(cancel)) => Some(cancel.order_id),
         _ => None,
     };
     match changed {

@@ -6,6 +6,7 @@ use crate::pg::{guc, session};
 use flashsale_core::cancel::{Cancel, Cancelled};
 use flashsale_core::fit::Request;
 use flashsale_core::limits::MAX_TEXT_BYTES;
+use flashsale_core::order::Moved;
 use flashsale_core::outcome::Outcome;
 use flashsale_core::time::Micros;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -119,7 +120,7 @@ impl QueuedRequest {
 #[allow(clippy::large_enum_variant)] // nothing in shared memory can be boxed
 pub enum Reply {
     Outcome(Outcome),
-    Cancelled(Cancelled),
+    Cancelled(Moved<Cancelled>),
     Error(Error),
 }
 
@@ -131,7 +132,7 @@ impl Reply {
     pub fn is_promise(&self) -> bool {
         match self {
             Self::Outcome(outcome) => matches!(outcome, Outcome::Reserved { .. }),
-            Self::Cancelled(cancelled) => matches!(cancelled, Cancelled::Closed { .. }),
+            Self::Cancelled(cancelled) => matches!(cancelled, Moved::Done(_)),
             Self::Error(_) => false,
         }
     }
@@ -140,7 +141,7 @@ impl Reply {
     pub fn is_busy(&self) -> bool {
         matches!(
             self,
-            Self::Outcome(Outcome::Busy) | Self::Cancelled(Cancelled::Busy)
+            Self::Outcome(Outcome::Busy) | Self::Cancelled(Moved::Busy)
         )
     }
 }

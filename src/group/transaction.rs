@@ -2,9 +2,9 @@
 
 use super::queue::Queue;
 use super::request::{Call, QueuedReply, QueuedRequest, Reply};
-use crate::attempt::Verdict;
 use crate::error::Fault;
 use crate::pg::clock;
+use crate::pg::subtransaction::End;
 use crate::pg::worker::{self, Bounds, Transaction};
 use crate::pg::{transaction, wal};
 use crate::sale::order;
@@ -73,12 +73,12 @@ fn serve(
     };
     let transaction = Transaction::begin_as(jobs[0].request.owner, bounds);
     match Spi::connect(|client| replies(client, jobs, is_obtained))? {
-        Verdict::Keep(replies) => {
+        End::Commit(replies) => {
             write(queue, jobs, &replies, transaction::id());
             let end = transaction.commit();
             Ok(Served { end, replies })
         }
-        Verdict::Undo(replies) => {
+        End::RollBack(replies) => {
             write(queue, jobs, &replies, None);
             worker::abort();
             // What a replay tells of may be a commit that is not durable yet.
@@ -103,7 +103,7 @@ fn replies(
     client: &SpiClient<'_>,
     jobs: &[Job],
     is_obtained: &Cell<bool>,
-) -> Result<Verdict<Vec<Reply>>, Fault> {
+) -> Result<End<Vec<Reply>>, Fault> {
     let mut cancels = Vec::new();
     let mut requests = Vec::<Request<'_>>::new();
     for job in jobs {
@@ -114,14 +114,14 @@ fn replies(
     }
     let Some(first) = requests.first() else {
         is_obtained.set(true); // each order that is not is answered by itself
-        let verdict = order::cancel_many(client, &cancels)?;
-        return Ok(verdict.map(|all| all.into_iter().map(Reply::Cancelled).collect()));
+        let end = order::cancel_many(client, &cancels)?;
+        return Ok(end.map(|all| all.into_iter().map(Reply::Cancelled).collect()));
     };
     let item = items::lock_sellable_again(client, first.item_id)?;
     is_obtained.set(true);
-    let verdict = match item {
+    let end = match item {
         Some(item) => serve::serve(client, &item, &requests, Decrement::Due)?,
-        None => serve::refuse_unheld(client, first.item_id, &requests)?,
+        None => serve::refuse(client, first.item_id, &requests)?,
     };
-    Ok(verdict.map(|all| all.into_iter().map(Reply::Outcome).collect()))
+    Ok(end.map(|all| all.into_iter().map(Reply::Outcome).collect()))
 }

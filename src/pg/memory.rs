@@ -272,7 +272,7 @@ mod tests {
     }
 
     fn cancelled_within(statement: &str) -> bool {
-        let caught = subtransaction::run(|| (Spi::run(statement), End::RollBack));
+        let caught = subtransaction::run(|| End::RollBack(Spi::run(statement)));
         format!("{caught:?}").contains("canceling statement due to user request")
     }
 
@@ -283,7 +283,7 @@ mod tests {
         let lock = lock();
         let caught = subtransaction::run(|| {
             let (_outer, _inner) = (lock.read(), lock.read());
-            (Spi::run("SELECT 1 / 0"), End::Commit)
+            End::Commit(Spi::run("SELECT 1 / 0"))
         });
         assert!(caught.is_err());
         assert_eq!(holdoffs(), 0);
@@ -299,7 +299,7 @@ mod tests {
             let _guard = lock.lock();
             panic!("a test");
             #[allow(unreachable_code)]
-            ((), End::Commit)
+            End::Commit(())
         });
         assert!(caught.is_err());
         assert_eq!(holdoffs(), 0);
@@ -318,7 +318,7 @@ mod tests {
         let lock = lock();
         let caught = subtransaction::run(|| {
             let _leaves = Leaves(lock);
-            (Spi::run("SELECT 1 / 0"), End::Commit)
+            End::Commit(Spi::run("SELECT 1 / 0"))
         });
         assert!(caught.is_err());
         assert_eq!(holdoffs(), 0);

@@ -4,30 +4,40 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::pg_sys::{self, PgTryBuilder};
 use std::panic::AssertUnwindSafe;
 
-/// How a subtransaction is to end.
+/// How a transaction or a subtransaction is to end, and the value that it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum End<T> {
     /// What it wrote and locked becomes part of the transaction around it.
-    Commit,
+    Commit(T),
     /// What it wrote is undone, and what it locked is free.
-    RollBack,
+    RollBack(T),
 }
 
-/// Runs `body` in a subtransaction, which ends as `body` says. An error rolls it back and is
-/// returned; whoever rethrows it rethrows it as it was.
-pub fn run<T>(body: impl FnOnce() -> (T, End)) -> Result<T, Box<CaughtError>> {
+impl<T> End<T> {
+    /// The same end with another value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> End<U> {
+        match self {
+            Self::Commit(value) => End::Commit(change(value)),
+            Self::RollBack(value) => End::RollBack(change(value)),
+        }
+    }
+}
+
+/// Runs `body` in a subtransaction, which ends as `body` says, and returns its value. An error
+/// rolls it back and is returned, to be rethrown unchanged.
+pub fn run<T>(body: impl FnOnce() -> End<T>) -> Result<T, Box<CaughtError>> {
     let subtransaction = Subtransaction::begin();
     let caught = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
         .catch_others(|error| Err(Box::new(error)))
         .execute();
     match caught {
-        Ok((done, End::Commit)) => {
+        Ok(End::Commit(value)) => {
             subtransaction.commit();
-            Ok(done)
+            Ok(value)
         }
-        Ok((done, End::RollBack)) => {
+        Ok(End::RollBack(value)) => {
             subtransaction.roll_back();
-            Ok(done)
+            Ok(value)
         }
         Err(error) => {
             subtransaction.roll_back();

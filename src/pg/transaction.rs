@@ -52,7 +52,7 @@ pub fn with_latest_snapshot<T>(body: impl FnOnce() -> T) -> T {
 
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum Ended {
     /// Others see what it did.
     Committed,
     /// By PREPARE TRANSACTION: it may commit at any time, in any session.
@@ -61,7 +61,7 @@ pub enum End {
 }
 
 /// Runs `callback` at the end of each transaction of this process. It must raise no error.
-pub fn at_end(callback: fn(End)) {
+pub fn at_end(callback: fn(Ended)) {
     // SAFETY: call() lives as long as the library, which is never unloaded; it gets the function
     // that is passed here.
     unsafe { pg_sys::RegisterXactCallback(Some(call), callback as *mut c_void) };
@@ -70,12 +70,12 @@ pub fn at_end(callback: fn(End)) {
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn call(event: pg_sys::XactEvent::Type, argument: *mut c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
-    // SAFETY: at_end() alone registers this callback, always with a `fn(End)`.
-    let callback = unsafe { std::mem::transmute::<*mut c_void, fn(End)>(argument) };
+    // SAFETY: at_end() alone registers this callback, always with a `fn(Ended)`.
+    let callback = unsafe { std::mem::transmute::<*mut c_void, fn(Ended)>(argument) };
     match event {
-        XACT_EVENT_COMMIT => callback(End::Committed),
-        XACT_EVENT_PREPARE => callback(End::Prepared),
-        XACT_EVENT_ABORT => callback(End::RolledBack),
+        XACT_EVENT_COMMIT => callback(Ended::Committed),
+        XACT_EVENT_PREPARE => callback(Ended::Prepared),
+        XACT_EVENT_ABORT => callback(Ended::RolledBack),
         _ => {}
     }
 }

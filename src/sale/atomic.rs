@@ -1,13 +1,14 @@
 //! Strategy `atomic`: one conditional decrement, which waits its turn for the row.
 
 use super::serve::{self, Decrement, Outcomes};
-use crate::attempt::Verdict;
 use crate::error::Fault;
+use crate::pg::subtransaction::End;
 use crate::store::items;
 use flashsale_core::fit::Request;
 use pgrx::spi::SpiClient;
 
-/// Waits `flashsale.lock_wait` at most; a refusal found after the decrement undoes it.
+/// The outcomes of requests for one item. Waits for its row `flashsale.lock_wait` at most, and
+/// locks it; a refusal found after the decrement rolls that back.
 pub fn purchase(item_id: i64, requests: &[Request<'_>]) -> Result<Outcomes, Fault> {
     serve::attempt_unless_replayed(requests, |client| once(client, item_id, requests))
 }
@@ -16,7 +17,7 @@ fn once(
     client: &SpiClient<'_>,
     item_id: i64,
     requests: &[Request<'_>],
-) -> Result<Verdict<Outcomes>, Fault> {
+) -> Result<End<Outcomes>, Fault> {
     // How much several can have is known only once the row is held.
     let (item, decrement) = match requests {
         [one] => (
@@ -27,6 +28,6 @@ fn once(
     };
     match item {
         Some(item) => serve::serve(client, &item, requests, decrement),
-        None => serve::refuse_unheld(client, item_id, requests),
+        None => serve::refuse(client, item_id, requests),
     }
 }

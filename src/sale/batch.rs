@@ -8,19 +8,23 @@ use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
 use std::collections::BTreeMap;
 
-/// The outcome of each request, in their order. Items are taken in ascending id, each once,
-/// for all of its requests; under `grouped` as `nowait` takes them.
+/// The outcome of each request, in their order. Items are obtained in ascending id, each once,
+/// for all of its requests; under `grouped` as `nowait` does it. Locks the items of which units
+/// were sold.
 pub fn purchase(requests: &[Request<'_>], strategy: Strategy) -> Result<Vec<Outcome>, Fault> {
-    let mut places = BTreeMap::<i64, Vec<usize>>::new();
-    for (place, request) in requests.iter().enumerate() {
-        places.entry(request.item_id).or_default().push(place);
+    let mut by_item = BTreeMap::<i64, Vec<usize>>::new();
+    for (index, request) in requests.iter().enumerate() {
+        by_item.entry(request.item_id).or_default().push(index);
     }
     let mut outcomes = vec![Outcome::Busy; requests.len()];
-    for (item_id, places) in places {
-        let of_item: Vec<Request<'_>> = places.iter().map(|&place| requests[place]).collect();
-        for (place, outcome) in places.into_iter().zip(obtain(item_id, &of_item, strategy)?) {
+    for (item_id, indexes) in by_item {
+        let of_item: Vec<Request<'_>> = indexes.iter().map(|&index| requests[index]).collect();
+        for (index, outcome) in indexes
+            .into_iter()
+            .zip(obtain(item_id, &of_item, strategy)?)
+        {
             stats::answered(Door::Batch, &outcome);
-            outcomes[place] = outcome;
+            outcomes[index] = outcome;
         }
     }
     Ok(outcomes)

@@ -1,82 +1,95 @@
-//! Expiry: reservations nobody came back for give their units back.
+//! Expiry: stale reservations give their units back.
 
-use crate::answer;
-use crate::attempt::{Verdict, attempt_answer};
+use crate::attempt::attempt_or_busy;
 use crate::error::Fault;
 use crate::pg::clock;
+use crate::pg::subtransaction::End;
 use crate::store::orders::{HeldOrder, Staleness};
 use crate::store::{items, orders};
 use flashsale_core::order::{Move, Status, Step, step};
 use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
-use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 
-/// What a run did, and what it had to leave to others.
-#[derive(Default)]
-pub struct Progress {
-    pub expired: i64,
-    restored: i64,
-    held_items: Vec<i64>,
-    /// Orders to look past: those held by others, and those a caller wants left alone.
-    but_orders: Vec<i64>,
+/// What a run did, and what it left to others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    pub orders: i64,
+    /// Units that are for sale again.
+    pub units: i64,
+    /// Stale orders that stay, since somebody else holds them or their item.
     pub skipped: i64,
+    /// Whether others are stale that the run did not come to.
     pub more: bool,
 }
 
-/// Expires up to `max_orders` stale reservations, and says so to SQL.
-pub fn run(older_than: Option<Micros>, max_orders: i32) -> Result<Value, Fault> {
+/// A run that an operator called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub expired: Expired,
+    /// Orders in paying that are past their deadline.
+    pub payment_checks: i64,
+}
+
+/// A run under way.
+#[derive(Default)]
+struct Progress {
+    expired: Expired,
+    held_items: Vec<i64>,
+    /// Orders to leave out: those held by others, and those a caller wants left alone.
+    but_orders: Vec<i64>,
+}
+
+/// Expires up to `max_orders` stale reservations: those that are due, or, with `older_than`, those
+/// created more than so many microseconds ago. Locks as [`expire_stale`]; `None` where a lock was
+/// refused all the same.
+pub fn run(older_than: Option<Micros>, max_orders: i32) -> Result<Option<Run>, Fault> {
     let now = clock::now();
     let staleness = match older_than {
         None => Staleness::ExpiredAt(now),
         Some(age) => Staleness::CreatedBefore(now.saturating_sub(age)),
     };
-    attempt_answer(|client| {
-        let progress = expire_stale(client, staleness, max_orders, &[])?;
-        let answer = answer::success(json!({
-            "expired": progress.expired,
-            "restored": progress.restored,
-            "skipped": progress.skipped,
-            "payment_checks": orders::count_payment_checks(client, now)?,
-            "more": progress.more,
-        }));
-        Ok(if progress.expired > 0 {
-            Verdict::Keep(answer)
-        } else {
-            Verdict::Undo(answer)
+    attempt_or_busy(|client| {
+        let run = Run {
+            expired: expire_stale(client, staleness, max_orders, &[])?,
+            payment_checks: orders::count_payment_checks(client, now)?,
+        };
+        Ok(match run.expired.orders {
+            0 => End::RollBack(run),
+            _ => End::Commit(run),
         })
     })
 }
 
-/// Expires up to `max_orders` stale reservations, but for some. Orders, then their items, are
-/// taken SKIP LOCKED, so it waits for nobody; an item none of whose orders it could take is
-/// not touched, so that it holds up no sale.
+/// Expires up to `max_orders` stale reservations but for `but_orders`. Locks orders, then their
+/// items, SKIP LOCKED, so it waits for nobody; an item none of whose orders it could lock is
+/// not touched, so that it holds up no sale. Runs in the transaction of its caller.
 pub fn expire_stale(
     client: &SpiClient<'_>,
     staleness: Staleness,
     max_orders: i32,
     but_orders: &[i64],
-) -> Result<Progress, Fault> {
+) -> Result<Expired, Fault> {
     let mut progress = Progress {
         but_orders: but_orders.to_vec(),
         ..Progress::default()
     };
-    while progress.expired < i64::from(max_orders)
+    while progress.expired.orders < i64::from(max_orders)
         && round(client, staleness, max_orders, &mut progress)?
     {}
-    progress.more = !left(client, staleness, 1, &progress)?.is_empty();
-    Ok(progress)
+    progress.expired.more = !left(client, staleness, 1, &progress)?.is_empty();
+    Ok(progress.expired)
 }
 
-/// Expires what can be had of the oldest stale orders, and remembers what was held by
-/// others, so that the next round looks past it. False when nothing is left to try.
+/// Expires those of the oldest stale orders that nobody else holds, and remembers the others, so
+/// that the next round leaves them out. False when nothing is left to try.
 fn round(
     client: &SpiClient<'_>,
     staleness: Staleness,
     max_orders: i32,
     progress: &mut Progress,
 ) -> Result<bool, Fault> {
-    let room = max_orders - progress.expired as i32;
+    let room = max_orders - progress.expired.orders as i32;
     let found = left(client, staleness, room, progress)?;
     if found.is_empty() {
         return Ok(false);
@@ -93,7 +106,7 @@ fn round(
     expire(client, &stale, progress)?;
 
     let had: HashSet<i64> = taken.iter().map(|order| order.order_id).collect();
-    progress.skipped += (found.len() - stale.len()) as i64;
+    progress.expired.skipped += (found.len() - stale.len()) as i64;
     progress.held_items.extend(wanted.difference(&held));
     progress
         .but_orders
@@ -128,10 +141,11 @@ fn expire(
     for order in stale {
         *units.entry(order.item_id).or_default() += order.quantity;
     }
-    progress.expired += stale.len() as i64;
-    progress.restored = units
+    let expired = &mut progress.expired;
+    expired.orders += stale.len() as i64;
+    expired.units = units
         .values()
-        .fold(progress.restored, |sum, &units| sum.saturating_add(units));
+        .fold(expired.units, |sum, &units| sum.saturating_add(units));
     orders::expire(
         client,
         stale.iter().map(|order| order.order_id).collect(),

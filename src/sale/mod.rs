@@ -1,4 +1,5 @@
-//! A purchase from request to outcome: obtain the item, fit the request, store the order.
+//! What happens to items, orders and payments. A purchase from request to outcome: obtain the
+//! item, fit the request, store the order.
 
 mod atomic;
 pub mod batch;
@@ -10,8 +11,9 @@ pub mod payment;
 pub mod serve;
 pub mod stock;
 
-use crate::attempt::{Verdict, attempt_or_busy};
+use crate::attempt::attempt_or_busy;
 use crate::error::Fault;
+use crate::pg::subtransaction::End;
 use crate::pg::wal;
 use crate::settings::Strategy;
 use crate::{gate, stats};
@@ -19,8 +21,8 @@ use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
 use serve::Outcomes;
 
-/// The outcome if the item is known to be sold out. A key that stands for an order still
-/// gets that order.
+/// The outcome if the gate knows the item to be sold out; else `None`. A key that stands for an
+/// order gets that order all the same. Locks nothing.
 pub fn at_the_gate(request: &Request<'_>) -> Result<Option<Outcome>, Fault> {
     if !gate::is_shut(request.item_id) {
         return Ok(None);
@@ -31,14 +33,16 @@ pub fn at_the_gate(request: &Request<'_>) -> Result<Option<Outcome>, Fault> {
     }
     let replayed = attempt_or_busy(|client| {
         let replayed = serve::replays(client, &[*request])?.pop().flatten();
-        Ok(Verdict::Undo(replayed.unwrap_or_else(Outcome::sold_out)))
+        Ok(End::RollBack(replayed.unwrap_or_else(Outcome::sold_out)))
     })?;
     let outcome = replayed.unwrap_or(Outcome::Busy);
     make_durable(std::slice::from_ref(&outcome));
     Ok(Some(outcome))
 }
 
-/// Serves requests for one item, which the strategies obtain each in its way.
+/// Obtains an item by the strategy and serves requests for it; returns the outcome of each, in
+/// their order. What is locked stays so until the caller's transaction ends: the item if units of
+/// it were sold, else nothing.
 pub fn obtain(
     item_id: i64,
     requests: &[Request<'_>],
@@ -54,8 +58,8 @@ pub fn obtain(
     Ok(outcomes)
 }
 
-/// A replay writes nothing, so no commit of its own makes durable what it tells of; and the
-/// seller's commits are seen before they are.
+/// A replay writes nothing, so no commit of its own makes the order durable that it returns; and
+/// the seller's commits are visible before they are durable.
 fn make_durable(outcomes: &[Outcome]) {
     if outcomes.iter().any(Outcome::is_replay) {
         wal::by_now();

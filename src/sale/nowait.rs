@@ -1,18 +1,18 @@
 //! Strategy `nowait`: takes the item's row if nobody holds it, else answers busy at once.
 
 use super::serve::{self, Decrement, Outcomes};
-use crate::attempt::Verdict;
 use crate::error::Fault;
+use crate::pg::subtransaction::End;
 use crate::settings;
 use crate::store::items;
 use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
 use pgrx::spi::SpiClient;
 
-/// Holds no lock between its tries.
+/// The outcomes of requests for one item, whose row it locks. Holds no lock between its tries.
 pub fn purchase(item_id: i64, requests: &[Request<'_>]) -> Result<Outcomes, Fault> {
     let is_busy = |outcomes: &Outcomes| outcomes.iter().all(|one| matches!(one, Outcome::Busy));
-    serve::again_while(is_busy, settings::nowait_retries(), || {
+    serve::retry_while(is_busy, settings::nowait_retries(), || {
         serve::attempt_unless_replayed(requests, |client| once(client, item_id, requests))
     })
 }
@@ -21,9 +21,9 @@ fn once(
     client: &SpiClient<'_>,
     item_id: i64,
     requests: &[Request<'_>],
-) -> Result<Verdict<Outcomes>, Fault> {
+) -> Result<End<Outcomes>, Fault> {
     match items::lock_sellable(client, item_id)? {
         Some(item) => serve::serve(client, &item, requests, Decrement::Due),
-        None => serve::refuse_unheld(client, item_id, requests),
+        None => serve::refuse(client, item_id, requests),
     }
 }

@@ -1,19 +1,20 @@
 //! Strategy `optimistic`: reads without a lock, then decrements where the version is unchanged.
 
 use super::serve::{self, Decrement, Outcomes};
-use crate::attempt::Verdict;
 use crate::error::Fault;
+use crate::pg::subtransaction::End;
 use crate::settings;
 use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
 use pgrx::spi::SpiClient;
 
-/// Tries again where somebody else changed the item in between, then answers conflict.
-/// Holdings and keys are read after the version: whoever changes them for this item
-/// raises it too, so an unchanged version proves that they still hold.
+/// The outcomes of requests for one item. Locks its row with the decrement. Tries again where
+/// somebody else changed the item in between; conflict where that was so in the last try too.
+/// Holdings and keys are read after the version: whoever changes them for this item raises the
+/// version too, so an unchanged version proves that they still hold.
 pub fn purchase(item_id: i64, requests: &[Request<'_>]) -> Result<Outcomes, Fault> {
     let conflicts = |all: &Outcomes| all.iter().any(|one| matches!(one, Outcome::Conflict));
-    serve::again_while(conflicts, settings::optimistic_retries(), || {
+    serve::retry_while(conflicts, settings::optimistic_retries(), || {
         serve::attempt(requests, |client| once(client, item_id, requests))
     })
 }
@@ -22,9 +23,9 @@ fn once(
     client: &SpiClient<'_>,
     item_id: i64,
     requests: &[Request<'_>],
-) -> Result<Verdict<Outcomes>, Fault> {
+) -> Result<End<Outcomes>, Fault> {
     match serve::look(client, item_id)? {
         Some(item) => serve::serve(client, &item, requests, Decrement::Due),
-        None => Ok(Verdict::Undo(vec![Outcome::NotFound; requests.len()])),
+        None => Ok(End::RollBack(vec![Outcome::NotFound; requests.len()])),
     }
 }

@@ -1,60 +1,54 @@
 //! The moves of an order, but for confirm, which belongs to its payment.
 
-use crate::answer;
-use crate::attempt::{Verdict, attempt_answer, attempt_or_busy};
+use crate::attempt::attempt_or_busy;
 use crate::error::Fault;
 use crate::pg::clock;
+use crate::pg::subtransaction::End;
 use crate::store::orders::Order;
 use crate::store::{items, orders, payments};
 use flashsale_core::cancel::{Cancel, Cancelled, cancel as decide};
-use flashsale_core::order::{Move, Status, Step, step};
+use flashsale_core::order::{Begun, Move, Moved, Refunded, Status, Step, step};
 use flashsale_core::reason::Reason;
 use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
-use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 
-/// Runs a move on a locked order; answers `order_not_found` and `busy` for all of them.
-fn with_order(
+/// Runs a move on a locked order, in a subtransaction of its own.
+fn with_order<T>(
     order_id: i64,
-    movement: impl FnOnce(&SpiClient<'_>, &Order) -> Result<Verdict<Value>, Fault>,
-) -> Result<Value, Fault> {
-    attempt_answer(|client| match orders::lock(client, order_id)? {
+    movement: impl FnOnce(&SpiClient<'_>, &Order) -> Result<End<Moved<T>>, Fault>,
+) -> Result<Moved<T>, Fault> {
+    let moved = attempt_or_busy(|client| match orders::lock(client, order_id)? {
         Some(order) => movement(client, &order),
-        None => Ok(Verdict::Undo(answer::failure(
-            Reason::OrderNotFound,
-            json!({ "order_id": order_id }),
-        ))),
-    })
+        None => Ok(End::RollBack(Moved::NotFound)),
+    })?;
+    Ok(moved.unwrap_or(Moved::Busy))
 }
 
 /// A refusal gives the order's lock back at once, as a repeat does.
-fn refused(order: &Order, reason: Reason) -> Verdict<Value> {
-    let about = json!({ "order_id": order.order_id, "status": order.status.name() });
-    Verdict::Undo(answer::failure(reason, about))
+fn refused<T>(order: &Order, reason: Reason) -> End<Moved<T>> {
+    End::RollBack(Moved::Refused {
+        status: order.status,
+        reason,
+    })
 }
 
-/// From here on the order no longer expires by itself; a repeat never extends the deadline.
-pub fn begin_payment(order_id: i64, window: Micros) -> Result<Value, Fault> {
-    let paying = |deadline| {
-        answer::success(json!({
-            "order_id": order_id,
-            "status": Status::Paying.name(),
-            "payment_deadline": clock::iso(deadline),
-        }))
-    };
+/// Moves a reserved order to paying, for `window` microseconds from now: it no longer expires by
+/// itself. A repeat returns the deadline of the first call. Locks the order.
+pub fn begin_payment(order_id: i64, window: Micros) -> Result<Moved<Begun>, Fault> {
     with_order(order_id, |client, order| {
         match step(order.status, Move::BeginPayment) {
             Step::To(_) => {
                 let now = clock::now();
-                orders::begin_payment(client, order, now, now + window)?;
-                Ok(Verdict::Keep(paying(now + window)))
+                let payment_deadline = now + window;
+                orders::begin_payment(client, order, now, payment_deadline)?;
+                Ok(End::Commit(Moved::Done(Begun { payment_deadline })))
             }
             Step::Repeat => {
-                let deadline = order
+                let payment_deadline = order
                     .payment_deadline
                     .ok_or(Fault::Broken("an order in paying has no deadline"))?;
-                Ok(Verdict::Undo(paying(deadline)))
+                Ok(End::RollBack(Moved::Done(Begun { payment_deadline })))
             }
             Step::Refuse(reason) => Ok(refused(order, reason)),
         }
@@ -62,30 +56,30 @@ pub fn begin_payment(order_id: i64, window: Micros) -> Result<Value, Fault> {
 }
 
 /// Gives up a reservation; its units come back once. Locks the order, then its item.
-pub fn cancel(cancel: &Cancel<'_>) -> Result<Cancelled, Fault> {
-    Ok(attempt_or_busy(|client| cancel_one(client, cancel))?.unwrap_or(Cancelled::Busy))
+pub fn cancel(cancel: &Cancel<'_>) -> Result<Moved<Cancelled>, Fault> {
+    with_order(cancel.order_id, |client, order| {
+        let moved = decide(order.status, order.quantity);
+        if !gives_units_back(&moved) {
+            return Ok(End::RollBack(moved));
+        }
+        let now = clock::now();
+        orders::close(client, order, Status::Cancelled, now, cancel.reason)?;
+        items::restore(client, order.item_id, order.quantity)?;
+        Ok(End::Commit(moved))
+    })
 }
 
-fn cancel_one(client: &SpiClient<'_>, cancel: &Cancel<'_>) -> Result<Verdict<Cancelled>, Fault> {
-    let Some(order) = orders::lock(client, cancel.order_id)? else {
-        return Ok(Verdict::Undo(Cancelled::NotFound));
-    };
-    let decision = decide(order.status, order.quantity);
-    if !matches!(decision, Cancelled::Closed { restored: 1.., .. }) {
-        return Ok(Verdict::Undo(decision));
-    }
-    let now = clock::now();
-    orders::close(client, &order, Status::Cancelled, now, cancel.reason)?;
-    items::restore(client, order.item_id, order.quantity)?;
-    Ok(Verdict::Keep(decision))
+fn gives_units_back(moved: &Moved<Cancelled>) -> bool {
+    matches!(moved, Moved::Done(Cancelled { restored: 1.., .. }))
 }
 
-/// Cancels many orders and restores their units in sums, item by item. Orders, then items
-/// are taken SKIP LOCKED: what somebody else holds is busy.
+/// Cancels many orders and restores their units in sums, item by item; returns what became of
+/// each, in the order of the cancels. Locks orders, then items, SKIP LOCKED: what somebody else
+/// holds is busy. Runs in the transaction of its caller.
 pub fn cancel_many(
     client: &SpiClient<'_>,
     cancels: &[Cancel<'_>],
-) -> Result<Verdict<Vec<Cancelled>>, Fault> {
+) -> Result<End<Vec<Moved<Cancelled>>>, Fault> {
     let order_ids: Vec<i64> = cancels.iter().map(|cancel| cancel.order_id).collect();
     let mut held = orders::lock_unheld(client, order_ids.clone())?;
     let missing = match held.len() < cancels.len() {
@@ -100,29 +94,26 @@ pub fn cancel_many(
     for cancel in cancels {
         let Some(order) = held.get_mut(&cancel.order_id) else {
             results.push(match missing.contains(&cancel.order_id) {
-                true => Cancelled::NotFound,
-                false => Cancelled::Busy,
+                true => Moved::NotFound,
+                false => Moved::Busy,
             });
             continue;
         };
-        let mut decision = decide(order.status, order.quantity);
-        if let Cancelled::Closed {
-            status,
-            restored: 1..,
-        } = decision
-        {
+        let mut moved = decide(order.status, order.quantity);
+        if gives_units_back(&moved) {
             if held_items.contains(&order.item_id) {
-                order.status = status;
+                // A second cancel of the same order finds it cancelled.
+                order.status = Status::Cancelled;
                 *units.entry(order.item_id).or_default() += order.quantity;
                 closing.push(*cancel);
             } else {
-                decision = Cancelled::Busy;
+                moved = Moved::Busy;
             }
         }
-        results.push(decision);
+        results.push(moved);
     }
     if closing.is_empty() {
-        return Ok(Verdict::Undo(results));
+        return Ok(End::RollBack(results));
     }
     orders::cancel(client, &closing, clock::now())?;
     items::restore_many(
@@ -130,33 +121,37 @@ pub fn cancel_many(
         units.keys().copied().collect(),
         units.values().copied().collect(),
     )?;
-    Ok(Verdict::Keep(results))
+    Ok(End::Commit(results))
 }
 
-/// Takes back a confirmed order: its payment is due, its units are free again or written off.
-pub fn refund(order_id: i64, restock: bool) -> Result<Value, Fault> {
-    let refunded = |units: i64| {
-        answer::success(json!({
-            "order_id": order_id,
-            "status": Status::Refunded.name(),
-            "restored": if restock { units } else { 0 },
-            "written_off": if restock { 0 } else { units },
-            "already_refunded": units == 0,
-        }))
-    };
+/// Takes back a confirmed order: its payment becomes due for refund, and its units are free again
+/// (`restock`) or written off. Locks the order, then its payment, then its item.
+pub fn refund(order_id: i64, restock: bool) -> Result<Moved<Refunded>, Fault> {
     with_order(order_id, |client, order| {
+        let (item_id, quantity) = (order.item_id, order.quantity);
         match step(order.status, Move::Refund) {
             Step::To(status) => {
                 orders::close(client, order, status, clock::now(), None)?;
-                payments::mark_due(client, order.order_id)?;
-                if restock {
-                    items::restore(client, order.item_id, order.quantity)?;
+                payments::mark_due(client, order_id)?;
+                let refunded = if restock {
+                    items::restore(client, item_id, quantity)?;
+                    Refunded {
+                        restored: quantity,
+                        written_off: 0,
+                    }
                 } else {
-                    items::write_off(client, order.item_id, order.quantity, order.order_id)?;
-                }
-                Ok(Verdict::Keep(refunded(order.quantity)))
+                    items::write_off(client, item_id, quantity, order_id)?;
+                    Refunded {
+                        restored: 0,
+                        written_off: quantity,
+                    }
+                };
+                Ok(End::Commit(Moved::Done(refunded)))
             }
-            Step::Repeat => Ok(Verdict::Undo(refunded(0))),
+            Step::Repeat => Ok(End::RollBack(Moved::Done(Refunded {
+                restored: 0,
+                written_off: 0,
+            }))),
             Step::Refuse(reason) => Ok(refused(order, reason)),
         }
     })

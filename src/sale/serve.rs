@@ -1,10 +1,11 @@
 //! What every strategy shares: replays of keys, and serving requests once their item is obtained.
 
-use crate::attempt::{Verdict, attempt_or_busy};
+use crate::attempt::attempt_or_busy;
 use crate::backoff;
 use crate::error::Fault;
 use crate::gate;
 use crate::pg::clock;
+use crate::pg::subtransaction::End;
 use crate::store::{items, orders};
 use flashsale_core::fit::{self, Fit, PriorOrder, Request};
 use flashsale_core::item::Item;
@@ -22,10 +23,11 @@ pub enum Decrement {
     Done,
 }
 
-/// The outcomes of requests for one item, each at the place of its request.
+/// The outcomes of requests for one item, in the order of the requests.
 pub type Outcomes = Vec<Outcome>;
 
-/// Outcomes of those requests whose key is known already.
+/// The outcomes of requests whose key stands for an order already, `None` for the others. Locks
+/// nothing.
 pub fn replays(
     client: &SpiClient<'_>,
     requests: &[Request<'_>],
@@ -33,12 +35,12 @@ pub fn replays(
     let known = orders::by_keys(client, requests)?;
     let known = requests.iter().zip(known);
     Ok(known
-        .map(|(request, prior)| prior.map(|order| again(request, order)))
+        .map(|(request, prior)| prior.map(|order| replay(request, order)))
         .collect())
 }
 
 /// The outcome of a request whose key stands for an order already.
-fn again(request: &Request<'_>, order: PriorOrder) -> Outcome {
+fn replay(request: &Request<'_>, order: PriorOrder) -> Outcome {
     match fit::replay(request, &order) {
         None => Outcome::Reserved {
             order,
@@ -51,15 +53,16 @@ fn again(request: &Request<'_>, order: PriorOrder) -> Outcome {
     }
 }
 
-/// Tries, and while that comes to nothing tries again, with a pause before each of the retries.
-pub fn again_while(
-    came_to_nothing: impl Fn(&Outcomes) -> bool,
+/// Tries once, and up to `retries` times more while `should_retry` says so of the outcomes. Before
+/// each of them it pauses for about `flashsale.retry_delay`.
+pub fn retry_while(
+    should_retry: impl Fn(&Outcomes) -> bool,
     retries: i32,
     try_once: impl Fn() -> Result<Outcomes, Fault>,
 ) -> Result<Outcomes, Fault> {
     let mut outcomes = try_once()?;
     for _ in 0..retries {
-        if !came_to_nothing(&outcomes) {
+        if !should_retry(&outcomes) {
             break;
         }
         backoff::pause();
@@ -68,10 +71,10 @@ pub fn again_while(
     Ok(outcomes)
 }
 
-/// Tries `body` once, bounded; all are busy if a lock was refused.
+/// Runs `body` in a subtransaction of its own; all outcomes are busy if a lock was refused.
 pub fn attempt(
     requests: &[Request<'_>],
-    body: impl FnOnce(&SpiClient<'_>) -> Result<Verdict<Outcomes>, Fault>,
+    body: impl FnOnce(&SpiClient<'_>) -> Result<End<Outcomes>, Fault>,
 ) -> Result<Outcomes, Fault> {
     Ok(attempt_or_busy(body)?.unwrap_or_else(|| vec![Outcome::Busy; requests.len()]))
 }
@@ -79,10 +82,10 @@ pub fn attempt(
 /// As [`attempt`], where requests that are all replays need no lock.
 pub fn attempt_unless_replayed(
     requests: &[Request<'_>],
-    body: impl FnOnce(&SpiClient<'_>) -> Result<Verdict<Outcomes>, Fault>,
+    body: impl FnOnce(&SpiClient<'_>) -> Result<End<Outcomes>, Fault>,
 ) -> Result<Outcomes, Fault> {
     attempt(requests, |client| match all_replayed(client, requests)? {
-        Some(replayed) => Ok(Verdict::Undo(replayed)),
+        Some(replayed) => Ok(End::RollBack(replayed)),
         None => body(client),
     })
 }
@@ -101,26 +104,28 @@ fn all_replayed(
     Ok(replays(client, requests)?.into_iter().collect())
 }
 
-/// Serves requests for an item that is held, or whose version will tell (see
-/// `optimistic`): holdings, keys again, fit, store.
+/// Serves requests for an item whose row is locked, or whose version is compared later (see
+/// `optimistic`): holdings, keys again, fit, store. Returns the outcomes, to be committed if
+/// there is a new order; those that are no replays are conflicts if the version has changed.
+/// Locks the item's row and the new orders. Runs in the transaction of its caller.
 pub fn serve(
     client: &SpiClient<'_>,
     item: &Item,
     requests: &[Request<'_>],
     decrement: Decrement,
-) -> Result<Verdict<Outcomes>, Fault> {
+) -> Result<End<Outcomes>, Fault> {
     let held = holdings(client, item, requests)?;
-    // Again, now that the item is obtained: a twin may have bought while we got here.
+    // Again, now that the item is obtained: a twin of the request may have bought in between.
     let mut outcomes = replays(client, requests)?;
     if decrement == Decrement::Done {
-        // They saw the item without the units that are about to be put back.
+        // The statement that read them saw the item without the units that were just taken.
         for outcome in outcomes.iter_mut().flatten() {
             if let Outcome::Reserved { order, .. } = outcome {
                 order.remaining_inventory = item.inventory;
             }
         }
     }
-    let fresh = still_open(&outcomes, requests);
+    let fresh = without_outcome(&outcomes, requests);
     let now = clock::now();
     let fits = fit::fit(item, now, &fresh, held);
     let reserved: Vec<&Request<'_>> = fresh
@@ -132,20 +137,20 @@ pub fn serve(
     let units: i64 = reserved.iter().map(|request| request.quantity).sum();
     if units > 0 && decrement == Decrement::Due && !items::take_versioned(client, item, units)? {
         let conflict = |outcome: Option<Outcome>| outcome.unwrap_or(Outcome::Conflict);
-        return Ok(Verdict::Undo(outcomes.into_iter().map(conflict).collect()));
+        return Ok(End::RollBack(outcomes.into_iter().map(conflict).collect()));
     }
     let order_ids = orders::insert(client, item, &reserved, now)?;
-    let served = word(client, item, &fresh, &fits, &order_ids, now)?;
+    let served = to_outcomes(client, item, &fresh, &fits, &order_ids, now)?;
     fill(&mut outcomes, served);
     let outcomes: Outcomes = outcomes.into_iter().flatten().collect();
     Ok(if order_ids.is_empty() {
-        Verdict::Undo(outcomes)
+        End::RollBack(outcomes)
     } else {
-        Verdict::Keep(outcomes)
+        End::Commit(outcomes)
     })
 }
 
-/// Reads an item without a lock, and shuts the gate if it is sold out.
+/// Reads an item without a lock, `None` if there is none, and shuts the gate if it is sold out.
 pub fn look(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
     let epoch = gate::epoch(item_id);
     let item = items::read(client, item_id)?;
@@ -155,21 +160,21 @@ pub fn look(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault>
     Ok(item)
 }
 
-/// Answers requests for an item that could not be obtained because it is not on sale,
-/// from a plain read: the crowd at a sold-out item takes no lock.
-pub fn refuse_unheld(
+/// The outcomes of requests for an item that was not found on sale, from a plain read: the crowd
+/// at a sold-out item takes no lock.
+pub fn refuse(
     client: &SpiClient<'_>,
     item_id: i64,
     requests: &[Request<'_>],
-) -> Result<Verdict<Outcomes>, Fault> {
+) -> Result<End<Outcomes>, Fault> {
     let Some(item) = look(client, item_id)? else {
-        return Ok(Verdict::Undo(vec![Outcome::NotFound; requests.len()]));
+        return Ok(End::RollBack(vec![Outcome::NotFound; requests.len()]));
     };
     let held = holdings(client, &item, requests)?;
     let mut outcomes = replays(client, requests)?;
-    let fresh = still_open(&outcomes, requests);
+    let fresh = without_outcome(&outcomes, requests);
     let fits = fit::fit(&item, clock::now(), &fresh, held);
-    // It came on sale between the two statements: worth another try, by everybody.
+    // The item came on sale between the two statements, so it is worth another try for everybody.
     let is_on_sale = fits.iter().any(|fit| matches!(fit, Fit::Reserved { .. }));
     let mut refused = Vec::with_capacity(fits.len());
     for (request, fit) in fresh.iter().zip(&fits) {
@@ -179,11 +184,11 @@ pub fn refuse_unheld(
         });
     }
     fill(&mut outcomes, refused);
-    Ok(Verdict::Undo(outcomes.into_iter().flatten().collect()))
+    Ok(End::RollBack(outcomes.into_iter().flatten().collect()))
 }
 
 /// The requests that have no outcome yet.
-fn still_open<'a>(outcomes: &[Option<Outcome>], requests: &[Request<'a>]) -> Vec<Request<'a>> {
+fn without_outcome<'a>(outcomes: &[Option<Outcome>], requests: &[Request<'a>]) -> Vec<Request<'a>> {
     requests
         .iter()
         .zip(outcomes)
@@ -192,11 +197,11 @@ fn still_open<'a>(outcomes: &[Option<Outcome>], requests: &[Request<'a>]) -> Vec
         .collect()
 }
 
-/// Puts outcomes at the places that have none yet.
+/// Gives those requests an outcome that have none yet.
 fn fill(outcomes: &mut [Option<Outcome>], found: Vec<Outcome>) {
-    let open = outcomes.iter_mut().filter(|outcome| outcome.is_none());
-    for (place, outcome) in open.zip(found) {
-        *place = Some(outcome);
+    let missing = outcomes.iter_mut().filter(|outcome| outcome.is_none());
+    for (missing, outcome) in missing.zip(found) {
+        *missing = Some(outcome);
     }
 }
 
@@ -214,7 +219,7 @@ fn holdings<'a>(
 }
 
 /// Turns fits into outcomes; `order_ids` are those of the reserved ones, in their order.
-fn word(
+fn to_outcomes(
     client: &SpiClient<'_>,
     item: &Item,
     requests: &[Request<'_>],
@@ -243,7 +248,7 @@ fn word(
                 replayed: false,
             },
             Fit::Repeats(earlier) => match outcomes[earlier] {
-                Outcome::Reserved { order, .. } => again(request, order),
+                Outcome::Reserved { order, .. } => replay(request, order),
                 other => other,
             },
             Fit::Refused {

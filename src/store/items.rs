@@ -4,7 +4,7 @@ use super::{Stamp, Statement, relation, row, some, stamp};
 use crate::error::Fault;
 use crate::gate;
 use crate::pg::heap;
-use flashsale_core::item::{Currency, Item};
+use flashsale_core::item::{Currency, Item, Stock};
 use pgrx::datum::Interval;
 use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
 use pgrx::pg_sys;
@@ -311,13 +311,6 @@ pub fn restore_many(
     let expected = item_ids.len();
     item_ids.iter().copied().for_each(gate::open_at_commit);
     RESTORE_MANY.write(client, &[item_ids.into(), units.into()], expected)
-}
-
-/// An item's figures, read under its lock.
-pub struct Stock {
-    pub inventory: i64,
-    pub stock: i64,
-    pub unit_price: Option<i64>,
 }
 
 /// Holds the item, on sale or not.

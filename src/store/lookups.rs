@@ -1,13 +1,13 @@
 //! Statements that only look: they lock nothing and see what their caller sees.
 //!
-//! They answer text: pgrx would leave a copy of each jsonb in the transaction's memory.
+//! PostgreSQL builds their answers, as jsonb, which are returned as text: pgrx would leave a copy
+//! of each jsonb in the transaction's memory.
 
-use super::Statement;
+use super::{Statement, some};
 use crate::error::Fault;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::BuiltinOid::{INT8OID, TEXTOID};
 use pgrx::spi::SpiClient;
-use serde_json::Value;
 
 /// An order and its payments, as jsonb.
 macro_rules! order_json {
@@ -70,23 +70,23 @@ static AVAILABILITY: Statement = Statement::looking(
     &[INT8OID],
 );
 
-/// An order with its payments.
-pub fn order(client: &SpiClient<'_>, order_id: i64) -> Result<Option<Value>, Fault> {
+/// An order with its payments; `None` if there is none.
+pub fn order(client: &SpiClient<'_>, order_id: i64) -> Result<Option<String>, Fault> {
     one(client, &ORDER, order_id.into())
 }
 
-/// A user's newest orders; `None` if there is none.
-pub fn user_orders(client: &SpiClient<'_>, user_id: &str) -> Result<Option<Value>, Fault> {
+/// A user's 100 newest orders; `None` if there is none.
+pub fn user_orders(client: &SpiClient<'_>, user_id: &str) -> Result<Option<String>, Fault> {
     one(client, &USER_ORDERS, user_id.into())
 }
 
-/// A charge by its ref.
-pub fn payment(client: &SpiClient<'_>, payment_ref: &str) -> Result<Option<Value>, Fault> {
+/// A charge by its ref; `None` if there is none.
+pub fn payment(client: &SpiClient<'_>, payment_ref: &str) -> Result<Option<String>, Fault> {
     one(client, &PAYMENT, payment_ref.into())
 }
 
-/// An item as a shop page shows it.
-pub fn availability(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Value>, Fault> {
+/// An item as a shop page shows it; `None` if there is none.
+pub fn availability(client: &SpiClient<'_>, item_id: i64) -> Result<Option<String>, Fault> {
     one(client, &AVAILABILITY, item_id.into())
 }
 
@@ -94,12 +94,7 @@ fn one(
     client: &SpiClient<'_>,
     statement: &Statement,
     argument: DatumWithOid<'_>,
-) -> Result<Option<Value>, Fault> {
-    let Some(row) = statement.first(client, &[argument])? else {
-        return Ok(None);
-    };
-    let body = super::some::<String>(&row, 1)?;
-    Ok(Some(
-        serde_json::from_str(&body).map_err(|_| Fault::Broken("an answer is not JSON"))?,
-    ))
+) -> Result<Option<String>, Fault> {
+    let row = statement.first(client, &[argument])?;
+    row.map(|row| some(&row, 1)).transpose()
 }

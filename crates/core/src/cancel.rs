@@ -1,7 +1,6 @@
 //! What a cancel does to an order.
 
-use crate::order::{Move, Status, Step, step};
-use crate::reason::Reason;
+use crate::order::{Move, Moved, Status, Step, step};
 
 /// A wish to give up a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,57 +11,50 @@ pub struct Cancel<'a> {
     pub by: u32,
 }
 
-/// What became of it. It owns no memory, so that one process can leave it for another.
+/// An order that was given up, or was over before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cancelled {
-    /// Closed, now or before; its units were restored now, or none.
-    Closed {
-        status: Status,
-        restored: i64,
-    },
-    Refused {
-        status: Status,
-        reason: Reason,
-    },
-    NotFound,
-    Busy,
+pub struct Cancelled {
+    pub status: Status,
+    /// The units that this cancel gave back; 0 if the order was over before.
+    pub restored: i64,
 }
 
-/// Decides on an order of so many units; restored are its units if it is closed by this, else 0.
-pub fn cancel(status: Status, quantity: i64) -> Cancelled {
+/// Decides on an order of so many units.
+pub fn cancel(status: Status, quantity: i64) -> Moved<Cancelled> {
     match step(status, Move::Cancel) {
-        Step::To(status) => Cancelled::Closed {
+        Step::To(status) => Moved::Done(Cancelled {
             status,
             restored: quantity,
-        },
-        Step::Repeat => Cancelled::Closed {
+        }),
+        Step::Repeat => Moved::Done(Cancelled {
             status,
             restored: 0,
-        },
-        Step::Refuse(reason) => Cancelled::Refused { status, reason },
+        }),
+        Step::Refuse(reason) => Moved::Refused { status, reason },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reason::Reason;
 
     #[test]
     fn units_are_restored_by_the_cancel_that_closes_the_order() {
         for status in Status::ALL {
             let expected = match status {
-                Status::Reserved | Status::Paying => Cancelled::Closed {
+                Status::Reserved | Status::Paying => Moved::Done(Cancelled {
                     status: Status::Cancelled,
                     restored: 3,
-                },
-                Status::Confirmed => Cancelled::Refused {
+                }),
+                Status::Confirmed => Moved::Refused {
                     status,
                     reason: Reason::AlreadyConfirmed,
                 },
-                Status::Cancelled | Status::Expired | Status::Refunded => Cancelled::Closed {
+                Status::Cancelled | Status::Expired | Status::Refunded => Moved::Done(Cancelled {
                     status,
                     restored: 0,
-                },
+                }),
             };
             assert_eq!(cancel(status, 3), expected, "{status:?}");
         }

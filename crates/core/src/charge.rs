@@ -1,4 +1,8 @@
-//! A charge that the application reports, and its comparison with what is recorded.
+//! A charge that the application reports, its comparison with what is recorded, and what became
+//! of it.
+
+use crate::fate::{Standing, Why};
+use crate::reason::Reason;
 
 /// A charge that the payment gateway made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +39,64 @@ impl Charge<'_> {
             .map(|unit_price| unit_price.saturating_mul(price.quantity));
         self.agrees(total, price.currency)
     }
+}
+
+/// What became of a charge that was reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmed {
+    /// It pays its order, because of this report.
+    Paid,
+    /// It pays its order, which had expired and has its units again, because of this report.
+    Reinstated,
+    /// It pays its order, because of an earlier report.
+    PaidBefore,
+    /// It pays no order.
+    Refused {
+        reason: Reason,
+        /// Whether it remains to be refunded; false also for a charge of another order.
+        refund_required: bool,
+    },
+    /// Somebody else holds the order, the item or the payment.
+    Busy,
+}
+
+impl Confirmed {
+    /// The answer to a report of a charge that is recorded already.
+    pub fn again(standing: Standing) -> Self {
+        match standing {
+            Standing::Paid => Self::PaidBefore,
+            Standing::Due(why) => Self::due(why),
+            Standing::Refunded(why) => Self::Refused {
+                reason: why.reason(),
+                refund_required: false,
+            },
+        }
+    }
+
+    /// The answer to the report of a charge that is due for refund.
+    pub fn due(why: Why) -> Self {
+        Self::Refused {
+            reason: why.reason(),
+            refund_required: true,
+        }
+    }
+}
+
+/// What became of the report that a payment was refunded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PaymentRefunded {
+    Done {
+        order_id: i64,
+        refund_ref: Option<String>,
+        /// Whether an earlier report said so; then the ref is of that one.
+        already_refunded: bool,
+    },
+    /// It pays its order.
+    NotDue { order_id: i64 },
+    /// There is no such payment.
+    NotFound,
+    /// Somebody else holds it.
+    Busy,
 }
 
 #[cfg(test)]
@@ -77,5 +139,18 @@ mod tests {
             ..price
         };
         assert!(!charge(Some(-3), None).matches(&beyond), "no overflow");
+    }
+
+    #[test]
+    fn a_charge_that_is_known_needs_a_refund_until_it_had_one() {
+        assert_eq!(Confirmed::again(Standing::Paid), Confirmed::PaidBefore);
+        for why in Why::ALL {
+            let refused = |refund_required| Confirmed::Refused {
+                reason: why.reason(),
+                refund_required,
+            };
+            assert_eq!(Confirmed::again(Standing::Due(why)), refused(true));
+            assert_eq!(Confirmed::again(Standing::Refunded(why)), refused(false));
+        }
     }
 }

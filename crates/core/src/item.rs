@@ -1,5 +1,7 @@
 //! An item, and whether it is on sale.
 
+use crate::argument::{Invalid, value_of_stock};
+use crate::limits::MAX_NUMBER;
 use crate::reason::Reason;
 use crate::time::Micros;
 
@@ -61,6 +63,61 @@ pub fn stock_adds_up(inventory: i64, stock: i64) -> bool {
     (0..=stock).contains(&inventory)
 }
 
+/// What becomes of an item that gets units, or loses free ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restocked {
+    Done {
+        stock: i64,
+        inventory: i64,
+    },
+    /// Fewer units are free than it was to lose.
+    NotEnoughFree {
+        inventory: i64,
+    },
+    /// There is no such item.
+    NotFound,
+    /// Somebody else holds it.
+    Busy,
+}
+
+/// Units of an item, and what one costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stock {
+    pub inventory: i64,
+    pub stock: i64,
+    pub unit_price: Option<i64>,
+}
+
+/// Decides on `delta` units more, or, if negative, less. Wrong (22003) where the stock, or its
+/// price in all, would pass [`MAX_NUMBER`].
+pub fn restock(before: Stock, delta: i64) -> Result<Restocked, Invalid> {
+    let inventory = before.inventory.saturating_add(delta);
+    if inventory < 0 {
+        return Ok(Restocked::NotEnoughFree {
+            inventory: before.inventory,
+        });
+    }
+    let stock = before.stock.saturating_add(delta);
+    if stock > MAX_NUMBER {
+        let rule = format!("the stock of {} would pass {MAX_NUMBER}", before.stock);
+        return Err(Invalid::out_of_range("delta", delta, rule));
+    }
+    value_of_stock("delta", delta, before.unit_price, stock)?;
+    Ok(Restocked::Done { stock, inventory })
+}
+
+/// What became of an item whose sales were to be stopped or started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paused {
+    Done {
+        paused: bool,
+    },
+    /// There is no such item.
+    NotFound,
+    /// Somebody else holds it.
+    Busy,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +141,33 @@ mod tests {
     fn inventory_is_within_the_stock() {
         assert!(stock_adds_up(0, 0) && stock_adds_up(0, 5) && stock_adds_up(5, 5));
         assert!(!stock_adds_up(-1, 5) && !stock_adds_up(6, 5) && !stock_adds_up(0, -1));
+    }
+
+    #[test]
+    fn an_item_loses_no_more_units_than_are_free_and_gains_no_more_than_a_number_holds() {
+        let before = Stock {
+            inventory: 3,
+            stock: 5,
+            unit_price: None,
+        };
+        let done = |stock, inventory| Ok(Restocked::Done { stock, inventory });
+        let too_few = Ok(Restocked::NotEnoughFree { inventory: 3 });
+        assert_eq!(restock(before, 2), done(7, 5));
+        assert_eq!(restock(before, -3), done(2, 0));
+        assert_eq!(restock(before, -4), too_few);
+        assert_eq!(restock(before, i64::MIN), too_few);
+        assert_eq!(
+            restock(before, MAX_NUMBER - 5),
+            done(MAX_NUMBER, MAX_NUMBER - 2)
+        );
+        assert!(restock(before, MAX_NUMBER - 4).is_err());
+        assert!(restock(before, i64::MAX).is_err());
+        let dear = Stock {
+            unit_price: Some(MAX_NUMBER / 6),
+            ..before
+        };
+        assert_eq!(restock(dear, 1), done(6, 4));
+        assert!(restock(dear, 2).is_err());
     }
 
     #[test]

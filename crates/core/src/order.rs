@@ -1,6 +1,7 @@
 //! The state machine of an order: what each move does in each status.
 
 use crate::reason::Reason;
+use crate::time::Micros;
 
 /// The status of an order, as in `flashsale.orders.status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -137,6 +138,36 @@ pub fn confirm_step(status: Status) -> ConfirmStep {
         Status::Cancelled => ConfirmStep::Cancelled,
         Status::Refunded => ConfirmStep::Refunded,
     }
+}
+
+/// What became of a move of an order. Where `T` owns no memory, one process can leave it for
+/// another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved<T> {
+    /// The order stands where the move leads, because of this call or an earlier one.
+    Done(T),
+    /// The move does not lead on from this status.
+    Refused { status: Status, reason: Reason },
+    /// There is no such order.
+    NotFound,
+    /// Somebody else holds the order, or an item that the move needs.
+    Busy,
+}
+
+/// An order in paying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// From when on it is listed for somebody to look after its payment.
+    pub payment_deadline: Micros,
+}
+
+/// A refunded order, and its units: each 0 if it was refunded before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refunded {
+    /// Units that are for sale again.
+    pub restored: i64,
+    /// Units that left the stock.
+    pub written_off: i64,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Checks the architecture in the sources: a file imports only from its own layer or from layers
 //! below, no files import each other in a cycle, unsafe code stands only in `src/pg`, SQL only in
-//! `src/store`.
+//! `src/store`, JSON only in `src/api`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,9 +13,7 @@ const LAYERS: [&[&str]; 8] = [
     &["group/", "reconciler"],
     &["sale/"],
     &["store/"],
-    &[
-        "gate", "attempt", "backoff", "stats", "settings", "error", "answer",
-    ],
+    &["gate", "attempt", "backoff", "stats", "settings", "error"],
     &["pg/"],
 ];
 
@@ -28,6 +26,10 @@ const UNSAFE: [&str; 6] = [
     "store/relation",
     "store/row",
 ];
+
+/// Files outside `api` that contain JSON: one converts it to a jsonb of PostgreSQL, the other tests
+/// functions as SQL calls them. Look-ups in `store` return the jsonb that PostgreSQL built, as text.
+const JSON: [&str; 2] = ["pg/jsonb", "tests"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -67,10 +69,10 @@ fn layer(file: &str) -> usize {
     layer.unwrap_or_else(|| panic!("{file} is in no layer"))
 }
 
-/// The paths after each `crate::`, with braces expanded: `crate::{a, b::c}` is `a` and `b::c`.
-fn paths(code: &str) -> Vec<String> {
+/// The paths after each `prefix`, with braces expanded: `crate::{a, b::c}` is `a` and `b::c`.
+fn paths(code: &str, prefix: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for rest in code.split("crate::").skip(1) {
+    for rest in starts(code, prefix) {
         let Some(inner) = rest.strip_prefix('{') else {
             found.extend(spread(rest));
             continue;
@@ -83,6 +85,15 @@ fn paths(code: &str) -> Vec<String> {
         found.extend(inner[..end.unwrap()].split(',').flat_map(spread));
     }
     found
+}
+
+/// What follows each `prefix` that begins a path.
+fn starts<'a>(code: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    let continues = |letter: char| letter.is_alphanumeric() || "_:".contains(letter);
+    let found = code.match_indices(prefix);
+    found
+        .filter(move |(at, _)| !code[..*at].ends_with(continues))
+        .map(|(at, _)| &code[at + prefix.len()..])
 }
 
 /// Expands a path: `a::b::C` stays as it is, `a::{self, b}` becomes `a` and `a::b`.
@@ -113,17 +124,90 @@ fn file_of(path: &str, files: &BTreeMap<String, String>) -> Option<String> {
     })
 }
 
+/// The module that a file is.
+fn module(file: &str) -> &str {
+    match file.strip_suffix("/mod") {
+        Some(module) => module,
+        None if file == "lib" => "",
+        None => file,
+    }
+}
+
+/// The code of a file outside its inline modules, whose `super` is the file itself.
+fn top_level(code: &str) -> String {
+    let mut inside = false;
+    let lines = code.lines().filter(|line| {
+        inside |= line.contains("mod ") && line.ends_with('{') && !line.starts_with(' ');
+        let is_top_level = !inside;
+        inside &= *line != "}";
+        is_top_level
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The paths that a file names, from the root of the crate: those that begin with `crate`, with
+/// `super`, or with a module that is declared in the file.
+fn named(file: &str, code: &str) -> Vec<String> {
+    let mut found = paths(code, "crate::");
+    let code = &top_level(code);
+    let parent = |module: &str| {
+        module
+            .rsplit_once('/')
+            .map_or("", |(parent, _)| parent)
+            .to_owned()
+    };
+    let mut above = parent(module(file));
+    let mut supers = "super::".to_owned();
+    while code.contains(&supers) {
+        let within = paths(code, &supers).into_iter();
+        let within = within.filter(|path| !path.starts_with("super::"));
+        found.extend(within.map(|path| format!("{above}::{path}").replace('/', "::")));
+        above = parent(&above);
+        supers.push_str("super::");
+    }
+    let declared = starts(code, "mod ").filter_map(|rest| rest.split_once(';'));
+    for (child, _) in declared {
+        let within = paths(code, &format!("{child}::")).into_iter();
+        let child = format!("{}/{child}", module(file)).replace('/', "::");
+        found.extend(within.map(|path| format!("{child}::{path}")));
+    }
+    let rooted = found
+        .iter()
+        .map(|path| path.trim_start_matches("::").to_owned());
+    rooted.collect()
+}
+
 fn imports() -> BTreeSet<(String, String)> {
     let files = files();
     let mut found = BTreeSet::new();
     for (file, code) in &files {
-        for target in paths(code).iter().filter_map(|path| file_of(path, &files)) {
+        let named = named(file, code);
+        for target in named.iter().filter_map(|path| file_of(path, &files)) {
             if *file != target {
                 found.insert((file.clone(), target));
             }
         }
     }
     found
+}
+
+#[test]
+fn imports_are_seen_however_they_are_written() {
+    let code = "mod child;\nuse crate::{a, b::c};\nuse super::d::{self, E};\n\
+                fn f() { super::g(); super::super::h::i(); child::j() }\n\
+                mod tests {\n    use super::*;\n    use super::unseen::X;\n}\nuse self::k;\n";
+    let mut found = named("room/inner/mod", code);
+    found.sort();
+    let expected = [
+        "a",
+        "b::c",
+        "h::i",
+        "room::d::E",
+        "room::d::self",
+        "room::g",
+        "room::inner::child::j",
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -181,6 +265,17 @@ fn sql_stands_in_store_alone() {
             file.starts_with("store/") || file == "tests" || holds.is_none(),
             "SQL in {file}"
         );
+    }
+}
+
+#[test]
+fn json_is_made_in_api_alone() {
+    for (file, code) in files() {
+        let allowed = file.starts_with("api/") || JSON.contains(&file.as_str());
+        let found = ["serde_json", "JsonB", "Jsonb"]
+            .into_iter()
+            .find(|&name| code.contains(name));
+        assert!(allowed || found.is_none(), "JSON in {file}: {found:?}");
     }
 }
 

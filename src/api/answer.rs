@@ -1,0 +1,290 @@
+//! Answers: what happened, as the jsonb that SQL sees.
+
+use crate::backoff;
+use crate::error::Fault;
+use crate::pg::clock;
+use crate::sale::expiry::Run;
+use flashsale_core::cancel::Cancelled;
+use flashsale_core::charge::{Confirmed, PaymentRefunded};
+use flashsale_core::fit::PriorOrder;
+use flashsale_core::item::{Paused, Restocked};
+use flashsale_core::order::{Begun, Moved, Refunded, Status};
+use flashsale_core::outcome::Outcome;
+use flashsale_core::reason::Reason;
+use flashsale_core::time::Micros;
+use serde_json::{Value, json};
+
+/// What an answer depends on beside what happened. Tests have one of their own.
+pub struct Context {
+    /// A time as ISO 8601 text.
+    pub iso: fn(Micros) -> String,
+    /// After how many milliseconds a caller should come back who met somebody else's lock.
+    pub retry_after_ms: fn() -> i64,
+}
+
+/// Times in the session's time zone, and jitter by chance.
+pub const SESSION: Context = Context {
+    iso: clock::iso,
+    retry_after_ms: backoff::retry_after_ms,
+};
+
+/// The answer to a purchase of an item.
+pub fn outcome_to_json(item_id: i64, outcome: &Outcome, context: &Context) -> Value {
+    let about = match *outcome {
+        Outcome::Reserved { order, replayed } => {
+            return reserved_to_json(item_id, &order, replayed, context);
+        }
+        Outcome::Busy => return busy(context),
+        Outcome::DeadReplay { order_id, .. } => {
+            json!({ "item_id": item_id, "order_id": order_id })
+        }
+        Outcome::Unavailable {
+            reason,
+            inventory,
+            starts_at,
+            ends_at,
+        } => {
+            let mut about = json!({ "item_id": item_id });
+            match reason {
+                Reason::OutOfStock => about["remaining_inventory"] = json!(inventory),
+                Reason::SaleNotStarted => about["starts_at"] = json!(starts_at.map(context.iso)),
+                Reason::SaleEnded => about["ends_at"] = json!(ends_at.map(context.iso)),
+                _ => {}
+            }
+            about
+        }
+        Outcome::LimitReached {
+            max_per_user,
+            orders,
+        } => json!({
+            "item_id": item_id,
+            "max_per_user": max_per_user,
+            "order_ids": orders.as_slice(),
+        }),
+        Outcome::NotFound | Outcome::Conflict => json!({ "item_id": item_id }),
+    };
+    failure(outcome.reason().expect("it was refused"), about)
+}
+
+fn reserved_to_json(item_id: i64, order: &PriorOrder, replayed: bool, context: &Context) -> Value {
+    // An order past reserved no longer expires.
+    let expires_at = order
+        .expires_at
+        .filter(|_| order.status == Status::Reserved);
+    success(json!({
+        "order_id": order.order_id,
+        "item_id": item_id,
+        "quantity": order.quantity,
+        "status": order.status.name(),
+        "remaining_inventory": order.remaining_inventory,
+        "expires_at": expires_at.map(context.iso),
+        "unit_price": order.unit_price,
+        "currency": order.currency.as_ref().map(|currency| currency.code()),
+        "replayed": replayed,
+    }))
+}
+
+/// The answer to `begin_payment`.
+pub fn begun_to_json(order_id: i64, moved: Moved<Begun>, context: &Context) -> Value {
+    moved_to_json(order_id, moved, context, |Begun { payment_deadline }| {
+        json!({
+            "order_id": order_id,
+            "status": Status::Paying.name(),
+            "payment_deadline": (context.iso)(payment_deadline),
+        })
+    })
+}
+
+/// The answer to `cancel_order`.
+pub fn cancelled_to_json(order_id: i64, moved: Moved<Cancelled>, context: &Context) -> Value {
+    moved_to_json(
+        order_id,
+        moved,
+        context,
+        |Cancelled { status, restored }| {
+            json!({
+                "order_id": order_id,
+                "status": status.name(),
+                "restored": restored,
+                "already_closed": restored == 0,
+            })
+        },
+    )
+}
+
+/// The answer to `refund_order`.
+pub fn refunded_to_json(order_id: i64, moved: Moved<Refunded>, context: &Context) -> Value {
+    let done = |Refunded {
+                    restored,
+                    written_off,
+                }| {
+        json!({
+            "order_id": order_id,
+            "status": Status::Refunded.name(),
+            "restored": restored,
+            "written_off": written_off,
+            "already_refunded": restored == 0 && written_off == 0,
+        })
+    };
+    moved_to_json(order_id, moved, context, done)
+}
+
+/// The answer to a move of an order, where `done` has the fields of a success.
+fn moved_to_json<T>(
+    order_id: i64,
+    moved: Moved<T>,
+    context: &Context,
+    done: impl FnOnce(T) -> Value,
+) -> Value {
+    match moved {
+        Moved::Done(order) => success(done(order)),
+        Moved::Refused { status, reason } => failure(
+            reason,
+            json!({ "order_id": order_id, "status": status.name() }),
+        ),
+        Moved::NotFound => failure(Reason::OrderNotFound, json!({ "order_id": order_id })),
+        Moved::Busy => busy(context),
+    }
+}
+
+/// The answer to `confirm_order`.
+pub fn confirmed_to_json(order_id: i64, confirmed: Confirmed, context: &Context) -> Value {
+    let is_before = match confirmed {
+        Confirmed::PaidBefore => true,
+        Confirmed::Paid | Confirmed::Reinstated => false,
+        Confirmed::Refused {
+            reason,
+            refund_required,
+        } => {
+            let about = json!({ "order_id": order_id, "refund_required": refund_required });
+            return failure(reason, about);
+        }
+        Confirmed::Busy => return busy(context),
+    };
+    success(json!({
+        "order_id": order_id,
+        "status": Status::Confirmed.name(),
+        "already_confirmed": is_before,
+        "reinstated": confirmed == Confirmed::Reinstated,
+    }))
+}
+
+/// The answer to `refund_payment`.
+pub fn payment_refunded_to_json(
+    payment_ref: &str,
+    refunded: &PaymentRefunded,
+    context: &Context,
+) -> Value {
+    match refunded {
+        PaymentRefunded::Done {
+            order_id,
+            refund_ref,
+            already_refunded,
+        } => success(json!({
+            "payment_ref": payment_ref,
+            "order_id": order_id,
+            "status": "refunded",
+            "refund_ref": refund_ref,
+            "already_refunded": already_refunded,
+        })),
+        PaymentRefunded::NotDue { order_id } => failure(
+            Reason::PaymentNotDue,
+            json!({ "payment_ref": payment_ref, "order_id": order_id }),
+        ),
+        PaymentRefunded::NotFound => failure(
+            Reason::PaymentNotFound,
+            json!({ "payment_ref": payment_ref }),
+        ),
+        PaymentRefunded::Busy => busy(context),
+    }
+}
+
+/// The answer to `restock_item`.
+pub fn restocked_to_json(
+    item_id: i64,
+    delta: i64,
+    restocked: Restocked,
+    context: &Context,
+) -> Value {
+    match restocked {
+        Restocked::Done { stock, inventory } => success(json!({
+            "item_id": item_id,
+            "delta": delta,
+            "stock": stock,
+            "remaining_inventory": inventory,
+        })),
+        Restocked::NotEnoughFree { inventory } => failure(
+            Reason::NotEnoughFree,
+            json!({ "item_id": item_id, "remaining_inventory": inventory }),
+        ),
+        Restocked::NotFound => failure(Reason::ItemNotFound, json!({ "item_id": item_id })),
+        Restocked::Busy => busy(context),
+    }
+}
+
+/// The answer to `pause_item` and `resume_item`.
+pub fn paused_to_json(item_id: i64, paused: Paused, context: &Context) -> Value {
+    match paused {
+        Paused::Done { paused } => success(json!({ "item_id": item_id, "paused": paused })),
+        Paused::NotFound => failure(Reason::ItemNotFound, json!({ "item_id": item_id })),
+        Paused::Busy => busy(context),
+    }
+}
+
+/// The answer to `reconcile_stale_reservations`; `None` is busy.
+pub fn run_to_json(run: Option<Run>, context: &Context) -> Value {
+    let Some(Run {
+        expired,
+        payment_checks,
+    }) = run
+    else {
+        return busy(context);
+    };
+    success(json!({
+        "expired": expired.orders,
+        "restored": expired.units,
+        "skipped": expired.skipped,
+        "payment_checks": payment_checks,
+        "more": expired.more,
+    }))
+}
+
+/// The answer to a look-up: the object that PostgreSQL built, or a failure if there is none.
+pub fn found_to_json(found: Option<&str>, reason: Reason, about: Value) -> Result<Value, Fault> {
+    let Some(found) = found else {
+        return Ok(failure(reason, about));
+    };
+    let fields = serde_json::from_str(found).map_err(|_| Fault::Broken("an answer is not JSON"))?;
+    Ok(success(fields))
+}
+
+/// `{"success": true, ...fields}`.
+fn success(fields: Value) -> Value {
+    with_success(true, fields)
+}
+
+/// `{"success": false, "reason", "message", "retryable", ...fields}`.
+fn failure(reason: Reason, fields: Value) -> Value {
+    let mut answer = with_success(false, fields);
+    answer["reason"] = json!(reason.code());
+    answer["message"] = json!(reason.message());
+    answer["retryable"] = json!(reason.retryable());
+    answer
+}
+
+fn with_success(success: bool, fields: Value) -> Value {
+    let Value::Object(mut answer) = fields else {
+        unreachable!("the fields of an answer are an object")
+    };
+    answer.insert("success".into(), Value::Bool(success));
+    Value::Object(answer)
+}
+
+/// Somebody else holds a lock; `retry_after_ms` is jittered so that buyers do not return in step.
+fn busy(context: &Context) -> Value {
+    let about = json!({ "retry_after_ms": (context.retry_after_ms)() });
+    failure(Reason::Busy, about)
+}
+
+#[cfg(test)]
+mod tests;
