@@ -534,3 +534,18 @@ fn status(row: &SpiTupleTable<'_>, column: usize) -> Result<Status, Fault> {
 fn parse(name: &str) -> Result<Status, Fault> {
     Status::parse(name).ok_or(Fault::Broken("an order has an unknown status"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::HELD_ORDERS;
+    use flashsale_core::limits::MAX_LISTED_ORDERS;
+
+    #[test]
+    fn as_many_orders_are_read_as_are_listed() {
+        assert!(
+            HELD_ORDERS
+                .sql
+                .ends_with(&format!(" LIMIT {MAX_LISTED_ORDERS}"))
+        );
+    }
+}
