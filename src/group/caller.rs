@@ -67,7 +67,7 @@ fn hand_over(queue: Queue, call: &Call<'_>) -> Result<Reply, Fault> {
     let Some(ticket) = queue.join(call) else {
         return Ok(Reply::BUSY);
     };
-    let reply = match Place::hold(queue, ticket).wait() {
+    let reply = match HeldSlot::new(queue, ticket).wait() {
         Some(Collected::Answered(answered)) => answered.reply,
         Some(Collected::Orphaned(Some(QueuedReply {
             reply,
@@ -117,20 +117,20 @@ fn raised(error: &Error) -> Fault {
 }
 
 thread_local! {
-    /// The place this backend holds, for the exit that no destructor sees.
+    /// The slot that this backend holds, for an exit that runs no destructors.
     static HELD: Cell<Option<Ticket>> = const { Cell::new(None) };
     static EXIT_HOOKED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A place in the queue, left when dropped: on a reply, an error or a cancel.
-struct Place {
+/// A slot of the queue, left when dropped: on a reply, an error or a cancel.
+struct HeldSlot {
     queue: Queue,
     ticket: Ticket,
     since: Micros,
 }
 
-impl Place {
-    fn hold(queue: Queue, ticket: Ticket) -> Self {
+impl HeldSlot {
+    fn new(queue: Queue, ticket: Ticket) -> Self {
         HELD.set(Some(ticket));
         if !EXIT_HOOKED.replace(true) {
             session::before_exit(leave_held);
@@ -165,7 +165,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for HeldSlot {
     fn drop(&mut self) {
         leave_held();
     }

@@ -24,7 +24,7 @@ pub extern "C-unwind" fn flashsale_publisher_main(_argument: pg_sys::Datum) {
     let Some(queue) = queue() else { return };
     worker::connect(Worker::Publisher, &settings::database());
     session::before_exit(gone);
-    queue.open_publisher();
+    queue.attach_publisher();
     loop {
         signals::reload_if_asked();
         publish_durable(queue);
@@ -94,6 +94,6 @@ fn flush_and_publish(queue: Queue, end: XLogRecPtr) {
 
 fn gone() {
     if let Some(queue) = queue() {
-        queue.close_publisher();
+        queue.detach_publisher();
     }
 }

@@ -87,13 +87,13 @@ impl Queue {
 /// The seller's side.
 impl Queue {
     /// This worker serves from now on.
-    pub fn open(self) {
+    pub fn attach_seller(self) {
         self.latches.take(SELLER);
     }
 
     /// The seller is gone: those it had taken learn what became of them by its transaction,
     /// the others wait for the next seller.
-    pub fn close(self) {
+    pub fn detach_seller(self) {
         self.latches.leave(SELLER);
         let orphaned = self.slots.lock().orphan(self.words);
         self.unpark(orphaned);
@@ -149,13 +149,13 @@ impl Queue {
 /// The publisher's side.
 impl Queue {
     /// This worker publishes from now on.
-    pub fn open_publisher(self) {
+    pub fn attach_publisher(self) {
         self.latches.take(PUBLISHER);
         self.latches.wake(SELLER);
     }
 
     /// Nobody publishes from now on, so the seller has to.
-    pub fn close_publisher(self) {
+    pub fn detach_publisher(self) {
         self.latches.leave(PUBLISHER);
         self.latches.wake(SELLER);
     }

@@ -34,7 +34,7 @@ pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
     worker::connect(Worker::Seller, &settings::database());
     wal::set_synchronous_commit(c"off");
     session::before_exit(gone);
-    queue.open();
+    queue.attach_seller();
     let mut held_up = Vec::new();
     let mut pace = Pace::default();
     loop {
@@ -76,7 +76,7 @@ fn rest(queue: Queue) {
 
 fn gone() {
     if let Some(queue) = queue() {
-        queue.close();
+        queue.detach_seller();
     }
 }
 
@@ -162,7 +162,7 @@ impl Round<'_> {
         while !jobs.is_empty() && clock::monotonic() < until && !is_held {
             let most = self.pace.limit(item_id, settings::group_size());
             let later = jobs.split_off(most.min(jobs.len()));
-            is_held = self.serve(item_id, jobs, until);
+            is_held = self.serve_jobs(item_id, jobs, until);
             jobs = later;
         }
         // They were not tried, so they get another round.
@@ -171,7 +171,7 @@ impl Round<'_> {
 
     /// Serves jobs in one transaction. If that fails, halves them until the one that is at
     /// fault stands alone with its error. True if somebody else holds what they need.
-    fn serve(&mut self, item_id: Option<i64>, mut jobs: Vec<Job>, until: Micros) -> bool {
+    fn serve_jobs(&mut self, item_id: Option<i64>, mut jobs: Vec<Job>, until: Micros) -> bool {
         self.publish_before(item_id);
         let patience = settings::group_wait_ms() * 1_000;
         let begun_at = clock::monotonic();
@@ -196,11 +196,11 @@ impl Round<'_> {
             }
             Err(Failure::Error(_)) if clock::monotonic() < until => {
                 let later = jobs.split_off(jobs.len() / 2);
-                if self.serve(item_id, jobs, until) {
+                if self.serve_jobs(item_id, jobs, until) {
                     self.hold_up(later, patience);
                     return true;
                 }
-                return self.serve(item_id, later, until);
+                return self.serve_jobs(item_id, later, until);
             }
             Err(Failure::Error(_)) => self.refuse(&jobs, Reply::BUSY),
             Err(Failure::Overrun) => {

@@ -33,7 +33,7 @@ pub struct Served {
     pub replies: Vec<Reply>,
 }
 
-/// Why a transaction came to nothing.
+/// Why a transaction was rolled back and its jobs have no replies.
 pub enum Failure {
     /// Somebody else holds the item.
     Locked,
@@ -47,7 +47,7 @@ pub enum Failure {
 pub fn run(queue: Queue, jobs: &[Job], until: Micros) -> Result<Served, Failure> {
     use PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_QUERY_CANCELED};
     let is_obtained = Cell::new(false);
-    let served = worker::guarded(|| serve(queue, jobs, until, &is_obtained));
+    let served = worker::guarded(|| transact(queue, jobs, until, &is_obtained));
     // A trigger can raise the same, for its one buyer.
     served.map_err(|fault| match fault.sqlstate() {
         ERRCODE_LOCK_NOT_AVAILABLE if !is_obtained.get() => Failure::Locked,
@@ -59,9 +59,10 @@ pub fn run(queue: Queue, jobs: &[Job], until: Micros) -> Result<Served, Failure>
     })
 }
 
-/// Serves, leaves the replies in the slots, and only then commits: should this process
-/// die over it, each caller finds its reply there and what to ask whether it holds.
-fn serve(
+/// Serves, leaves the replies in the slots, and only then commits: should this process die before
+/// it publishes them, each caller finds its reply there, with the transaction that decides whether
+/// it is true.
+fn transact(
     queue: Queue,
     jobs: &[Job],
     until: Micros,

@@ -118,7 +118,7 @@ pub fn serve(
     // Again, now that the item is obtained: a twin of the request may have bought in between.
     let mut outcomes = replays(client, requests)?;
     if decrement == Decrement::Done {
-        // The statement that read them saw the item without the units that were just taken.
+        // They were read after the decrement, which is rolled back if they are all there is.
         for outcome in outcomes.iter_mut().flatten() {
             if let Outcome::Reserved { order, .. } = outcome {
                 order.remaining_inventory = item.inventory;

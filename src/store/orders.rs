@@ -199,7 +199,8 @@ static COUNT_PAYMENT_CHECKS: Statement = Statement::deciding(
     &[TIMESTAMPTZOID],
 );
 
-/// The orders that the requests' keys already stand for, each at the place of its request.
+/// The orders that the requests' keys already stand for, in the order of the requests; all are for
+/// one item. Locks nothing.
 pub fn by_keys(
     client: &SpiClient<'_>,
     requests: &[Request<'_>],
@@ -216,15 +217,15 @@ pub fn by_keys(
         }
         _ => {
             let keyed: Vec<usize> = (0..requests.len())
-                .filter(|&place| requests[place].idempotency_key.is_some())
+                .filter(|&index| requests[index].idempotency_key.is_some())
                 .collect();
             let Some(&first) = keyed.first() else {
                 return Ok(found);
             };
-            let users: Vec<&str> = keyed.iter().map(|&at| requests[at].user_id).collect();
+            let users: Vec<&str> = keyed.iter().map(|&index| requests[index].user_id).collect();
             let keys: Vec<&str> = keyed
                 .iter()
-                .filter_map(|&at| requests[at].idempotency_key)
+                .filter_map(|&index| requests[index].idempotency_key)
                 .collect();
             let arguments = [requests[first].item_id.into(), users.into(), keys.into()];
             for row in BY_KEYS.run(client, &arguments)? {
@@ -248,7 +249,7 @@ fn prior_order(row: &SpiHeapTupleData<'_>) -> Result<PriorOrder, Fault> {
     })
 }
 
-/// Units of the item that each of the requests' users holds or has bought; no entry is none.
+/// Units of the item that each of the requests' users holds or has bought. Locks nothing.
 pub fn held_units<'a>(
     client: &SpiClient<'_>,
     item_id: i64,
@@ -277,13 +278,15 @@ pub fn held_units<'a>(
     Ok(held)
 }
 
-/// The orders by which a user holds or has bought units of an item, newest first.
+/// The orders by which a user holds or has bought units of an item, newest first, up to
+/// `MAX_LISTED_ORDERS`. Locks nothing.
 pub fn held_orders(client: &SpiClient<'_>, request: &Request<'_>) -> Result<OrderIds, Fault> {
     let rows = HELD_ORDERS.run(client, &[request.user_id.into(), request.item_id.into()])?;
     rows.map(|row| cell::<i64>(&row, 1)).collect()
 }
 
-/// Writes a reserved order for each request and returns their ids, in their order.
+/// Writes a reserved order for each request and returns their ids, in their order. Locks the new
+/// orders. 23505 where another transaction has the same key; an error if a trigger suppressed one.
 pub fn insert(
     client: &SpiClient<'_>,
     item: &Item,
@@ -344,7 +347,7 @@ fn insert_by_sql(
     rows.map(|row| cell(&row, 1)).collect()
 }
 
-/// An order whose row is held.
+/// An order, read under its lock.
 pub struct Order {
     pub order_id: i64,
     pub item_id: i64,
@@ -356,7 +359,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// What it costs.
+    /// What the order costs.
     pub fn price(&self) -> Price<'_> {
         Price {
             unit_price: self.unit_price,
@@ -366,7 +369,7 @@ impl Order {
     }
 }
 
-/// Holds the order, if there is one.
+/// Locks the order, for which it waits; `None` if there is none.
 pub fn lock(client: &SpiClient<'_>, order_id: i64) -> Result<Option<Order>, Fault> {
     let row = LOCK.first(client, &[order_id.into()])?;
     row.map(|row| {
@@ -383,13 +386,14 @@ pub fn lock(client: &SpiClient<'_>, order_id: i64) -> Result<Option<Order>, Faul
     .transpose()
 }
 
-/// Whether an order exists that the caller's own snapshot is too old to see.
+/// Whether an order exists by now, though the transaction's own snapshot may be too old to see it.
+/// Locks nothing.
 pub fn exists_by_now(client: &SpiClient<'_>, order_id: i64) -> Result<bool, Fault> {
     let found = with_latest_snapshot(|| EXISTS.count(client, &[order_id.into()]))?;
     Ok(found > 0)
 }
 
-/// Moves an order that is held to paying.
+/// Moves a locked order to paying.
 pub fn begin_payment(
     client: &SpiClient<'_>,
     order: &Order,
@@ -404,12 +408,12 @@ pub fn begin_payment(
     BEGIN_PAYMENT.write(client, &arguments, 1)
 }
 
-/// Moves an order that is held to confirmed.
+/// Moves a locked order to confirmed.
 pub fn confirm(client: &SpiClient<'_>, order: &Order, now: Micros) -> Result<(), Fault> {
     CONFIRM.write(client, &[order.order_id.into(), Stamp(now).into()], 1)
 }
 
-/// Cancels or refunds an order: it holds no units from here on.
+/// Cancels or refunds a locked order, as `status` says: it holds no units from here on.
 pub fn close(
     client: &SpiClient<'_>,
     order: &Order,
@@ -426,14 +430,15 @@ pub fn close(
     CLOSE.write(client, &arguments, 1)
 }
 
-/// Which reserved orders count as stale.
+/// Which reserved orders are stale.
 #[derive(Clone, Copy)]
 pub enum Staleness {
     ExpiredAt(Micros),
     CreatedBefore(Micros),
 }
 
-/// Ids of stale orders, oldest first, but for those to leave out.
+/// Ids of up to `limit` stale orders, oldest first, but for some orders and those of some items.
+/// Locks nothing.
 pub fn stale(
     client: &SpiClient<'_>,
     staleness: Staleness,
@@ -455,7 +460,7 @@ pub fn stale(
     rows.map(|row| cell(&row, 1)).collect()
 }
 
-/// What closing an order needs to know of it; its row is held.
+/// What it takes to close an order, read under its lock.
 pub struct HeldOrder {
     pub order_id: i64,
     pub item_id: i64,
@@ -463,7 +468,7 @@ pub struct HeldOrder {
     pub status: Status,
 }
 
-/// Holds those of the orders that nobody else does and that are still reserved.
+/// Locks those of the orders that nobody else has locked and that are still reserved.
 pub fn lock_stale(client: &SpiClient<'_>, order_ids: Vec<i64>) -> Result<Vec<HeldOrder>, Fault> {
     let rows = LOCK_STALE.run(client, &[order_ids.into()])?;
     rows.map(|row| held_order(&row)).collect()
@@ -478,7 +483,7 @@ fn held_order(row: &SpiHeapTupleData<'_>) -> Result<HeldOrder, Fault> {
     })
 }
 
-/// Holds those of the orders that nobody else does, by id.
+/// Locks those of the orders that nobody else has locked; returns them by id.
 pub fn lock_unheld(
     client: &SpiClient<'_>,
     order_ids: Vec<i64>,
@@ -491,13 +496,13 @@ pub fn lock_unheld(
     .collect()
 }
 
-/// Those of the ids that no order has.
+/// Those of the ids that no order has. Locks nothing.
 pub fn missing(client: &SpiClient<'_>, order_ids: Vec<i64>) -> Result<HashSet<i64>, Fault> {
     let rows = MISSING.run(client, &[order_ids.into()])?;
     rows.map(|row| cell(&row, 1)).collect()
 }
 
-/// Cancels orders that are held.
+/// Cancels locked orders.
 pub fn cancel(client: &SpiClient<'_>, cancels: &[Cancel<'_>], now: Micros) -> Result<(), Fault> {
     let order_ids: Vec<i64> = cancels.iter().map(|cancel| cancel.order_id).collect();
     let reasons: Vec<Option<&str>> = cancels.iter().map(|cancel| cancel.reason).collect();
@@ -511,13 +516,13 @@ pub fn cancel(client: &SpiClient<'_>, cancels: &[Cancel<'_>], now: Micros) -> Re
     CANCEL.write(client, &arguments, cancels.len())
 }
 
-/// Expires orders that are held.
+/// Expires locked orders.
 pub fn expire(client: &SpiClient<'_>, order_ids: Vec<i64>, now: Micros) -> Result<(), Fault> {
     let expected = order_ids.len();
     EXPIRE.write(client, &[order_ids.into(), Stamp(now).into()], expected)
 }
 
-/// How many orders in paying are past their deadline.
+/// How many orders in paying are past their deadline. Locks nothing.
 pub fn count_payment_checks(client: &SpiClient<'_>, now: Micros) -> Result<i64, Fault> {
     some(
         &COUNT_PAYMENT_CHECKS

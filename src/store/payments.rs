@@ -76,12 +76,13 @@ static MARK_REFUNDED: Statement = Statement::deciding(
     &[INT8OID, TEXTOID],
 );
 
-/// Waits for whoever reports a charge for the same unknown order.
+/// Waits for a transaction that reports a charge for the same unknown order, and keeps others
+/// waiting until this one ends.
 pub fn lock_unknown_order(client: &SpiClient<'_>, order_id: i64) -> Result<(), Fault> {
     LOCK_UNKNOWN_ORDER.run(client, &[order_id.into()]).map(drop)
 }
 
-/// What is known of the charges of an order and of the ref in question.
+/// What is recorded of the charges of an order and of the charge's own ref. Locks nothing.
 pub fn ledger(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<Ledger, Fault> {
     let mut ledger = Ledger::default();
     for row in LEDGER.run(client, &[charge.order_id.into(), charge.payment_ref.into()])? {
@@ -116,7 +117,8 @@ fn standing(status: &str, why: Option<String>) -> Result<Standing, Fault> {
     Standing::parse(status, why.as_deref()).ok_or(Fault::Broken("a payment has no fate"))
 }
 
-/// Records a charge, as paid or, with a reason, as due; returns the payment's id.
+/// Records a charge, as paid or, with a reason, as due; returns the payment's id. 23505 where the
+/// ref is recorded already.
 pub fn insert(client: &SpiClient<'_>, charge: &Charge<'_>, why: Option<Why>) -> Result<i64, Fault> {
     let arguments = [
         charge.order_id.into(),
@@ -131,7 +133,8 @@ pub fn insert(client: &SpiClient<'_>, charge: &Charge<'_>, why: Option<Why>) -> 
     some(&row, 1)
 }
 
-/// Gives the payment reported without a ref its ref, and what it left unsaid.
+/// Gives a payment that was reported without a ref the charge's, and the amount and currency where
+/// it has none. Locks the payment. 23505 where the ref is recorded already.
 pub fn fill_ref(client: &SpiClient<'_>, payment_id: i64, charge: &Charge<'_>) -> Result<(), Fault> {
     let arguments = [
         payment_id.into(),
@@ -142,17 +145,17 @@ pub fn fill_ref(client: &SpiClient<'_>, payment_id: i64, charge: &Charge<'_>) ->
     FILL_REF.write(client, &arguments, 1)
 }
 
-/// Makes a payment this transaction recorded as due the one that pays its order.
+/// Marks a payment paid that this transaction recorded as due.
 pub fn mark_paid(client: &SpiClient<'_>, payment_id: i64) -> Result<(), Fault> {
     MARK_PAID.write(client, &[payment_id.into()], 1)
 }
 
-/// Makes the payment of an order due, if it has one.
+/// Marks the payment that paid a locked order due, if there is one. Locks the payment.
 pub fn mark_due(client: &SpiClient<'_>, order_id: i64) -> Result<(), Fault> {
     MARK_DUE.run(client, &[order_id.into()]).map(drop)
 }
 
-/// A payment whose row is held.
+/// A payment, read under its lock.
 pub struct Payment {
     pub payment_id: i64,
     pub order_id: i64,
@@ -160,7 +163,7 @@ pub struct Payment {
     pub refund_ref: Option<String>,
 }
 
-/// Holds the payment with a ref, if there is one.
+/// Locks the payment with a ref, for which it waits; `None` if there is none.
 pub fn lock(client: &SpiClient<'_>, payment_ref: &str) -> Result<Option<Payment>, Fault> {
     let row = LOCK.first(client, &[payment_ref.into()])?;
     row.map(|row| {
@@ -174,7 +177,7 @@ pub fn lock(client: &SpiClient<'_>, payment_ref: &str) -> Result<Option<Payment>
     .transpose()
 }
 
-/// Makes a payment that is held refunded.
+/// Marks a locked payment refunded.
 pub fn mark_refunded(
     client: &SpiClient<'_>,
     payment_id: i64,
