@@ -5,6 +5,7 @@ SHELL := /bin/bash
 WITH_SERVER := scripts/with-server
 # For tests in which nothing may expire by itself.
 QUIET_SERVER := $(WITH_SERVER) --postgres-setting flashsale.reconcile_interval=0
+NO_DIRECT := $(QUIET_SERVER) --postgres-setting flashsale.direct_access=off
 SHOP_SERVER := $(WITH_SERVER) --postgres-setting flashsale.strategy=grouped \
 	--postgres-setting flashsale.reconcile_interval=1s
 # Programs and tests around the extension, always built as one, so that cargo compiles what they
@@ -67,10 +68,13 @@ test-regress: build ## Every function, reason and error; T="name ..." picks, ACC
 	@$(if $(T)$(ACCEPT),,set -e; for strategy in optimistic atomic grouped; do \
 		echo "--- strategy $$strategy"; \
 		$(QUIET_SERVER) --postgres-setting "flashsale.strategy=$$strategy" \
-			scripts/regress regress $(ANY_STRATEGY); done)
+			scripts/regress regress $(ANY_STRATEGY); done; \
+		echo "--- without direct table access"; \
+		$(NO_DIRECT) scripts/regress regress)
 
 test-isolation: build ## Interleavings of sessions; T="name ..." picks, ACCEPT=1 keeps the output
 	@$(QUIET_SERVER) scripts/regress isolation $(T)
+	@$(if $(T)$(ACCEPT),,$(NO_DIRECT) scripts/regress isolation)
 
 test-docs: build ## The examples in docs/
 	@$(QUIET_SERVER) tests/docs/run

@@ -1,6 +1,7 @@
 """The scenarios, by name, in the order they run."""
 
 from . import (
+    access,
     batch,
     bystanders,
     dead_orders,
@@ -18,6 +19,7 @@ from . import (
 )
 
 SCENARIOS = {
+    "access": access,
     "hot": hot,
     "batch": batch,
     "mix": mix,

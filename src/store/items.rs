@@ -1,6 +1,6 @@
 //! Statements on items: the only place where inventory and stock change.
 
-use super::{Stamp, Statement, relation, row, some, stamp};
+use super::{Stamp, Statement, direct, some, stamp};
 use crate::error::Fault;
 use crate::gate;
 use crate::pg::heap;
@@ -50,7 +50,7 @@ macro_rules! lock_sellable {
 /// Locks the item's row until the transaction ends, or errs at once (55P03).
 static LOCK_SELLABLE: Statement = Statement::deciding(lock_sellable!("", "NOWAIT"), &[INT8OID]);
 
-/// As LOCK_SELLABLE where the row was last seen; why, `row::lock_sellable` says.
+/// As LOCK_SELLABLE where the row was last seen; why, `direct::lock_sellable` says.
 static LOCK_SELLABLE_AT: Statement = Statement::deciding(
     lock_sellable!("AND ctid = $2 ", "NOWAIT"),
     &[INT8OID, TIDOID],
@@ -185,7 +185,7 @@ fn read_item(row: &SpiTupleTable<'_>) -> Result<Item, Fault> {
 
 /// Holds the item if it is on sale; errs at once if somebody else does (55P03).
 pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
-    if let Some(item) = row::lock_sellable(item_id, None) {
+    if let Some(item) = direct::lock_sellable(client, item_id, None)? {
         return Ok(item);
     }
     LOCK_SELLABLE
@@ -204,9 +204,9 @@ pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Optio
     let (last_sold, place) = LAST_SOLD.get();
     let place = (last_sold == item_id).then_some(place);
     if let Some(place) = place {
-        heap::prune(relation::oid(c"items"), (place >> 32) as u32);
+        heap::prune(c"flashsale", c"items", (place >> 32) as u32);
     }
-    if let Some(item) = row::lock_sellable(item_id, place) {
+    if let Some(item) = direct::lock_sellable(client, item_id, place)? {
         return Ok(item);
     }
     if let Some(place) = place
@@ -251,7 +251,7 @@ pub fn take_on_sale(
 
 /// The item as it was last committed.
 pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
-    if let Some(item) = row::read(item_id) {
+    if let Some(item) = direct::read(client, item_id)? {
         return Ok(item);
     }
     READ.first(client, &[item_id.into()])?
@@ -261,7 +261,7 @@ pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault>
 
 /// Takes units off an item as it was read; false if its version is not that any more.
 pub fn take_versioned(client: &SpiClient<'_>, item: &Item, units: i64) -> Result<bool, Fault> {
-    let place = match row::take(item, units) {
+    let place = match direct::take(client, item, units)? {
         Some(place) => place,
         None => take_by_sql(client, item, units)?,
     };

@@ -1,16 +1,11 @@
 //! Every SQL statement, planned once a backend and kept; what each locks stands beside it.
 
-#[allow(unsafe_code)]
-pub mod append;
+pub mod direct;
 pub mod grants;
 pub mod items;
 pub mod lookups;
 pub mod orders;
 pub mod payments;
-#[allow(unsafe_code)]
-mod relation;
-#[allow(unsafe_code)]
-pub mod row;
 
 use crate::error::Fault;
 pub use crate::pg::datum::Stamp;

@@ -1,6 +1,6 @@
 //! Statements on orders.
 
-use super::{Stamp, Statement, append, cell, some, stamp};
+use super::{Stamp, Statement, cell, direct, some, stamp};
 use crate::error::Fault;
 use crate::pg::transaction::with_latest_snapshot;
 use flashsale_core::cancel::Cancel;
@@ -296,7 +296,7 @@ pub fn insert(
     if requests.is_empty() {
         return Ok(vec![]);
     }
-    match append::insert(item, requests, now) {
+    match direct::insert(client, item, requests, now)? {
         Some(order_ids) => Ok(order_ids),
         None => insert_by_sql(client, item, requests, now),
     }

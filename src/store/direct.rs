@@ -1,0 +1,306 @@
+//! Items and orders by direct table access, without the executor.
+//!
+//! Each function returns `None` where a statement has to do it: where the shop has changed
+//! something about the table that only a statement honours, or the transaction is read-only or
+//! has one snapshot for all its statements, or `flashsale.direct_access` is off.
+
+use super::{Statement, some};
+use crate::error::Fault;
+use crate::pg::clock;
+use crate::pg::heap::{self, Lock, Purpose, Remembered, Seen, Snapshot, Table, Value};
+use crate::settings;
+use flashsale_core::fit::Request;
+use flashsale_core::item::{Currency, Item, stock_adds_up};
+use flashsale_core::order::Status;
+use flashsale_core::time::Micros;
+use pgrx::pg_sys::BuiltinOid::OIDOID;
+use pgrx::pg_sys::Oid;
+use pgrx::spi::SpiClient;
+
+/// What a table is, as far as a statement that writes it looks: columns, defaults, CHECKs, then
+/// a word for each thing that only the executor honours. Triggers count that `$fire`.
+macro_rules! describe {
+    ($fire:literal, $indexes:literal) => {
+        concat!(
+            "SELECT concat_ws(E'\\n', ( \
+                 SELECT string_agg(concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod), \
+                     CASE WHEN a.attnotnull THEN 'NOT NULL' END, nullif(a.attgenerated, ''), nullif(a.attidentity, ''), \
+                     pg_get_expr(d.adbin, d.adrelid)), ', ' ORDER BY a.attnum) \
+                 FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+                 WHERE a.attrelid = c.oid AND a.attnum > 0), ( \
+                 SELECT string_agg(pg_get_expr(k.conbin, k.conrelid), ', ' ORDER BY k.conname) \
+                 FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c'), \
+                 CASE WHEN c.relhasrules THEN 'rules' END, \
+                 CASE WHEN c.relrowsecurity THEN 'row security' END, \
+                 CASE WHEN c.relhassubclass THEN 'children' END, \
+                 CASE WHEN c.relispartition THEN 'parent' END, \
+                 CASE WHEN EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND ",
+            $fire,
+            ") THEN 'triggers' END, \
+                 CASE WHEN (SELECT count(*) FROM pg_index x WHERE x.indrelid = c.oid) <> ",
+            $indexes,
+            " THEN 'indexes' END) FROM pg_class c WHERE c.oid = $1"
+        )
+    };
+}
+
+/// An update of inventory and version fires triggers of UPDATE without columns and of these two.
+/// The primary key is the only index, so that each sale is a HOT update.
+static DESCRIBE_ITEMS: Statement = Statement::deciding(
+    describe!(
+        "t.tgtype & 16 <> 0 AND (cardinality(t.tgattr::int2[]) = 0 OR t.tgattr::int2[] && '{2,4}')",
+        "1"
+    ),
+    &[OIDOID],
+);
+
+/// An insert enters the row into whatever indexes there are.
+static DESCRIBE_ORDERS: Statement = Statement::deciding(
+    describe!(
+        "t.tgtype & 4 <> 0",
+        "(SELECT count(*) FROM pg_index x WHERE x.indrelid = c.oid)"
+    ),
+    &[OIDOID],
+);
+
+/// As `sql/tables.sql` makes it.
+const ITEMS_AS_MADE: &str = "\
+    item_id bigint NOT NULL nextval('flashsale.items_item_id_seq'::regclass), \
+    inventory bigint NOT NULL, stock bigint NOT NULL, version bigint NOT NULL 0, \
+    paused boolean NOT NULL false, max_per_user integer, starts_at timestamp with time zone, \
+    ends_at timestamp with time zone, reservation_ttl interval, unit_price bigint, currency text, \
+    name text, created_at timestamp with time zone NOT NULL clock_timestamp()\n\
+    flashsale.stock_adds_up(inventory, stock)";
+
+const ORDERS_AS_MADE: &str = "\
+    order_id bigint NOT NULL nextval('flashsale.orders_order_id_seq'::regclass), \
+    item_id bigint NOT NULL, quantity bigint NOT NULL, units_held bigint NOT NULL, \
+    unit_price bigint, created_at timestamp with time zone NOT NULL, \
+    expires_at timestamp with time zone, paying_at timestamp with time zone, \
+    payment_deadline timestamp with time zone, confirmed_at timestamp with time zone, \
+    closed_at timestamp with time zone, status text NOT NULL 'reserved'::text, \
+    user_id text NOT NULL, currency text, idempotency_key text, closed_by text, close_reason text\n\
+    flashsale.units_add_up(status, quantity, units_held)";
+
+/// The sequence that orders_order_id_seq was when its default was read, by oid, since it may be
+/// renamed at any time without a word to the table.
+static ORDER_IDS: Statement = Statement::deciding(
+    "SELECT d.refobjid FROM pg_depend d JOIN pg_attrdef a ON a.oid = d.objid \
+     WHERE d.classid = 'pg_attrdef'::regclass AND a.adrelid = $1 AND a.adnum = 1 \
+       AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> $1 AND d.refobjsubid = 0",
+    &[OIDOID],
+);
+
+thread_local! {
+    static ARE_ITEMS_AS_MADE: Remembered<bool> = const { Remembered::nothing() };
+    /// If orders are as made, the sequence of their ids.
+    static ORDERS_IF_AS_MADE: Remembered<Option<Oid>> = const { Remembered::nothing() };
+}
+
+fn describes(
+    client: &SpiClient<'_>,
+    statement: &Statement,
+    table: Oid,
+    as_made: &str,
+) -> Result<bool, Fault> {
+    let row = statement.run(client, &[table.into()])?.first();
+    Ok(row.get::<&str>(1)? == Some(as_made))
+}
+
+const ITEM_COLUMNS: usize = 13;
+const ITEM_ID: usize = 0;
+const INVENTORY: usize = 1;
+const STOCK: usize = 2;
+const VERSION: usize = 3;
+const PAUSED: usize = 4;
+const MAX_PER_USER: usize = 5;
+const STARTS_AT: usize = 6;
+const ENDS_AT: usize = 7;
+const RESERVATION_TTL: usize = 8;
+const UNIT_PRICE: usize = 9;
+const CURRENCY: usize = 10;
+
+type Items = Table<ITEM_COLUMNS>;
+
+/// Runs `body` on items and a new snapshot.
+fn at_items<T>(
+    client: &SpiClient<'_>,
+    purpose: Purpose,
+    body: impl FnOnce(&Items, &Snapshot) -> Option<T>,
+) -> Result<Option<T>, Fault> {
+    if !settings::direct_access() {
+        return Ok(None);
+    }
+    let Some(table) = Items::open(c"flashsale", c"items", purpose) else {
+        return Ok(None);
+    };
+    let is_as_made = ARE_ITEMS_AS_MADE.with(|remembered| {
+        remembered.about(&table, |oid| {
+            describes(client, &DESCRIBE_ITEMS, oid, ITEMS_AS_MADE)
+        })
+    })?;
+    if !is_as_made {
+        return Ok(None);
+    }
+    let Some(snapshot) = Snapshot::fresh() else {
+        return Ok(None);
+    };
+    Ok(body(&table, &snapshot))
+}
+
+fn item(row: &Seen<'_, ITEM_COLUMNS>) -> Item {
+    Item {
+        item_id: row.int8(ITEM_ID).unwrap_or_default(),
+        inventory: row.int8(INVENTORY).unwrap_or_default(),
+        version: row.int8(VERSION).unwrap_or_default(),
+        paused: row.flag(PAUSED).unwrap_or_default(),
+        max_per_user: row.int4(MAX_PER_USER).map(i64::from),
+        starts_at: row.time(STARTS_AT),
+        ends_at: row.time(ENDS_AT),
+        unit_price: row.int8(UNIT_PRICE),
+        currency: row.text(CURRENCY).and_then(Currency::parse),
+        reservation_ttl: row.span(RESERVATION_TTL),
+        place: row.ctid(),
+    }
+}
+
+/// The item as it was last committed. Locks nothing.
+pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Option<Item>>, Fault> {
+    at_items(client, Purpose::Read, |table, snapshot| {
+        Some(table.find(snapshot, item_id).as_ref().map(item))
+    })
+}
+
+/// Holds the row until the transaction ends if the item is on sale; errs at once if somebody
+/// else does (55P03). It is looked for at its last ctid first, if that is known: while somebody
+/// holds an old snapshot no earlier version of the row can be cleaned away, and the index leads
+/// to all of them.
+pub fn lock_sellable(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    last: Option<u64>,
+) -> Result<Option<Option<Item>>, Fault> {
+    loop {
+        let tried = at_items(client, Purpose::Lock, |table, snapshot| {
+            let seen = last
+                .and_then(|ctid| table.at(snapshot, ctid))
+                .filter(|row| row.int8(ITEM_ID) == Some(item_id))
+                .or_else(|| table.find(snapshot, item_id));
+            // What cannot be sold is not locked, so a sold-out item costs its crowd a plain
+            // read: no lock, no transaction id, no WAL.
+            Some(match seen.map(|row| (item(&row), row)) {
+                Some((item, row)) if item.not_on_sale(clock::now()).is_none() => {
+                    (row.lock(), Some(item))
+                }
+                _ => (Lock::Held, None),
+            })
+        })?;
+        match tried {
+            Some((Lock::Held, item)) => return Ok(Some(item)),
+            Some((Lock::Changed, _)) => {
+                pgrx::check_for_interrupts!();
+            }
+            Some((Lock::Unclear, _)) | None => return Ok(None),
+        }
+    }
+}
+
+/// Takes units off an item as it was read, and returns where its row lies now; nothing if its
+/// version is not that any more. Waits for the row's lock, if the caller has not got it.
+pub fn take(client: &SpiClient<'_>, item: &Item, units: i64) -> Result<Option<Option<u64>>, Fault> {
+    at_items(client, Purpose::Update, |table, snapshot| {
+        let Some(row) = table.at(snapshot, item.place) else {
+            return Some(None);
+        };
+        let (Some(inventory), Some(stock)) = (row.int8(INVENTORY), row.int8(STOCK)) else {
+            return None;
+        };
+        let is_same =
+            row.int8(ITEM_ID) == Some(item.item_id) && row.int8(VERSION) == Some(item.version);
+        let left = inventory - units;
+        if !is_same || left < 0 {
+            return Some(None);
+        }
+        // The CHECK, which is ours, would say no: let it.
+        if !stock_adds_up(left, stock) {
+            return None;
+        }
+        Some(row.update([(INVENTORY, left), (VERSION, item.version + 1)]))
+    })
+}
+
+const ORDER_COLUMNS: usize = 17;
+const ORDER_ID: usize = 0;
+const ORDERED_ITEM_ID: usize = 1;
+const QUANTITY: usize = 2;
+const UNITS_HELD: usize = 3;
+const PRICE: usize = 4;
+const CREATED_AT: usize = 5;
+const EXPIRES_AT: usize = 6;
+const STATUS: usize = 11;
+const USER_ID: usize = 12;
+const PRICE_CURRENCY: usize = 13;
+const IDEMPOTENCY_KEY: usize = 14;
+
+/// Writes a reserved order for each request and returns their ids. A reserved order's units
+/// add up, so its CHECK holds. Locks as an INSERT does.
+pub fn insert(
+    client: &SpiClient<'_>,
+    item: &Item,
+    requests: &[&Request<'_>],
+    now: Micros,
+) -> Result<Option<Vec<i64>>, Fault> {
+    if !settings::direct_access() {
+        return Ok(None);
+    }
+    let Some(table) = Table::open(c"flashsale", c"orders", Purpose::Insert) else {
+        return Ok(None);
+    };
+    let sequence = ORDERS_IF_AS_MADE.with(|remembered| {
+        remembered.about(&table, |oid| {
+            if !describes(client, &DESCRIBE_ORDERS, oid, ORDERS_AS_MADE)? {
+                return Ok(None);
+            }
+            let row = ORDER_IDS.run(client, &[oid.into()])?.first();
+            some::<Oid>(&row, 1).map(Some)
+        })
+    })?;
+    let Some(sequence) = sequence else {
+        return Ok(None);
+    };
+    let order_ids: Vec<i64> = requests
+        .iter()
+        .map(|_| heap::next_value(sequence))
+        .collect();
+    let rows: Vec<_> = order_ids
+        .iter()
+        .zip(requests)
+        .map(|(&order_id, request)| order(order_id, item, request, now))
+        .collect();
+    table.append(&rows);
+    Ok(Some(order_ids))
+}
+
+fn order<'a>(
+    order_id: i64,
+    item: &'a Item,
+    request: &Request<'a>,
+    now: Micros,
+) -> [Value<'a>; ORDER_COLUMNS] {
+    let mut row = [Value::Null; ORDER_COLUMNS];
+    row[ORDER_ID] = Value::Int8(order_id);
+    row[ORDERED_ITEM_ID] = Value::Int8(item.item_id);
+    row[QUANTITY] = Value::Int8(request.quantity);
+    row[UNITS_HELD] = Value::Int8(request.quantity);
+    row[PRICE] = item.unit_price.map_or(Value::Null, Value::Int8);
+    row[CREATED_AT] = Value::Time(now);
+    row[EXPIRES_AT] = Value::Time(now + request.ttl(item));
+    row[STATUS] = Value::Text(Status::Reserved.name());
+    row[USER_ID] = Value::Text(request.user_id);
+    row[PRICE_CURRENCY] = item
+        .currency
+        .as_ref()
+        .map_or(Value::Null, |currency| Value::Text(currency.code()));
+    row[IDEMPOTENCY_KEY] = request.idempotency_key.map_or(Value::Null, Value::Text);
+    row
+}

@@ -1,0 +1,153 @@
+-- What a shop may change about orders and items has its say in every purchase: defaults, CHECKs,
+-- sequences, generated columns, children, row security, rules, triggers, indexes, replica identity.
+\pset tuples_only on
+\pset format unaligned
+\pset null (null)
+CALL t.reset();
+SELECT flashsale.create_item(100, item_id => 1);
+CREATE FUNCTION t.buy(user_id text, quantity bigint DEFAULT 1) RETURNS text LANGUAGE sql AS $$
+    SELECT t.error(format('SELECT flashsale.purchase_item(1, %L, %s) ->> ''remaining_inventory''', user_id, quantity)) $$;
+CREATE FUNCTION t.buy_two(one text, other text) RETURNS text LANGUAGE sql AS $$
+    SELECT t.error(format('SELECT jsonb_path_query_array(flashsale.purchase_batch(%L), ''$[*].remaining_inventory'')',
+        jsonb_build_array(jsonb_build_object('item_id', 1, 'user_id', one), jsonb_build_object('item_id', 1, 'user_id', other)))) $$;
+SELECT t.buy('alice'), t.buy_two('alice', 'alice');
+
+-- Another default, of the id and of a column that a purchase does not name.
+CREATE SEQUENCE t.other_ids START 5000;
+ALTER TABLE flashsale.orders ALTER order_id SET DEFAULT nextval('t.other_ids'), ALTER close_reason SET DEFAULT 'not yet';
+SELECT t.buy('bob'), t.buy_two('bob', 'bob');
+SELECT order_id, close_reason FROM flashsale.orders WHERE user_id = 'bob' ORDER BY 1;
+ALTER TABLE flashsale.orders ALTER order_id SET DEFAULT nextval('flashsale.orders_order_id_seq'), ALTER close_reason DROP DEFAULT;
+
+-- The sequence under another name.
+ALTER SEQUENCE flashsale.orders_order_id_seq RENAME TO numbers;
+SELECT t.buy('carol'), t.buy_two('carol', 'carol');
+ALTER SEQUENCE flashsale.numbers RENAME TO orders_order_id_seq;
+
+-- Stricter CHECKs under the names of ours.
+ALTER TABLE flashsale.items DROP CONSTRAINT items_inventory_range,
+    ADD CONSTRAINT items_inventory_range CHECK (flashsale.stock_adds_up(inventory, stock) AND inventory >= 90);
+SELECT t.buy('dave'), t.buy('dave'), t.buy_two('dave', 'dave');
+ALTER TABLE flashsale.items DROP CONSTRAINT items_inventory_range,
+    ADD CONSTRAINT items_inventory_range CHECK (flashsale.stock_adds_up(inventory, stock));
+ALTER TABLE flashsale.orders DROP CONSTRAINT orders_units_held,
+    ADD CONSTRAINT orders_units_held CHECK (flashsale.units_add_up(status, quantity, units_held) AND user_id <> 'erin');
+SELECT t.buy('erin'), t.buy_two('erin', 'frank'), t.buy('frank');
+ALTER TABLE flashsale.orders DROP CONSTRAINT orders_units_held,
+    ADD CONSTRAINT orders_units_held CHECK (flashsale.units_add_up(status, quantity, units_held));
+
+-- CHECKs on the table that a row lies in.
+ALTER TABLE flashsale.items ADD CONSTRAINT here CHECK (tableoid = 'flashsale.items'::regclass);
+ALTER TABLE flashsale.orders ADD CONSTRAINT here CHECK (tableoid = 'flashsale.orders'::regclass);
+SELECT t.buy('grace'), t.buy_two('grace', 'grace');
+ALTER TABLE flashsale.items DROP CONSTRAINT here;
+ALTER TABLE flashsale.orders DROP CONSTRAINT here;
+
+-- Triggers of statements and of rows, before and after; one has the last word on a row, one refuses it.
+CREATE TABLE t.seen (nth serial, what text);
+CREATE FUNCTION t.see() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO t.seen (what) VALUES (format('%s %s %s', TG_WHEN, TG_LEVEL, TG_OP));
+    IF TG_LEVEL = 'ROW' AND TG_WHEN = 'BEFORE' THEN
+        IF TG_TABLE_NAME = 'orders' THEN
+            NEW.close_reason := 'seen';
+            IF NEW.user_id = 'heidi' THEN RETURN NULL; END IF;
+        END IF;
+        RETURN NEW;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER a BEFORE INSERT OR UPDATE ON flashsale.orders FOR EACH STATEMENT EXECUTE FUNCTION t.see();
+CREATE TRIGGER b BEFORE INSERT OR UPDATE ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION t.see();
+CREATE TRIGGER c AFTER INSERT OR UPDATE ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION t.see();
+CREATE TRIGGER d AFTER INSERT ON flashsale.orders REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION t.see();
+CREATE TRIGGER a BEFORE UPDATE ON flashsale.items FOR EACH STATEMENT EXECUTE FUNCTION t.see();
+CREATE TRIGGER b BEFORE UPDATE ON flashsale.items FOR EACH ROW EXECUTE FUNCTION t.see();
+CREATE TRIGGER c AFTER UPDATE ON flashsale.items FOR EACH STATEMENT EXECUTE FUNCTION t.see();
+SELECT t.buy('heidi'), t.buy('ivan');
+SELECT what FROM t.seen ORDER BY nth;
+SELECT close_reason FROM flashsale.orders WHERE user_id = 'ivan';
+DROP TRIGGER a ON flashsale.orders;
+DROP TRIGGER b ON flashsale.orders;
+DROP TRIGGER c ON flashsale.orders;
+DROP TRIGGER d ON flashsale.orders;
+DROP TRIGGER a ON flashsale.items;
+DROP TRIGGER b ON flashsale.items;
+DROP TRIGGER c ON flashsale.items;
+
+-- Rules.
+TRUNCATE t.seen;
+CREATE RULE noted AS ON INSERT TO flashsale.orders DO ALSO INSERT INTO t.seen (what) VALUES ('order of ' || NEW.user_id);
+CREATE RULE noted AS ON UPDATE TO flashsale.items DO ALSO INSERT INTO t.seen (what) VALUES ('item ' || NEW.item_id);
+SELECT t.buy('judy');
+SELECT what FROM t.seen ORDER BY nth;
+DROP RULE noted ON flashsale.orders;
+DROP RULE noted ON flashsale.items;
+
+-- Indexes: one more unique, one on an expression.
+CREATE UNIQUE INDEX once ON flashsale.orders (user_id) WHERE user_id IN ('kate', 'liam');
+CREATE INDEX shouted ON flashsale.orders (upper(user_id));
+SELECT t.buy('kate'), t.buy('kate'), t.buy_two('liam', 'liam');
+SET enable_seqscan = off;
+SELECT count(*) FROM flashsale.orders WHERE upper(user_id) = 'KATE';
+RESET enable_seqscan;
+DROP INDEX flashsale.once, flashsale.shouted;
+
+-- Publications: a row that cannot be told apart may not be updated.
+SET client_min_messages = error; -- wal_level
+CREATE PUBLICATION t_items FOR TABLE flashsale.items;
+RESET client_min_messages;
+ALTER TABLE flashsale.items REPLICA IDENTITY NOTHING;
+SELECT t.buy('mallory');
+ALTER TABLE flashsale.items REPLICA IDENTITY FULL;
+SELECT t.buy('mallory');
+ALTER TABLE flashsale.items REPLICA IDENTITY DEFAULT;
+DROP PUBLICATION t_items;
+
+-- Row security, where who owns the function is bound by it.
+CREATE ROLE t_owner;
+GRANT USAGE ON SCHEMA flashsale TO t_owner;
+GRANT ALL ON ALL TABLES IN SCHEMA flashsale TO t_owner;
+GRANT ALL ON ALL SEQUENCES IN SCHEMA flashsale TO t_owner;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA flashsale TO t_owner; -- the CHECKs'
+GRANT CREATE ON SCHEMA flashsale TO t_owner;
+ALTER FUNCTION flashsale.purchase_item(bigint, text, bigint, text, text) OWNER TO t_owner;
+ALTER TABLE flashsale.orders ENABLE ROW LEVEL SECURITY;
+CREATE POLICY nobody_called_nick ON flashsale.orders USING (true) WITH CHECK (user_id <> 'nick');
+SELECT t.buy('nick'), t.buy('olga');
+DROP POLICY nobody_called_nick ON flashsale.orders;
+ALTER TABLE flashsale.orders DISABLE ROW LEVEL SECURITY;
+ALTER TABLE flashsale.items ENABLE ROW LEVEL SECURITY;
+CREATE POLICY others ON flashsale.items USING (item_id <> 1);
+SELECT t.error($$ SELECT flashsale.purchase_item(1, 'olga') ->> 'reason' $$);
+DROP POLICY others ON flashsale.items;
+ALTER TABLE flashsale.items DISABLE ROW LEVEL SECURITY;
+ALTER FUNCTION flashsale.purchase_item(bigint, text, bigint, text, text) OWNER TO CURRENT_USER;
+DROP OWNED BY t_owner;
+DROP ROLE t_owner;
+
+-- Children.
+CREATE TABLE t.more_items () INHERITS (flashsale.items);
+CREATE TABLE t.more_orders () INHERITS (flashsale.orders);
+INSERT INTO t.more_items (item_id, inventory, stock) VALUES (8, 2, 2);
+BEGIN;
+SELECT flashsale.purchase_item(8, 'pat') ->> 'remaining_inventory', t.buy('pat');
+SELECT tableoid::regclass, count(*) FROM flashsale.orders WHERE user_id = 'pat' GROUP BY 1;
+ROLLBACK;
+DROP TABLE t.more_items, t.more_orders;
+
+SELECT t.stock(1);
+SELECT * FROM flashsale.audit();
+
+-- Generated columns leave a trace in the tables when they are gone, so these come last, and then new tables.
+ALTER TABLE flashsale.items ADD COLUMN sold bigint GENERATED ALWAYS AS (stock - inventory) STORED;
+ALTER TABLE flashsale.orders ADD COLUMN total bigint GENERATED ALWAYS AS (quantity * 3) STORED;
+SELECT t.buy('quinn', 2), t.buy_two('quinn', 'quinn');
+SELECT sold = stock - inventory AS adds_up FROM flashsale.items;
+SELECT quantity, total FROM flashsale.orders WHERE user_id = 'quinn' ORDER BY order_id;
+ALTER TABLE flashsale.items DROP COLUMN sold;
+ALTER TABLE flashsale.orders DROP COLUMN total;
+DROP TABLE t.seen;
+DROP FUNCTION t.see(), t.buy(text, bigint), t.buy_two(text, text);
+DROP EXTENSION flashsale;
+CREATE EXTENSION flashsale;
