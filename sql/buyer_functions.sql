@@ -1,4 +1,4 @@
--- Buyer functions: what the application calls.
+-- Buyer functions, which the application calls.
 
 -- These three have no SET search_path: src/pg/guc.rs pins it before they run SQL.
 CREATE FUNCTION flashsale.purchase_item(
@@ -41,7 +41,7 @@ CREATE FUNCTION flashsale.begin_payment(order_id bigint, payment_window interval
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'begin_payment_wrapper';
 COMMENT ON FUNCTION flashsale.begin_payment(bigint, interval) IS
-'Call before charging: from then on the order does not expire by itself. payment_window (default: the setting flashsale.payment_window, at most 7 days) says after how long the order is listed in payment_checks; a repeat never extends it. Locks the order.
+'Call before charging: from then on the order does not expire by itself. The order is listed in payment_checks after payment_window (default: the setting flashsale.payment_window; at most 7 days); a repeat never extends it. Locks the order.
 Success: order_id, status (paying), payment_deadline.
 Reasons: order_not_found, order_expired, order_cancelled, order_refunded, already_confirmed, busy.
 Errors: 22004 for a NULL order_id, 22023 for a payment_window not above 0 and at most 7 days.';
@@ -52,7 +52,7 @@ CREATE FUNCTION flashsale.confirm_order(
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'confirm_order_wrapper';
 COMMENT ON FUNCTION flashsale.confirm_order(bigint, text, bigint, text) IS
-'Reports a charge that succeeded. It becomes the one payment of the order, or is recorded as due for refund. An expired order takes its units again if they are free. Locks the order, and the item too if an expired order is reinstated.
+'Reports a charge that succeeded. It becomes the only payment of the order, or is recorded as due for refund. An expired order takes its units again if they are free. Locks the order, and the item too if an expired order is reinstated.
 Success: order_id, status (confirmed), already_confirmed, reinstated.
 Reasons, each but busy with refund_required: order_not_found, order_expired, order_cancelled, order_refunded, duplicate_payment, payment_ref_in_use, amount_mismatch, busy.
 Errors: 22004 for a NULL order_id; 22023 for a payment_ref not of 1 to 255 bytes or a NULL one where a different charge was reported without one, a negative amount, a currency that is not three letters; 22003 for an amount above 2^53 - 1.';
@@ -85,7 +85,7 @@ CREATE FUNCTION flashsale.find_payment(payment_ref text) RETURNS jsonb
 LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'find_payment_wrapper';
 COMMENT ON FUNCTION flashsale.find_payment(text) IS
-'Returns what became of one charge. Locks nothing.
+'Returns the status of one charge. Locks nothing.
 Success: payment_ref, order_id, status (paid, due, refunded), why, amount, currency, created_at, due_since, refunded_at, refund_ref.
 Reasons: payment_not_found. Errors: 22004 for NULL, 22023 for a text not of 1 to 255 bytes.';
 
@@ -93,6 +93,6 @@ CREATE FUNCTION flashsale.item_availability(item_id bigint) RETURNS jsonb
 LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'item_availability_wrapper';
 COMMENT ON FUNCTION flashsale.item_availability(bigint) IS
-'Returns what a shop page shows of an item. Locks nothing.
+'Returns what a shop page shows about an item. Locks nothing.
 Success: item_id, name, available (can be bought now), state (on_sale, sold_out, not_started, ended, paused), remaining_inventory, unit_price, currency, max_per_user, starts_at, ends_at.
 Reasons: item_not_found. Errors: 22004 for NULL.';

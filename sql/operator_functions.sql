@@ -1,4 +1,4 @@
--- Operator functions: what people and scheduled jobs call.
+-- Operator functions, which people and scheduled jobs call.
 
 CREATE FUNCTION flashsale.create_item(
     inventory bigint, name text DEFAULT NULL, unit_price bigint DEFAULT NULL, currency text DEFAULT NULL,
@@ -14,7 +14,7 @@ CREATE FUNCTION flashsale.restock_item(item_id bigint, delta bigint, reason text
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'restock_item_wrapper';
 COMMENT ON FUNCTION flashsale.restock_item(bigint, bigint, text) IS
-'Adds delta units to an item, or takes free units away if delta is negative; leaves a row in stock_movements. Locks the item, waiting up to flashsale.lock_wait.
+'Adds delta units to an item, or removes free units if delta is negative; records a row in stock_movements. Locks the item, waiting up to flashsale.lock_wait.
 Success: item_id, delta, stock, remaining_inventory.
 Reasons: item_not_found, not_enough_free (with remaining_inventory), busy.
 Errors: 22004 for NULL; 22023 for a delta of 0; 22003 if the stock, or the price of the whole stock, would be above 2^53 - 1.';
@@ -38,7 +38,7 @@ CREATE FUNCTION flashsale.reconcile_stale_reservations(
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'reconcile_stale_reservations_wrapper';
 COMMENT ON FUNCTION flashsale.reconcile_stale_reservations(interval, integer) IS
-'Expires up to max_orders (1 to 100000) reserved orders past expires_at, or with older_than those created longer ago than that, and restores their units. Never touches an order in paying. It passes over orders and items that are locked, so it waits for nobody, and many sessions may call it at once.
+'Expires up to max_orders (1 to 100000) reserved orders past expires_at, or with older_than those created longer ago than that, and restores their units. Never changes an order in paying. It skips orders and items that are locked, so it waits for no row, and several sessions may call it at once.
 Success: expired (orders), restored (units), skipped (stale orders passed over, since they or their item were locked, or since they had changed meanwhile), payment_checks (orders in paying past their deadline), more (call again).
 Reasons: busy. Errors: 22004 for a NULL max_orders, 22023 for a negative older_than or a max_orders out of range.';
 
@@ -46,7 +46,7 @@ CREATE FUNCTION flashsale.refund_order(order_id bigint, restock boolean DEFAULT 
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'refund_order_wrapper';
 COMMENT ON FUNCTION flashsale.refund_order(bigint, boolean) IS
-'Takes back a confirmed order: its payment becomes due for refund, its units return to inventory, or with restock => false leave the stock. Final and idempotent. Locks the order, its payment, then the item.
+'Refunds a confirmed order: its payment becomes due for refund, and its units return to inventory, or with restock => false are removed from the stock. Final and idempotent. Locks the order, its payment, then the item.
 Success: order_id, status (refunded), restored (units), written_off (units), already_refunded.
 Reasons: order_not_found, order_not_confirmed (with status), busy. Errors: 22004 for NULL.';
 
@@ -68,7 +68,7 @@ CREATE FUNCTION flashsale.grant_operator(role regrole) RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'grant_operator_wrapper';
 COMMENT ON FUNCTION flashsale.grant_operator(regrole) IS
-'Lets a role call the operator functions, settle orders (confirm, cancel), look everything up, and change an item''s name, price, window and limits, but write nothing else. Runs with the caller''s rights, as grant_app.';
+'Lets a role call the operator functions, confirm and cancel orders, read everything, and change an item''s name, price, window and limits, but write nothing else. Runs with the caller''s rights, as grant_app.';
 
 CREATE FUNCTION flashsale.read_stats(
     OUT subject text, OUT strategy text, OUT name text, OUT value double precision) RETURNS SETOF record

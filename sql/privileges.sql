@@ -1,4 +1,4 @@
--- Privileges: nothing for anybody until grant_app and grant_operator say so.
+-- Privileges: none for any role until grant_app or grant_operator is called.
 
 REVOKE ALL ON SCHEMA flashsale FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA flashsale FROM PUBLIC;

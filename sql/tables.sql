@@ -1,4 +1,4 @@
--- Tables: items, orders, payments and the movements of stock, with the rules a row must obey.
+-- Tables: items, orders, payments and stock movements, with the rules that a row must obey.
 
 DO $$
 BEGIN
@@ -11,16 +11,16 @@ END $$;
 CREATE SCHEMA flashsale;
 COMMENT ON SCHEMA flashsale IS 'Flash-sale inventory: stock, orders and payments that cannot disagree. Begin with \df+ flashsale.*';
 
--- Ids stop short of 2^53, so that they survive a trip through JavaScript.
+-- Ids stay below 2^53, so that JavaScript represents them exactly.
 CREATE SEQUENCE flashsale.items_item_id_seq MAXVALUE 9007199254740991;
 CREATE SEQUENCE flashsale.orders_order_id_seq MAXVALUE 9007199254740991;
 CREATE SEQUENCE flashsale.payments_payment_id_seq MAXVALUE 9007199254740991;
 CREATE SEQUENCE flashsale.stock_movements_movement_id_seq MAXVALUE 9007199254740991;
 
--- CHECKs are the last defence. PostgreSQL parses and plans the text of every CHECK anew with
--- every statement that writes. Written as expressions, they cost a purchase a tenth of its time
--- and a confirm a sixth, so they are functions; and rules that no function of ours can break are
--- left to triggers and audit().
+-- CHECKs are the last defence. PostgreSQL parses and plans the text of every CHECK again for every
+-- statement that writes. Written as expressions, they would take a tenth of the time of a purchase
+-- and a sixth of that of a confirm, so they are functions. Rules that none of our functions can
+-- break are left to triggers and audit().
 CREATE FUNCTION flashsale.stock_adds_up(inventory bigint, stock bigint) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'stock_adds_up_wrapper';
@@ -37,10 +37,10 @@ RETURNS boolean
 LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'payment_adds_up_wrapper';
 COMMENT ON FUNCTION flashsale.payment_adds_up(text, text, boolean, boolean, text, text, bigint) IS
-'CHECK: a payment is paid, or due with a reason and since when, or refunded since when; refs have 1 to 255 bytes; amount is not negative.';
+'CHECK: a payment is paid; or due, with a reason and a time; or refunded, with both and the time of the refund. refs have 1 to 255 bytes; amount is not negative.';
 
--- A purchase rewrites inventory and version and nothing else. Neither stands in
--- an index and pages stay half empty, so each rewrite is a HOT update.
+-- A purchase changes only inventory and version. No index contains either of them, and pages stay
+-- half empty, so each change is a HOT update.
 CREATE TABLE flashsale.items (
     item_id         bigint      NOT NULL DEFAULT nextval('flashsale.items_item_id_seq') PRIMARY KEY,
     inventory       bigint      NOT NULL,
@@ -68,13 +68,13 @@ COMMENT ON COLUMN flashsale.items.max_per_user IS 'Most units one user may hold 
 COMMENT ON COLUMN flashsale.items.starts_at IS 'Start of the sale, inclusive. NULL: already started.';
 COMMENT ON COLUMN flashsale.items.ends_at IS 'End of the sale, exclusive. NULL: never ends.';
 COMMENT ON COLUMN flashsale.items.reservation_ttl IS 'How long a reservation of this item lasts. NULL: the setting flashsale.reservation_ttl.';
-COMMENT ON COLUMN flashsale.items.unit_price IS 'Price of one unit in minor units of currency (cents). NULL: the application prices.';
+COMMENT ON COLUMN flashsale.items.unit_price IS 'Price of one unit in minor units of currency (cents). NULL: the application decides on prices.';
 COMMENT ON COLUMN flashsale.items.currency IS 'ISO 4217 code in capitals.';
-COMMENT ON COLUMN flashsale.items.name IS 'For people, 1 to 255 bytes.';
+COMMENT ON COLUMN flashsale.items.name IS 'Name for display, 1 to 255 bytes.';
 COMMENT ON COLUMN flashsale.items.created_at IS 'When the item was created.';
 
--- No foreign key to items: every insert of an order would hold FOR KEY SHARE on
--- the hot row, which the next buyer's NOWAIT takes for a buyer in its way.
+-- No foreign key to items: every insert of an order would hold FOR KEY SHARE on the hot row, and
+-- the next buyer's NOWAIT would fail because of it.
 CREATE TABLE flashsale.orders (
     order_id         bigint      NOT NULL DEFAULT nextval('flashsale.orders_order_id_seq'),
     item_id          bigint      NOT NULL,
@@ -99,10 +99,10 @@ CREATE TABLE flashsale.orders (
     CONSTRAINT orders_units_held CHECK (flashsale.units_add_up(status, quantity, units_held))
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 
--- Written only by purchases that carry a key.
+-- Written only by purchases that have a key.
 CREATE UNIQUE INDEX orders_idempotency_key ON flashsale.orders (item_id, user_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
--- A user's holdings of an item, past any number of dead orders, and all orders of a user.
+-- Finds a user's holdings of an item without reading dead orders, and all orders of a user.
 CREATE INDEX orders_holdings ON flashsale.orders (user_id, item_id, units_held);
 CREATE INDEX orders_expiry ON flashsale.orders (expires_at) WHERE status = 'reserved';
 CREATE INDEX orders_payment_deadline ON flashsale.orders (payment_deadline) WHERE status = 'paying';
@@ -114,13 +114,13 @@ COMMENT ON COLUMN flashsale.orders.quantity IS 'Units claimed.';
 COMMENT ON COLUMN flashsale.orders.units_held IS 'quantity while the order is reserved, paying or confirmed; 0 once its units were restored or written off.';
 COMMENT ON COLUMN flashsale.orders.unit_price IS 'Price of one unit when it was reserved, in minor units.';
 COMMENT ON COLUMN flashsale.orders.created_at IS 'When it was reserved.';
-COMMENT ON COLUMN flashsale.orders.expires_at IS 'From when on the reservation may be expired.';
+COMMENT ON COLUMN flashsale.orders.expires_at IS 'When the reservation expires.';
 COMMENT ON COLUMN flashsale.orders.paying_at IS 'When begin_payment was first called.';
-COMMENT ON COLUMN flashsale.orders.payment_deadline IS 'From when on an order in paying is listed in payment_checks.';
+COMMENT ON COLUMN flashsale.orders.payment_deadline IS 'When an order that is still in paying appears in payment_checks.';
 COMMENT ON COLUMN flashsale.orders.confirmed_at IS 'When it was confirmed.';
 COMMENT ON COLUMN flashsale.orders.closed_at IS 'When it was cancelled, expired or refunded.';
 COMMENT ON COLUMN flashsale.orders.status IS 'reserved, paying, confirmed, cancelled, expired or refunded.';
-COMMENT ON COLUMN flashsale.orders.user_id IS 'Who buys, as the application knows them, 1 to 255 bytes.';
+COMMENT ON COLUMN flashsale.orders.user_id IS 'The buyer, as identified by the application, 1 to 255 bytes.';
 COMMENT ON COLUMN flashsale.orders.currency IS 'Currency of unit_price, ISO 4217.';
 COMMENT ON COLUMN flashsale.orders.idempotency_key IS 'The same key for the same user and item is the same purchase, 1 to 255 bytes.';
 COMMENT ON COLUMN flashsale.orders.closed_by IS 'Database user that cancelled, expired or refunded it.';
@@ -148,14 +148,14 @@ CREATE INDEX payments_due_since ON flashsale.payments (due_since) WHERE status =
 
 COMMENT ON TABLE flashsale.payments IS 'One row for each charge that was reported. Each pays exactly one confirmed order, is due for refund, or was refunded.';
 COMMENT ON COLUMN flashsale.payments.payment_id IS 'Id of the row.';
-COMMENT ON COLUMN flashsale.payments.order_id IS 'The order the charge was reported for, which may be unknown here.';
+COMMENT ON COLUMN flashsale.payments.order_id IS 'The order that the charge was reported for, which may not exist.';
 COMMENT ON COLUMN flashsale.payments.payment_ref IS 'The gateway''s id of the charge. NULL: reported without one so far.';
-COMMENT ON COLUMN flashsale.payments.amount IS 'Amount charged in minor units, as reported. NULL: not said, so the order''s price.';
-COMMENT ON COLUMN flashsale.payments.currency IS 'Currency charged, as reported. NULL: not said, so the order''s.';
+COMMENT ON COLUMN flashsale.payments.amount IS 'Amount charged in minor units, as reported. NULL: not reported, so the order''s price.';
+COMMENT ON COLUMN flashsale.payments.currency IS 'Currency charged, as reported. NULL: not reported, so the order''s.';
 COMMENT ON COLUMN flashsale.payments.status IS 'paid, due (for refund) or refunded.';
 COMMENT ON COLUMN flashsale.payments.why IS 'Why it is due or was refunded.';
 COMMENT ON COLUMN flashsale.payments.created_at IS 'When it was first reported.';
-COMMENT ON COLUMN flashsale.payments.due_since IS 'Since when a refund is due.';
+COMMENT ON COLUMN flashsale.payments.due_since IS 'When it became due for refund.';
 COMMENT ON COLUMN flashsale.payments.refunded_at IS 'When refund_payment reported the refund.';
 COMMENT ON COLUMN flashsale.payments.refund_ref IS 'The gateway''s id of the refund.';
 
@@ -174,11 +174,11 @@ CREATE INDEX stock_movements_item ON flashsale.stock_movements (item_id, movemen
 COMMENT ON TABLE flashsale.stock_movements IS 'Every change of an item''s stock. Rows are only added; the deltas of an item add up to its stock.';
 COMMENT ON COLUMN flashsale.stock_movements.movement_id IS 'Id of the row.';
 COMMENT ON COLUMN flashsale.stock_movements.item_id IS 'The item.';
-COMMENT ON COLUMN flashsale.stock_movements.delta IS 'Units added, or taken away if negative.';
+COMMENT ON COLUMN flashsale.stock_movements.delta IS 'Units added, or removed if negative.';
 COMMENT ON COLUMN flashsale.stock_movements.order_id IS 'The refunded order whose units were written off.';
-COMMENT ON COLUMN flashsale.stock_movements.reason IS 'Why.';
-COMMENT ON COLUMN flashsale.stock_movements.moved_by IS 'Database user that did it.';
-COMMENT ON COLUMN flashsale.stock_movements.created_at IS 'When.';
+COMMENT ON COLUMN flashsale.stock_movements.reason IS 'Why the stock changed.';
+COMMENT ON COLUMN flashsale.stock_movements.moved_by IS 'Database user that changed it.';
+COMMENT ON COLUMN flashsale.stock_movements.created_at IS 'When the stock changed.';
 
 -- Rules that a purchase relies on and that no constraint can express.
 
@@ -236,7 +236,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION flashsale.check_item() IS 'Trigger: checks all rules of an item but those of its inventory.';
+COMMENT ON FUNCTION flashsale.check_item() IS 'Trigger: checks all rules of an item except those of its inventory.';
 
 CREATE TRIGGER check_item
     BEFORE INSERT OR UPDATE OF item_id, stock, max_per_user, starts_at, ends_at, reservation_ttl, unit_price, currency, name

@@ -1,4 +1,4 @@
--- Views and the audit: what operators look at.
+-- Views and the audit, for operators.
 
 CREATE FUNCTION flashsale.item_state(inventory bigint, starts_at timestamptz, ends_at timestamptz, paused boolean) RETURNS text
 LANGUAGE sql VOLATILE
@@ -8,7 +8,7 @@ RETURN CASE WHEN inventory = 0                 THEN 'sold_out'
             WHEN paused                         THEN 'paused'
             ELSE 'on_sale' END;
 COMMENT ON FUNCTION flashsale.item_state(bigint, timestamptz, timestamptz, boolean) IS
-'Whether an item can be bought now, and if not, why; if several reasons apply, the first in the order of purchase_item.';
+'Whether an item can be bought now, and if not, why. If several reasons apply: the first in the order of purchase_item.';
 
 CREATE VIEW flashsale.item_status AS
 SELECT i.item_id, i.name,
@@ -32,9 +32,9 @@ LEFT JOIN (
            sum(quantity) FILTER (WHERE status = 'refunded')  AS refunded
     FROM flashsale.orders GROUP BY item_id
 ) o USING (item_id);
-COMMENT ON VIEW flashsale.item_status IS 'Each item with the number of its units in each state: inventory + reserved + paying + confirmed = stock. Reads every order.';
+COMMENT ON VIEW flashsale.item_status IS 'One row for each item, with the number of its units in each state: inventory + reserved + paying + confirmed = stock. Reads every order.';
 COMMENT ON COLUMN flashsale.item_status.item_id IS 'Id of the item.';
-COMMENT ON COLUMN flashsale.item_status.name IS 'For people.';
+COMMENT ON COLUMN flashsale.item_status.name IS 'Name for display.';
 COMMENT ON COLUMN flashsale.item_status.state IS 'on_sale, or why it cannot be bought: sold_out, not_started, ended, paused.';
 COMMENT ON COLUMN flashsale.item_status.stock IS 'Units supplied and not written off.';
 COMMENT ON COLUMN flashsale.item_status.inventory IS 'Units free to reserve.';
@@ -55,15 +55,15 @@ SELECT order_id, item_id, user_id, quantity, unit_price * quantity AS amount, cu
        paying_at, payment_deadline, clock_timestamp() - payment_deadline AS overdue
 FROM flashsale.orders
 WHERE status = 'paying' AND payment_deadline <= clock_timestamp();
-COMMENT ON VIEW flashsale.payment_checks IS 'Orders in paying past their deadline: ask the gateway what became of the charge, then confirm_order or cancel_order.';
-COMMENT ON COLUMN flashsale.payment_checks.order_id IS 'The order to settle.';
+COMMENT ON VIEW flashsale.payment_checks IS 'Orders in paying past their deadline: ask the gateway about the charge, then call confirm_order or cancel_order.';
+COMMENT ON COLUMN flashsale.payment_checks.order_id IS 'The order to confirm or cancel.';
 COMMENT ON COLUMN flashsale.payment_checks.item_id IS 'Its item.';
 COMMENT ON COLUMN flashsale.payment_checks.user_id IS 'Its buyer.';
 COMMENT ON COLUMN flashsale.payment_checks.quantity IS 'Units it holds.';
 COMMENT ON COLUMN flashsale.payment_checks.amount IS 'What should have been charged, in minor units.';
 COMMENT ON COLUMN flashsale.payment_checks.currency IS 'Currency of amount.';
 COMMENT ON COLUMN flashsale.payment_checks.paying_at IS 'When begin_payment was first called.';
-COMMENT ON COLUMN flashsale.payment_checks.payment_deadline IS 'Since when it is listed here.';
+COMMENT ON COLUMN flashsale.payment_checks.payment_deadline IS 'When it appeared here.';
 COMMENT ON COLUMN flashsale.payment_checks.overdue IS 'How long ago that was.';
 
 CREATE VIEW flashsale.refunds_due AS
@@ -73,11 +73,11 @@ SELECT p.payment_ref, p.order_id, o.user_id,
 FROM flashsale.payments p
 LEFT JOIN flashsale.orders o USING (order_id)
 WHERE p.status = 'due';
-COMMENT ON VIEW flashsale.refunds_due IS 'Charges to give back, one row for each: refund each at the gateway, then refund_payment. One without a payment_ref gets it from confirm_order(order_id, payment_ref).';
-COMMENT ON COLUMN flashsale.refunds_due.payment_ref IS 'The gateway''s id of the charge to give back. NULL: not reported yet.';
-COMMENT ON COLUMN flashsale.refunds_due.order_id IS 'The order it was reported for, which may be unknown.';
+COMMENT ON VIEW flashsale.refunds_due IS 'One row for each charge that is due for refund: refund it at the gateway, then call refund_payment. A charge without a payment_ref gets it from confirm_order(order_id, payment_ref).';
+COMMENT ON COLUMN flashsale.refunds_due.payment_ref IS 'The gateway''s id of the charge to refund. NULL: not reported yet.';
+COMMENT ON COLUMN flashsale.refunds_due.order_id IS 'The order that it was reported for, which may not exist.';
 COMMENT ON COLUMN flashsale.refunds_due.user_id IS 'Its buyer, if the order is known.';
-COMMENT ON COLUMN flashsale.refunds_due.amount IS 'How much to give back, in minor units: as reported, else the order''s price.';
+COMMENT ON COLUMN flashsale.refunds_due.amount IS 'The amount to refund, in minor units: as reported, else the order''s price.';
 COMMENT ON COLUMN flashsale.refunds_due.currency IS 'Currency of amount.';
 COMMENT ON COLUMN flashsale.refunds_due.due_since IS 'Since when it is due.';
 COMMENT ON COLUMN flashsale.refunds_due.why IS 'Why it is due.';
