@@ -2,6 +2,7 @@
 
 use crate::error::Fault;
 use crate::pg::clock;
+use crate::pg::memory::plain;
 use crate::pg::{guc, session};
 use flashsale_core::cancel::{Cancel, Cancelled};
 use flashsale_core::fit::Request;
@@ -18,6 +19,8 @@ struct Text {
     len: u8,
     bytes: [u8; MAX_TEXT_BYTES],
 }
+
+const _: () = assert!(MAX_TEXT_BYTES <= u8::MAX as usize);
 
 impl Text {
     const EMPTY: Self = Self {
@@ -62,6 +65,21 @@ pub struct QueuedRequest {
     /// By the monotonic clock.
     pub queued_at: Micros,
 }
+
+plain!(struct Text { len, bytes });
+plain!(struct QueuedRequest {
+    is_cancel, id, quantity, default_ttl, user_id, text, session_user, owner, synchronous_commit,
+    queued_at
+});
+plain!(
+    enum Reply {
+        Outcome(it),
+        Cancelled(it),
+        Error(it),
+    }
+);
+plain!(struct QueuedReply { reply, transaction });
+plain!(struct Error { sqlstate, parts });
 
 impl QueuedRequest {
     /// The call as this session makes it now.

@@ -19,7 +19,13 @@
 //! }
 //! ```
 
+use flashsale_core::cancel::Cancelled;
+use flashsale_core::fit::PriorOrder;
 use flashsale_core::gate::Gate;
+use flashsale_core::item::Currency;
+use flashsale_core::order::{Moved, Status};
+use flashsale_core::outcome::{OrderIds, Outcome};
+use flashsale_core::reason::Reason;
 use flashsale_core::slots::{Slots, Words};
 use pgrx::pg_sys::{self, LWLockMode};
 use pgrx::shmem::PgSharedMemoryInitialization;
@@ -81,16 +87,97 @@ unsafe impl<const N: usize> InSharedMemory for Words<N> {
     const NEW: Self = Self::new();
 }
 
-// SAFETY: what is Copy owns nothing and needs no destructor. The only pointers that it can hold
-// and be Send, Sync and 'static are references to statics, and those lie at the same address in
-// every process that is forked from the one that loaded the library.
-unsafe impl<A, R, const N: usize> InSharedMemory for Slots<A, R, N>
-where
-    A: Copy + Send + Sync + 'static,
-    R: Copy + Send + Sync + 'static,
-{
+// SAFETY: numbers, and values that are plain data.
+unsafe impl<A: Plain, R: Plain, const N: usize> InSharedMemory for Slots<A, R, N> {
     const NEW: Self = Self::new();
 }
+
+/// Plain data: a value means the same in every process, as it holds nothing but numbers and what
+/// consists of them: no reference, no pointer, no function, no heap memory.
+///
+/// # Safety
+/// That must be so. [`plain!`] implements it for a type whose parts it has all looked at.
+pub unsafe trait Plain: Copy + Send + Sync + 'static {}
+
+/// Makes a type [`Plain`], all of whose parts are. Where one is not, or one is left out, it does not
+/// compile.
+///
+/// ```ignore
+/// plain!(struct Point { x, y });
+/// plain!(enum Shape { Dot(point), Circle { center, radius }, Nothing });
+/// plain!(enum Color); // without fields
+/// ```
+macro_rules! plain {
+    (struct $name:ident { $($field:ident),* $(,)? }) => {
+        $crate::pg::memory::plain!(@of $name [$name { $($field),* } => $($field),*]);
+    };
+    (enum $name:ident) => {
+        // Only an enum without fields can become a number.
+        $crate::pg::memory::plain!(@of $name [it => &(*it as isize)]);
+    };
+    (enum $name:ident {
+        $($variant:ident $(($($part:ident),*))? $({ $($field:ident),* $(,)? })?),* $(,)?
+    }) => {
+        $crate::pg::memory::plain!(@of $name [$(
+            $name::$variant $(($($part),*))? $({ $($field),* })? => $($($part),*)? $($($field),*)?
+        );*]);
+    };
+    (@of $name:ident [$($pattern:pat => $($part:expr),*);*]) => {
+        const _: () = {
+            #[allow(dead_code)]
+            fn parts(value: &$name) {
+                fn is_plain<T: $crate::pg::memory::Plain>(_: &T) {}
+                match value {
+                    $($pattern => { $(is_plain(&*$part);)* })*
+                }
+            }
+            // SAFETY: parts() names all there are, and compiles only if each is plain.
+            #[allow(unsafe_code)]
+            unsafe impl $crate::pg::memory::Plain for $name {}
+        };
+    };
+}
+pub(crate) use plain;
+
+/// Makes types [`Plain`] that say what they consist of by their name alone.
+macro_rules! numbers {
+    ($($name:ty),* $(,)?) => { $(
+        // SAFETY: a number, or an array of numbers in place.
+        unsafe impl Plain for $name {}
+    )* };
+}
+
+numbers!(bool, u8, i32, i64, isize, usize);
+numbers!(pg_sys::Oid, pg_sys::TransactionId, Currency, OrderIds);
+
+// SAFETY: as many plain values, in place.
+unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
+
+// SAFETY: a plain value in place, or none.
+unsafe impl<T: Plain> Plain for Option<T> {}
+
+plain!(enum Reason);
+plain!(enum Status);
+plain!(struct PriorOrder {
+    order_id, quantity, status, expires_at, unit_price, currency, remaining_inventory
+});
+plain!(enum Outcome {
+    Reserved { order, replayed },
+    DeadReplay { order_id, reason },
+    Unavailable { reason, inventory, starts_at, ends_at },
+    LimitReached { max_per_user, orders },
+    NotFound,
+    Busy,
+    Conflict,
+});
+plain!(struct Cancelled { status, restored });
+type CancelMoved = Moved<Cancelled>;
+plain!(enum CancelMoved {
+    Done(cancelled),
+    Refused { status, reason },
+    NotFound,
+    Busy,
+});
 
 /// A part of shared memory.
 pub struct Shared<T> {
