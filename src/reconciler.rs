@@ -3,7 +3,8 @@
 use crate::error::Fault;
 use crate::pg::clock;
 use crate::pg::signals;
-use crate::pg::worker::{self, Bounds, Transaction, Worker};
+use crate::pg::subtransaction::End;
+use crate::pg::worker::{self, Bounds, Worker};
 use crate::sale::expiry::{self, Expired};
 use crate::store::orders::Staleness;
 use crate::store::{grants, orders};
@@ -128,28 +129,20 @@ fn oldest(at_fault: &[i64]) -> Option<i64> {
 fn in_transaction<T>(
     body: impl FnOnce(&SpiClient<'_>) -> Result<T, Fault>,
 ) -> Result<Option<T>, Fault> {
-    worker::guarded(|| {
-        let Some(owner) = owner()? else {
-            return Ok(None);
-        };
-        let transaction = Transaction::begin_as(owner, bounds());
-        let done = Spi::connect(body)?;
-        transaction.commit();
-        Ok(Some(done))
-    })
-}
-
-fn bounds() -> Bounds {
-    Bounds {
-        transaction_ms: MAX_RUN_MS,
-        lock_wait_ms: settings::worker_lock_wait_ms(),
+    match committed(None, grants::functions_owner)? {
+        Some(owner) => committed(Some(owner), body).map(Some),
+        None => Ok(None),
     }
 }
 
-/// Who owns the functions; `None` while the extension is not installed.
-fn owner() -> Result<Option<Oid>, Fault> {
-    let transaction = Transaction::begin(bounds());
-    let owner = Spi::connect(grants::functions_owner)?;
-    transaction.commit();
-    Ok(owner)
+fn committed<T>(
+    owner: Option<Oid>,
+    body: impl FnOnce(&SpiClient<'_>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let bounds = Bounds {
+        transaction_ms: MAX_RUN_MS,
+        lock_wait_ms: settings::worker_lock_wait_ms(),
+    };
+    let body = || Ok(End::Commit(Spi::connect(body)?));
+    worker::transaction(owner, bounds, body).map(|(done, _)| done)
 }

@@ -5,8 +5,8 @@ use super::request::{Call, QueuedReply, QueuedRequest, Reply};
 use crate::error::Fault;
 use crate::pg::clock;
 use crate::pg::subtransaction::End;
-use crate::pg::worker::{self, Bounds, Transaction};
-use crate::pg::{transaction, wal};
+use crate::pg::transaction;
+use crate::pg::worker::{self, Bounds};
 use crate::sale::order;
 use crate::sale::serve::{self, Decrement};
 use crate::settings;
@@ -47,7 +47,7 @@ pub enum Failure {
 pub fn run(queue: Queue, jobs: &[Job], until: Micros) -> Result<Served, Failure> {
     use PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_QUERY_CANCELED};
     let is_obtained = Cell::new(false);
-    let served = worker::guarded(|| transact(queue, jobs, until, &is_obtained));
+    let served = transact(queue, jobs, until, &is_obtained);
     // A trigger can raise the same, for its one buyer.
     served.map_err(|fault| match fault.sqlstate() {
         ERRCODE_LOCK_NOT_AVAILABLE if !is_obtained.get() => Failure::Locked,
@@ -72,21 +72,16 @@ fn transact(
         transaction_ms: (until - clock::monotonic()) / 1_000 + 1,
         lock_wait_ms: settings::worker_lock_wait_ms(),
     };
-    let transaction = Transaction::begin_as(jobs[0].request.owner, bounds);
-    match Spi::connect(|client| replies(client, jobs, is_obtained))? {
-        End::Commit(replies) => {
-            write(queue, jobs, &replies, transaction::id());
-            let end = transaction.commit();
-            Ok(Served { end, replies })
+    let body = || {
+        let end = Spi::connect(|client| replies(client, jobs, is_obtained))?;
+        match &end {
+            End::Commit(replies) => write(queue, jobs, replies, transaction::id()),
+            End::RollBack(replies) => write(queue, jobs, replies, None),
         }
-        End::RollBack(replies) => {
-            write(queue, jobs, &replies, None);
-            worker::abort();
-            // What a replay tells of may be a commit that is not durable yet.
-            let end = wal::written_so_far();
-            Ok(Served { end, replies })
-        }
-    }
+        Ok(end)
+    };
+    let ended = worker::transaction(Some(jobs[0].request.owner), bounds, body);
+    ended.map(|(replies, end)| Served { end, replies })
 }
 
 fn write(

@@ -1,8 +1,9 @@
 //! What the workers share: registration, connection, waiting, and transactions as the owner.
 
 use super::memory::Shared;
+use super::subtransaction::End;
 use super::wait::{self, WaitFor};
-use super::{clock, guc, session, signals, version};
+use super::{clock, guc, session, signals, version, wal};
 use pgrx::PgTryBuilder;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::pg_sys::panic::CaughtError;
@@ -131,74 +132,82 @@ pub struct Bounds {
     pub lock_wait_ms: i64,
 }
 
-/// A transaction of a worker's, as the owner of the functions and with a bound on its time.
-/// One that is dropped is left to [`abort`].
-pub struct Transaction {
-    user: Oid,
-    context: i32,
-}
-
-impl Transaction {
-    /// Begins one as whoever the worker was last, to look at catalogs.
-    pub fn begin(bounds: Bounds) -> Self {
-        Self::begin_as(session::session_user(), bounds)
-    }
-
-    /// Begins one. Session user and current user are the owner, and neither can be
-    /// changed back: triggers of the owner's run in here, and the worker is a superuser.
-    pub fn begin_as(owner: Oid, bounds: Bounds) -> Self {
-        guc::reset_all(); // what a trigger of the shop's left set in an earlier one
-        guc::override_lock_timeout(bounds.lock_wait_ms as i32);
-        let mut this = Self {
-            user: Oid::INVALID,
-            context: 0,
-        };
-        // SAFETY: called outside a transaction, as PostgreSQL's own workers do it.
-        unsafe {
-            pg_sys::SetCurrentStatementStartTimestamp();
-            pg_sys::StartTransactionCommand();
-            enable_timeout_after(version::STATEMENT_TIMEOUT, bounds.transaction_ms as i32);
-            if session::session_user() != owner {
-                pg_sys::SetSessionAuthorization(owner, pg_sys::superuser_arg(owner));
-            }
-            pg_sys::GetUserIdAndSecContext(&mut this.user, &mut this.context);
-            let context = this.context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
-            pg_sys::SetUserIdAndSecContext(owner, context);
-            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        }
-        this
-    }
-
-    /// Commits, deferred triggers included, and returns where the commit ends in the log.
-    pub fn commit(self) -> XLogRecPtr {
-        // SAFETY: ends what begin_as began.
-        unsafe {
-            pg_sys::PopActiveSnapshot();
-            pg_sys::CommitTransactionCommand();
-            disable_timeout(version::STATEMENT_TIMEOUT, false);
-            signals::forget_cancel(); // a timeout that came too late
-            pg_sys::SetUserIdAndSecContext(self.user, self.context);
-            pg_sys::XactLastCommitEnd
-        }
-    }
-}
-
-/// Runs what may fail; an error of any kind rolls back and is returned.
-pub fn guarded<T, E>(body: impl FnOnce() -> Result<T, E>) -> Result<T, E>
+/// Runs `body` in a transaction of this worker's as `owner`, or as whoever the worker was last where
+/// there is none yet. It ends as `body` says; an error of any kind, one of the commit's included,
+/// rolls it back and is returned. Beside what `body` returned: up to where the log must be durable
+/// before that is told to anybody.
+pub fn transaction<T, E>(
+    owner: Option<Oid>,
+    bounds: Bounds,
+    body: impl FnOnce() -> Result<End<T>, E>,
+) -> Result<(T, XLogRecPtr), E>
 where
     E: for<'a> From<&'a CaughtError>,
 {
-    let done = PgTryBuilder::new(AssertUnwindSafe(body))
+    let run = || {
+        let before = begin(owner.unwrap_or_else(session::session_user), bounds);
+        Ok(match body()? {
+            End::Commit(done) => (done, Some(commit(before))),
+            End::RollBack(done) => (done, None),
+        })
+    };
+    let ended = PgTryBuilder::new(AssertUnwindSafe(run))
         .catch_others(|error| Err(E::from(&error)))
         .execute();
-    if done.is_err() {
-        abort();
+    if !matches!(ended, Ok((_, Some(_)))) {
+        roll_back();
     }
-    done
+    // What was rolled back may tell of a commit of another's that is not durable yet.
+    ended.map(|(done, end)| (done, end.unwrap_or_else(wal::written_so_far)))
+}
+
+/// Whom the worker acted for before a transaction.
+struct User {
+    id: Oid,
+    context: i32,
+}
+
+/// Session user and current user become the owner, and neither can be changed back: triggers of
+/// the owner's run in here, and the worker is a superuser.
+fn begin(owner: Oid, bounds: Bounds) -> User {
+    guc::reset_all(); // what a trigger of the shop's left set in an earlier one
+    guc::override_lock_timeout(bounds.lock_wait_ms as i32);
+    let mut before = User {
+        id: Oid::INVALID,
+        context: 0,
+    };
+    // SAFETY: called outside a transaction, as PostgreSQL's own workers do it.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        enable_timeout_after(version::STATEMENT_TIMEOUT, bounds.transaction_ms as i32);
+        if session::session_user() != owner {
+            pg_sys::SetSessionAuthorization(owner, pg_sys::superuser_arg(owner));
+        }
+        pg_sys::GetUserIdAndSecContext(&mut before.id, &mut before.context);
+        let context = before.context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
+        pg_sys::SetUserIdAndSecContext(owner, context);
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+    }
+    before
+}
+
+/// Commits, deferred triggers included, and returns where the commit ends in the log.
+fn commit(before: User) -> XLogRecPtr {
+    // SAFETY: ends what begin() began, whose snapshot is the active one: what was pushed after it
+    // has been popped.
+    unsafe {
+        pg_sys::PopActiveSnapshot();
+        pg_sys::CommitTransactionCommand();
+        disable_timeout(version::STATEMENT_TIMEOUT, false);
+        signals::forget_cancel(); // a timeout that came too late
+        pg_sys::SetUserIdAndSecContext(before.id, before.context);
+        pg_sys::XactLastCommitEnd
+    }
 }
 
 /// Rolls back whatever is under way; user and snapshots are put back with it.
-pub fn abort() {
+fn roll_back() {
     // SAFETY: PostgreSQL's own sequence after an error in a worker.
     unsafe {
         disable_all_timeouts(false);
