@@ -232,10 +232,9 @@ pub fn lines(waiting: usize) -> Result<Vec<Line>, Fault> {
 
 /// A time as seconds since 1970, 0 if it never was.
 fn unix_seconds(counter: &AtomicI64) -> f64 {
-    const UNIX_EPOCH_TO_POSTGRES: f64 = 946_684_800.0;
     match counter.load(Relaxed) {
         0 => 0.0,
-        at => at as f64 / 1e6 + UNIX_EPOCH_TO_POSTGRES,
+        at => at as f64 / 1e6 + clock::UNIX_EPOCH_TO_POSTGRES_SECONDS,
     }
 }
 

@@ -11,6 +11,10 @@ pub fn now() -> Micros {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
+/// From the beginning of 1970 to that of PostgreSQL's timestamps.
+pub const UNIX_EPOCH_TO_POSTGRES_SECONDS: f64 =
+    ((pg_sys::POSTGRES_EPOCH_JDATE - pg_sys::UNIX_EPOCH_JDATE) * pg_sys::SECS_PER_DAY) as f64;
+
 /// A clock for waits, which nobody can set. All processes of the server read the same one; what
 /// it counts from is of no meaning.
 pub fn monotonic() -> Micros {

@@ -1,10 +1,8 @@
 //! Signals as the workers take them: PostgreSQL's own handlers, and what their flags ask for.
 
 use super::version::set_handler;
+use libc::{SIGHUP, SIGTERM};
 use pgrx::pg_sys::{self, GucContext};
-
-const SIGHUP: i32 = 1;
-const SIGTERM: i32 = 15;
 
 // In pgrx's bindings these are Rust functions, which no signal can call.
 unsafe extern "C-unwind" {

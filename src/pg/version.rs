@@ -22,7 +22,8 @@ pub const WORKER_SETTINGS: &[(&CStr, &CStr)] = &[(c"transaction_timeout", c"0")]
 #[cfg(any(feature = "pg15", feature = "pg16"))]
 pub const WORKER_SETTINGS: &[(&CStr, &CStr)] = &[];
 
-/// The number of the timeout that cancels a statement: the fourth in timeout.h of 15 to 18.
+/// The number of the timeout that cancels a statement: the fourth in timeout.h of 15 to 18. It is
+/// in none of pgrx's bindings, so tests compare it with what a server does.
 pub const STATEMENT_TIMEOUT: i32 = 3;
 
 /// The number of a wait, by the name that pg_stat_activity shows. Asking takes a lock.

@@ -20,6 +20,18 @@ pub fn flush(end: XLogRecPtr) {
     unsafe { pg_sys::XLogFlush(end) };
 }
 
+// The levels by the positions they wait for, each for at least what those below it wait for; and
+// the positions of the standbys in the order in which walsenders write them.
+const _: () = {
+    use SyncCommitLevel::*;
+    assert!(SYNCHRONOUS_COMMIT_OFF < SYNCHRONOUS_COMMIT_LOCAL_FLUSH);
+    assert!(SYNCHRONOUS_COMMIT_LOCAL_FLUSH < SYNCHRONOUS_COMMIT_REMOTE_WRITE);
+    assert!(SYNCHRONOUS_COMMIT_REMOTE_WRITE < SYNCHRONOUS_COMMIT_REMOTE_FLUSH);
+    assert!(SYNCHRONOUS_COMMIT_REMOTE_FLUSH < SYNCHRONOUS_COMMIT_REMOTE_APPLY);
+    assert!(pg_sys::SYNC_REP_WAIT_WRITE == 0 && pg_sys::SYNC_REP_WAIT_FLUSH == 1);
+    assert!(pg_sys::SYNC_REP_WAIT_APPLY == 2 && pg_sys::NUM_SYNC_REP_WAIT_MODE == 3);
+};
+
 /// How far the log is durable at a moment.
 #[derive(Clone, Copy)]
 pub struct Durable {
@@ -153,7 +165,16 @@ mod tests {
     }
 
     /// The levels of synchronous_commit: off, local, remote_write, on and remote_apply.
-    const LEVELS: [i32; 5] = [0, 1, 2, 3, 4];
+    const LEVELS: [i32; 5] = {
+        use SyncCommitLevel::*;
+        [
+            SYNCHRONOUS_COMMIT_OFF as i32,
+            SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32,
+            SYNCHRONOUS_COMMIT_REMOTE_WRITE as i32,
+            SYNCHRONOUS_COMMIT_REMOTE_FLUSH as i32,
+            SYNCHRONOUS_COMMIT_REMOTE_APPLY as i32,
+        ]
+    };
 
     #[test]
     fn each_level_waits_for_its_own_position_alone() {
