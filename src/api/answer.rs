@@ -3,12 +3,11 @@
 use crate::backoff;
 use crate::error::Fault;
 use crate::pg::clock;
-use crate::sale::expiry::Run;
 use flashsale_core::cancel::Cancelled;
 use flashsale_core::charge::{Confirmed, PaymentRefunded};
 use flashsale_core::fit::PriorOrder;
 use flashsale_core::item::{Paused, Restocked};
-use flashsale_core::order::{Begun, Moved, Refunded, Status};
+use flashsale_core::order::{Begun, ExpiryRun, Moved, Refunded, Status};
 use flashsale_core::outcome::Outcome;
 use flashsale_core::reason::Reason;
 use flashsale_core::time::Micros;
@@ -232,8 +231,8 @@ pub fn paused_to_json(item_id: i64, paused: Paused, context: &Context) -> Value 
 }
 
 /// The answer to `reconcile_stale_reservations`; `None` is busy.
-pub fn run_to_json(run: Option<Run>, context: &Context) -> Value {
-    let Some(Run {
+pub fn run_to_json(run: Option<ExpiryRun>, context: &Context) -> Value {
+    let Some(ExpiryRun {
         expired,
         payment_checks,
     }) = run

@@ -6,30 +6,10 @@ use crate::pg::clock;
 use crate::pg::subtransaction::End;
 use crate::store::orders::{HeldOrder, Staleness};
 use crate::store::{items, orders};
-use flashsale_core::order::{Move, Status, Step, step};
+use flashsale_core::order::{Expired, ExpiryRun, Move, Status, Step, step};
 use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
 use std::collections::{BTreeMap, HashSet};
-
-/// What a run did, and what it left to others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Expired {
-    pub orders: i64,
-    /// Units that are for sale again.
-    pub units: i64,
-    /// Stale orders that stay, since somebody else holds them or their item.
-    pub skipped: i64,
-    /// Whether others are stale that the run did not come to.
-    pub more: bool,
-}
-
-/// A run that an operator called for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
-    pub expired: Expired,
-    /// Orders in paying that are past their deadline.
-    pub payment_checks: i64,
-}
 
 /// A run under way.
 #[derive(Default)]
@@ -43,14 +23,14 @@ struct Progress {
 /// Expires up to `max_orders` stale reservations: those that are due, or, with `older_than`, those
 /// created more than so many microseconds ago. Locks as [`expire_stale`]; `None` where a lock was
 /// refused all the same.
-pub fn run(older_than: Option<Micros>, max_orders: i32) -> Result<Option<Run>, Fault> {
+pub fn run(older_than: Option<Micros>, max_orders: i32) -> Result<Option<ExpiryRun>, Fault> {
     let now = clock::now();
     let staleness = match older_than {
         None => Staleness::ExpiredAt(now),
         Some(age) => Staleness::CreatedBefore(now.saturating_sub(age)),
     };
     attempt_or_busy(|client| {
-        let run = Run {
+        let run = ExpiryRun {
             expired: expire_stale(client, staleness, max_orders, &[])?,
             payment_checks: orders::count_payment_checks(client, now)?,
         };

@@ -191,11 +191,13 @@ mod tests {
                     Step::BeginLook(backend, item) => {
                         looks[backend] = Some((item, gate.epoch(key(item)), time));
                     }
-                    Step::Shut(backend) => if let Some((item, since, began)) = looks[backend] {
-                        if gate.shut(key(item), since, now) {
+                    Step::Shut(backend) => {
+                        if let Some((item, since, began)) = looks[backend]
+                            && gate.shut(key(item), since, now)
+                        {
                             noted[item as usize] = Some((began, now));
                         }
-                    },
+                    }
                     Step::UnitComesBack(item) => {
                         gate.open(key(item));
                         came_back[item as usize] = time;

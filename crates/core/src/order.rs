@@ -170,6 +170,26 @@ pub struct Refunded {
     pub written_off: i64,
 }
 
+/// What expired of the stale orders, and what did not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    pub orders: i64,
+    /// Units that are for sale again.
+    pub units: i64,
+    /// Stale orders that stay, since somebody else holds them or their item.
+    pub skipped: i64,
+    /// Whether there are stale orders beyond those: as many had expired as were to.
+    pub more: bool,
+}
+
+/// A run of `reconcile_stale_reservations`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpiryRun {
+    pub expired: Expired,
+    /// Orders in paying that are past their deadline.
+    pub payment_checks: i64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,8 @@
-//! Compares what the SQL files repeat with the code: the limits, and the functions and relations
-//! that `grant_app` and `grant_operator` name.
+//! Compares what the SQL files repeat with the code: the limits, the statuses of
+//! orders, and the functions and relations that `grant_app` and `grant_operator` name.
 
 use flashsale_core::limits::{MAX_EXPIRED, MAX_NUMBER, MAX_SPAN_SECONDS, MAX_TEXT_BYTES};
+use flashsale_core::order::Status;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -62,6 +63,22 @@ fn the_schema_repeats_the_limits() {
         .filter_map(|number| number.parse().ok())
         .filter(|&one: &i64| one > 1_000_000);
     assert_eq!(large.collect::<BTreeSet<_>>(), [MAX_NUMBER].into());
+}
+
+#[test]
+fn the_audit_knows_all_statuses() {
+    let list = |statuses: &mut dyn Iterator<Item = Status>| {
+        let names = statuses.map(|status| format!("'{}'", status.name()));
+        format!("({})", names.collect::<Vec<_>>().join(", "))
+    };
+    let all = list(&mut Status::ALL.into_iter());
+    let closed = list(
+        &mut Status::ALL
+            .into_iter()
+            .filter(|status| status.dead().is_some()),
+    );
+    assert!(schema().contains(&format!("WHERE status NOT IN {all}")));
+    assert!(schema().contains(&format!("(closed_at IS NOT NULL) <> (status IN {closed})")));
 }
 
 /// The signatures of the functions that the schema creates, without their schema.

@@ -1,8 +1,8 @@
 //! The answer to everything that can happen, without a server.
 
 use super::*;
-use crate::sale::expiry::Expired;
 use flashsale_core::item::Currency;
+use flashsale_core::order::Expired;
 
 /// Times as numbers, and no chance.
 const PLAIN: Context = Context {
@@ -349,7 +349,7 @@ fn reconcile_stale_reservations() {
     let payment_checks = 2;
     assert_eq!(
         run_to_json(
-            Some(Run {
+            Some(ExpiryRun {
                 expired,
                 payment_checks
             }),
