@@ -1,5 +1,5 @@
-//! One bounded try at a move: a subtransaction in which a refused lock ends in an answer, not in
-//! an error.
+//! One attempt in a subtransaction with a bound on lock waits. A refused lock is returned to the
+//! caller instead of raised.
 
 use crate::error::Fault;
 use crate::pg::guc;
@@ -9,21 +9,21 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::PgSqlErrorCode;
 use pgrx::spi::{Spi, SpiClient};
 
-/// An error that ended a try, and that its caller may have an answer to.
+/// An error that ended an attempt, and for which the caller may have an answer.
 #[derive(Debug)]
 pub enum Caught {
-    /// Somebody else holds a lock (55P03).
+    /// Another transaction holds a lock (55P03).
     LockRefused,
-    /// Somebody else wrote the same unique key first (23505).
+    /// Another transaction wrote the same unique key first (23505).
     DuplicateKey(Box<CaughtError>),
 }
 
 /// Runs `body` in a subtransaction under `flashsale.lock_wait`, and returns its value.
 ///
-/// Every error but a refused lock or a unique key passes through unchanged, after
-/// the subtransaction is rolled back. The row lock, the update and the insert of a
-/// purchase share this one subtransaction: a lock taken in a released one and an
-/// update in its parent would leave a multixact behind with each sale.
+/// Any error rolls the subtransaction back. Errors other than a refused lock or a duplicate key
+/// are raised again unchanged. The row lock, the update and the insert of a purchase share this
+/// one subtransaction: if the row were locked in a released subtransaction and updated in its
+/// parent, each sale would create a multixact.
 pub fn attempt<T>(
     body: impl FnOnce(&SpiClient<'_>) -> Result<End<T>, Fault>,
 ) -> Result<Result<T, Caught>, Fault> {
@@ -45,8 +45,8 @@ pub fn attempt<T>(
     }
 }
 
-/// As [`attempt`], for moves that write no unique key others could write; `None` where a lock
-/// was refused.
+/// Like [`attempt`], for moves that write no unique key that another transaction could write;
+/// `None` if a lock was refused.
 pub fn attempt_or_busy<T>(
     body: impl FnOnce(&SpiClient<'_>) -> Result<End<T>, Fault>,
 ) -> Result<Option<T>, Fault> {

@@ -11,9 +11,9 @@ use flashsale_core::fit::Request;
 use flashsale_core::order::Moved;
 use flashsale_core::outcome::Outcome;
 
-/// Purchases by the strategy and returns the outcome, which is counted in the view `stats`. Under
-/// `grouped` 25001 or 55000 if the caller cannot be served by the seller. What is locked is what
-/// the strategy locks: see [`sale::obtain`] and, for `grouped`, nothing.
+/// Makes a purchase under the strategy and returns its outcome, which the view `stats` counts.
+/// Raises 25001 or 55000 under `grouped` if the seller cannot serve the caller. Locks what the
+/// strategy locks: see [`sale::obtain`]; under `grouped` nothing.
 pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Outcome, Fault> {
     if strategy == Strategy::Grouped {
         caller::check_caller()?;
@@ -30,8 +30,8 @@ pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Outcome, Fa
     Ok(outcome)
 }
 
-/// Gives up a reservation; its units come back once. Under strategy `grouped` the seller does it
-/// and nothing is locked afterwards, unless the cancel has to be part of the caller's transaction.
+/// Cancels an order, whose units come back once. Under `grouped` the seller does it and no lock
+/// remains, unless the cancel has to be part of the caller's transaction.
 pub fn cancel(order_id: i64, reason: Option<&str>) -> Result<Moved<Cancelled>, Fault> {
     let cancel = Cancel {
         order_id,

@@ -1,4 +1,5 @@
-//! Every error a caller can meet, with its SQLSTATE; business outcomes are answers, not errors.
+//! All errors that a caller can get, each with its SQLSTATE. Business outcomes are answers, not
+//! errors.
 
 use flashsale_core::argument::Invalid;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
@@ -11,7 +12,7 @@ pub enum Fault {
     #[error(transparent)]
     Argument(#[from] Invalid),
 
-    /// Only where the result is no answer that could say `busy`.
+    /// Only for functions that return no answer that could be `busy`.
     #[error("another transaction holds what {0} needs")]
     Locked(&'static str),
 
@@ -27,7 +28,7 @@ pub enum Fault {
     #[error("cannot sell in a read-only transaction")]
     ReadOnly,
 
-    /// An error of PostgreSQL's, or of a trigger, that a worker met.
+    /// An error of PostgreSQL or of a trigger that occurred in a worker.
     #[error("{message}")]
     Raised {
         sqlstate: PgSqlErrorCode,
@@ -39,7 +40,7 @@ pub enum Fault {
     #[error("whether what was done to order {0} will survive a failover cannot be known")]
     OutcomeUnknown(i64),
 
-    /// A row that another transaction wrote cannot be seen under the caller's snapshot.
+    /// The caller's snapshot cannot see a row that another transaction wrote.
     #[error("could not serialize access due to concurrent update")]
     Serialization,
 

@@ -1,7 +1,7 @@
 //! The gate: items seen sold out are refused from shared memory, without touching a table.
 //!
-//! It can only refuse. A refusal is at most `flashsale.sold_out_ttl` old, and none is
-//! older than the last commit that raised the item's inventory.
+//! The gate can only refuse purchases. A refusal rests on a look at the item that is at most
+//! `flashsale.sold_out_ttl` old, and that began after the last commit that raised its inventory.
 
 use crate::pg::clock;
 use crate::pg::memory::{LwLock, Shared};
@@ -12,7 +12,7 @@ use crate::stats;
 use flashsale_core::gate::{Epoch, Gate, Key};
 use std::cell::{Cell, RefCell};
 
-/// Items that share a cell displace each other; more cells make that rarer.
+/// Items that share a cell displace each other; with more cells that happens less often.
 const CELLS: usize = 4_096;
 
 pub static GATE: Shared<LwLock<Gate<CELLS>>> = Shared::new(c"flashsale gate");
@@ -24,10 +24,10 @@ fn key(item_id: i64) -> Key {
     }
 }
 
-/// Whether the transaction may look through the gate and set it: one that sees what
-/// others have committed, and that has not changed anything itself. It may have taken
-/// the last unit, and roll back; or have returned one, and buy it.
-fn is_bystander() -> bool {
+/// Whether the transaction may use the gate. It must see what others have committed, and must not
+/// have written anything: it may have taken the last unit and roll back, or have returned a unit
+/// and want to buy it.
+fn may_use_gate() -> bool {
     transaction::id().is_none() && !transaction::has_one_snapshot()
 }
 
@@ -35,22 +35,22 @@ fn is_bystander() -> bool {
 pub fn is_shut(item_id: i64) -> bool {
     let Some(gate) = GATE.get() else { return false };
     let ttl = settings::sold_out_ttl();
-    if ttl == 0 || !is_bystander() {
+    if ttl == 0 || !may_use_gate() {
         return false;
     }
     gate.read().is_shut(key(item_id), clock::monotonic(), ttl)
 }
 
-/// The epoch of an item that is about to be looked at.
+/// The epoch of an item's cell. Call it before the item is looked at.
 pub fn epoch(item_id: i64) -> Epoch {
     GATE.get()
         .map_or(Epoch::NONE, |gate| gate.read().epoch(key(item_id)))
 }
 
-/// Shuts the gate for an item seen sold out, unless its inventory rose since `epoch`.
+/// Shuts the gate for an item that was seen sold out, unless its inventory has risen since `epoch`.
 pub fn shut(item_id: i64, epoch: Epoch) {
     let Some(gate) = GATE.get() else { return };
-    if settings::sold_out_ttl() == 0 || !is_bystander() {
+    if settings::sold_out_ttl() == 0 || !may_use_gate() {
         return;
     }
     let is_shut = gate.lock().shut(key(item_id), epoch, clock::monotonic());
@@ -80,12 +80,12 @@ pub fn open_at_commit(item_id: i64) {
     }
 }
 
-/// After the commit is visible: whoever looked before it has an older epoch.
+/// Called after the commit is visible, so every look that began before it has an older epoch.
 fn at_end(end: Ended) {
     let raised = RAISED.take();
     match end {
-        // What is prepared may commit at any time, in any session: look again until then,
-        // and from then on sold_out_ttl is the bound.
+        // A prepared transaction may commit at any time, in any session. From now on only
+        // sold_out_ttl bounds how long the item may be refused.
         Ended::Committed | Ended::Prepared => raised.into_iter().for_each(open),
         Ended::RolledBack => {}
     }

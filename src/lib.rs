@@ -1,6 +1,6 @@
 //! Flash-sale inventory inside PostgreSQL: stock, orders and payments that cannot disagree.
 
-// Hand-written unsafe code has one room, `pg`, and exceptions that are named where they stand.
+// Hand-written unsafe code stands in `pg` alone. Each exception is allowed where it stands.
 #![deny(unsafe_code)]
 
 mod api;
@@ -62,7 +62,7 @@ pub extern "C-unwind" fn _PG_init() {
     }
 }
 
-/// What only a preloaded library can have: shared memory and workers.
+/// Requests shared memory and registers the workers, which only a preloaded library can do.
 fn preload() {
     pg_shmem_init!(QUEUE = ());
     pg_shmem_init!(WORDS = ());
@@ -76,7 +76,7 @@ fn preload() {
     pg::worker::register("flashsale reconciler", "flashsale_reconciler_main");
 }
 
-/// What `cargo pgrx test` looks for at the root of the crate.
+/// `cargo pgrx test` expects this module at the root of the crate.
 #[cfg(test)]
 pub mod pg_test {
     pub fn setup(_options: Vec<&str>) {}

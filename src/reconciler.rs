@@ -15,22 +15,22 @@ use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-/// How many orders one transaction expires at most, so that no lock is held for long.
+/// The most orders that one transaction expires, so that no lock is held for long.
 const ORDERS_PER_TRANSACTION: i32 = 1_000;
-/// A run that takes longer is given up, and tried again.
+/// A transaction that takes longer is cancelled, and tried again.
 const MAX_RUN_MS: i64 = 60_000;
-/// How often, and how soon, it comes back to items that somebody held. The seller holds a hot
-/// one most of the time, though never for long.
+/// How many times, and after what pause, it returns to rows that were locked. The seller holds a
+/// hot item most of the time, though never for long.
 const MOST_RETURNS: usize = 20;
 const RETURN_AFTER_MS: i64 = 10;
-/// For how long, and of how many at most, orders that fail are left as they are.
-const LEFT_FOR: Micros = 3_600_000_000;
+/// For how long orders that fail to expire are skipped, and the most such orders to remember.
+const SKIPPED_FOR: Micros = 3_600_000_000;
 const MOST_AT_FAULT: usize = 10_000;
-/// How often a reconciler that is off looks whether it still is.
+/// How often a reconciler that is turned off checks its setting.
 const OFF_MS: i64 = 60_000;
 
 #[pg_guard]
-#[allow(unsafe_code)] // the postmaster looks it up by its name
+#[allow(unsafe_code)] // the postmaster looks it up by name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
     worker::connect(Worker::Reconciler, &settings::database());
@@ -49,17 +49,17 @@ pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
     }
 }
 
-/// Orders that fail to expire, and since when they are left alone.
+/// Orders that fail to expire, and since when they are skipped.
 #[derive(Default)]
 struct AtFault {
     order_ids: Vec<i64>,
     since: Micros,
 }
 
-/// Expires all that is stale, transaction by transaction. Where one fails, ever fewer orders
-/// go into the next, until the one at fault stands alone; it is left as it is for an hour.
+/// Expires all stale reservations, in several transactions. If one fails, the next ones have fewer
+/// and fewer orders, until the order at fault is alone; it is then skipped for an hour.
 fn run(at_fault: &mut AtFault) {
-    if clock::now() - at_fault.since > LEFT_FOR {
+    if clock::now() - at_fault.since > SKIPPED_FOR {
         *at_fault = AtFault {
             order_ids: Vec::new(),
             since: clock::now(),
@@ -70,13 +70,13 @@ fn run(at_fault: &mut AtFault) {
     let mut most = ORDERS_PER_TRANSACTION;
     loop {
         match expire_some(most, at_fault) {
-            Ok(Left::Nothing) => break,
-            Ok(Left::More) => most = (most * 2).min(ORDERS_PER_TRANSACTION),
-            Ok(Left::Held) if returns < MOST_RETURNS => {
+            Ok(Remaining::None) => break,
+            Ok(Remaining::Some) => most = (most * 2).min(ORDERS_PER_TRANSACTION),
+            Ok(Remaining::Locked) if returns < MOST_RETURNS => {
                 returns += 1;
                 worker::idle(RETURN_AFTER_MS);
             }
-            Ok(Left::Held) => break,
+            Ok(Remaining::Locked) => break,
             Err(_) if most > 1 => most /= 2,
             Err(fault) => {
                 stats::reconciler_failed();
@@ -94,39 +94,40 @@ fn run(at_fault: &mut AtFault) {
     stats::reconciled();
 }
 
-/// What a transaction leaves to the next.
-enum Left {
-    Nothing,
-    More,
-    /// Nothing but what somebody else holds.
-    Held,
+/// Which stale orders remain after a transaction.
+enum Remaining {
+    None,
+    Some,
+    /// Only orders that other transactions have locked.
+    Locked,
 }
 
-/// Expires what one transaction may.
-fn expire_some(most: i32, at_fault: &[i64]) -> Result<Left, Fault> {
+/// Expires up to `most` orders in one transaction.
+fn expire_some(most: i32, at_fault: &[i64]) -> Result<Remaining, Fault> {
     let expired = in_transaction(|client| {
         let staleness = Staleness::ExpiredAt(clock::now());
         expiry::expire_stale(client, staleness, most, at_fault)
     })?;
     let Some(expired) = expired else {
-        return Ok(Left::Nothing);
+        return Ok(Remaining::None);
     };
     stats::expired(expired.orders, expired.skipped);
     Ok(match expired {
-        Expired { more: true, .. } => Left::More,
-        Expired { skipped: 1.., .. } => Left::Held,
-        _ => Left::Nothing,
+        Expired { more: true, .. } => Remaining::Some,
+        Expired { skipped: 1.., .. } => Remaining::Locked,
+        _ => Remaining::None,
     })
 }
 
-/// The order that is expired next.
+/// The order that would be expired next.
 fn oldest(at_fault: &[i64]) -> Option<i64> {
     let staleness = Staleness::ExpiredAt(clock::now());
     let found = in_transaction(|client| orders::stale(client, staleness, &[], at_fault, 1));
     found.ok().flatten()?.pop()
 }
 
-/// Runs what is done as the owner; `None` while the extension is not installed.
+/// Runs `body` in a transaction as the functions' owner; `None` while the extension is not
+/// installed.
 fn in_transaction<T>(
     body: impl FnOnce(&SpiClient<'_>) -> Result<T, Fault>,
 ) -> Result<Option<T>, Fault> {

@@ -1,7 +1,7 @@
 //! The settings, each with unit, default and range.
 //!
-//! Those of a purchase anyone may set, a session at a time; those of the workers, the queue
-//! and the gate hold for the whole server.
+//! Any session may change the settings of purchases. Those of the workers, the queue and the gate
+//! apply to the whole server.
 
 use crate::pg::{guc, session};
 use flashsale_core::limits::{MAX_SPAN_SECONDS, SLOTS};
@@ -43,17 +43,17 @@ impl Strategy {
     }
 }
 
-/// What a purchase does when its call names no strategy.
+/// The strategy of a purchase whose call does not name one.
 static STRATEGY: GucSetting<Strategy> = GucSetting::<Strategy>::new(Strategy::Nowait);
-/// 0 to 100, default 0: the caller is told at once and paces itself.
+/// 0 to 100, default 0: the caller gets its answer at once and decides when to retry.
 static NOWAIT_RETRIES: GucSetting<i32> = GucSetting::<i32>::new(0);
-/// 0 to 100, default 3: as many as the odds of low contention ask for.
+/// 0 to 100, default 3: enough when contention is low.
 static OPTIMISTIC_RETRIES: GucSetting<i32> = GucSetting::<i32>::new(3);
-/// 1 ms to 1 s, default 10 ms: a few purchases' worth of waiting.
+/// 1 ms to 1 s, default 10 ms: about the time of a few purchases.
 static RETRY_DELAY_MS: GucSetting<i32> = GucSetting::<i32>::new(10);
-/// 1 ms to 10 min, default 2 s: past that a person has given up.
+/// 1 ms to 10 min, default 2 s: after that a buyer has given up.
 static LOCK_WAIT_MS: GucSetting<i32> = GucSetting::<i32>::new(2_000);
-/// 1 s to 7 days, default 15 min: time to type a card number.
+/// 1 s to 7 days, default 15 min: time enough to enter a card number.
 static RESERVATION_TTL_S: GucSetting<i32> = GucSetting::<i32>::new(15 * 60);
 /// 1 s to 7 days, default 30 min: gateways keep a checkout open that long.
 static PAYMENT_WINDOW_S: GucSetting<i32> = GucSetting::<i32>::new(30 * 60);
@@ -63,31 +63,31 @@ static DATABASE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"postgres"));
 /// 10 ms to 1 min, default 1 s: a buyer who waits longer has left.
 static GROUP_WAIT_MS: GucSetting<i32> = GucSetting::<i32>::new(1_000);
-/// 1 to 1024, default 256: what one commit writes stays small.
+/// 1 to 1024, default 256, so that one commit does not write too much.
 static GROUP_SIZE: GucSetting<i32> = GucSetting::<i32>::new(256);
-/// 1 to 1024, default 1024: past that a buyer is told to come back.
+/// 1 to 1024, default 1024: when the queue is full, calls are answered `busy`.
 static QUEUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(SLOTS as i32);
-/// 0 to 1 min, default 1 s: how stale a refusal can be where a restore went unnoticed.
+/// 0 to 1 min, default 1 s: how old a refusal can be if the gate missed that a unit came back.
 static SOLD_OUT_TTL_MS: GucSetting<i32> = GucSetting::<i32>::new(1_000);
-/// 0 to 1 day, default 10 s: units of those who left are soon back on sale.
+/// 0 to 1 day, default 10 s, so that units of abandoned reservations are soon back on sale.
 static RECONCILE_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
-/// Default on: a fifth to a third more purchases of many items.
+/// Default on: a fifth to a third more purchases if they are spread over many items.
 static DIRECT_ACCESS: GucSetting<bool> = GucSetting::<bool>::new(true);
-/// For tests: time between a commit of the seller's and its publishing.
+/// For tests: a pause between a commit of the seller and the publishing of its replies.
 static DEBUG_PUBLISH_DELAY_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
 
 pub fn init() {
     GucRegistry::define_enum_guc(
         c"flashsale.strategy",
         c"How a purchase handles contention on an item's row.",
-        c"nowait answers busy at once when the row is locked, optimistic retries where it changed, atomic waits its turn, grouped hands the purchase to the seller.",
+        c"nowait answers busy at once if the row is locked, optimistic retries if the item has changed, atomic waits for the lock, grouped passes the purchase to the seller.",
         &STRATEGY,
         GucContext::Userset,
         GucFlags::default(),
     );
     int(
         c"flashsale.nowait_retries",
-        c"How often a nowait purchase that met a locked row tries again before it answers busy.",
+        c"How often a nowait purchase that finds the row locked tries again before it answers busy.",
         c"0 to 100, default 0.",
         &NOWAIT_RETRIES,
         0..=100,
@@ -96,7 +96,7 @@ pub fn init() {
     );
     int(
         c"flashsale.optimistic_retries",
-        c"How often an optimistic purchase whose item changed in between tries again before it answers conflict.",
+        c"How often an optimistic purchase whose item has changed meanwhile tries again before it answers conflict.",
         c"0 to 100, default 3.",
         &OPTIMISTIC_RETRIES,
         0..=100,
@@ -105,7 +105,7 @@ pub fn init() {
     );
     int(
         c"flashsale.retry_delay",
-        c"Pause between tries, jittered by half, and the mean of retry_after_ms.",
+        c"Mean pause between attempts, and mean of retry_after_ms; each is jittered by half.",
         c"1 ms to 1 s, default 10 ms.",
         &RETRY_DELAY_MS,
         1..=1_000,
@@ -115,7 +115,7 @@ pub fn init() {
     int(
         c"flashsale.lock_wait",
         c"Longest wait for a lock before a function answers busy.",
-        c"1 ms to 10 min, default 2 s. A shorter lock_timeout of the session holds.",
+        c"1 ms to 10 min, default 2 s. A shorter lock_timeout of the session takes precedence.",
         &LOCK_WAIT_MS,
         1..=600_000,
         GucContext::Userset,
@@ -123,7 +123,7 @@ pub fn init() {
     );
     int(
         c"flashsale.reservation_ttl",
-        c"How long a reservation lasts where its item does not say.",
+        c"How long a reservation lasts if its item does not set a time.",
         c"1 s to 7 days, default 15 min.",
         &RESERVATION_TTL_S,
         1..=MAX_SPAN_SECONDS as i32,
@@ -132,7 +132,7 @@ pub fn init() {
     );
     int(
         c"flashsale.payment_window",
-        c"How long after begin_payment an order is listed in payment_checks, where the call does not say.",
+        c"How long after begin_payment an order is listed in payment_checks, if the call does not set a time.",
         c"1 s to 7 days, default 30 min.",
         &PAYMENT_WINDOW_S,
         1..=MAX_SPAN_SECONDS as i32,
@@ -141,7 +141,7 @@ pub fn init() {
     );
     GucRegistry::define_bool_guc(
         c"flashsale.direct_access",
-        c"Whether purchases read and write items and orders without the executor where those are as installed.",
+        c"Whether purchases read and write items and orders without the executor if both are defined as installed.",
         c"Default on.",
         &DIRECT_ACCESS,
         GucContext::Userset,
@@ -151,14 +151,14 @@ pub fn init() {
     guc::reserve_prefix(c"flashsale");
 }
 
-/// Settings of what runs once for the whole server; the file or ALTER SYSTEM sets them.
+/// Settings of what exists once for the whole server, set in postgresql.conf or by ALTER SYSTEM.
 fn init_of_workers() {
     GucRegistry::define_string_guc(
         c"flashsale.database",
-        c"The database that the seller and the reconciler work for.",
+        c"The database in which the workers run.",
         c"Needs a restart.",
         &DATABASE,
-        // Without preload there is no worker, and nothing may be defined as Postmaster.
+        // Without preload there are no workers, and no setting may be defined as Postmaster.
         if session::is_preloading() {
             GucContext::Postmaster
         } else {
@@ -168,7 +168,7 @@ fn init_of_workers() {
     );
     int(
         c"flashsale.group_wait",
-        c"Longest that the seller lets a lock or an item's purchases take before it answers busy.",
+        c"How long a grouped purchase waits, and a round of the seller lasts, before the answer is busy.",
         c"10 ms to 1 min, default 1 s.",
         &GROUP_WAIT_MS,
         10..=60_000,
@@ -177,7 +177,7 @@ fn init_of_workers() {
     );
     int(
         c"flashsale.group_size",
-        c"Most purchases that the seller takes from the queue at once.",
+        c"Most requests that the seller takes from the queue at once, and serves in one transaction.",
         c"1 to 1024, default 256.",
         &GROUP_SIZE,
         1..=SLOTS as i32,
@@ -186,7 +186,7 @@ fn init_of_workers() {
     );
     int(
         c"flashsale.queue_size",
-        c"Most purchases that may wait for the seller; one more is answered busy.",
+        c"Most requests that may be in the seller's queue; further ones are answered busy.",
         c"1 to 1024, default 1024.",
         &QUEUE_SIZE,
         1..=SLOTS as i32,
@@ -195,7 +195,7 @@ fn init_of_workers() {
     );
     int(
         c"flashsale.sold_out_ttl",
-        c"How long an item seen sold out is refused from shared memory.",
+        c"How long purchases of an item seen sold out are refused from shared memory.",
         c"0 (off) to 1 min, default 1 s.",
         &SOLD_OUT_TTL_MS,
         0..=60_000,
@@ -213,7 +213,7 @@ fn init_of_workers() {
     );
     int(
         c"flashsale.debug_publish_delay",
-        c"For tests: how long the seller dawdles between a commit and its answers.",
+        c"For tests: how long the seller pauses between a commit and its answers.",
         c"0 (off) to 10 s, default 0.",
         &DEBUG_PUBLISH_DELAY_MS,
         0..=10_000,
@@ -275,7 +275,8 @@ pub fn group_wait_ms() -> i64 {
     i64::from(GROUP_WAIT_MS.get())
 }
 
-/// A tenth of what a round may take, so that one wait is told from a long day's work.
+/// The longest lock wait of a worker: a tenth of the time of a round, so that a refused lock can
+/// be told from a transaction that takes too long.
 pub fn worker_lock_wait_ms() -> i64 {
     (group_wait_ms() / 10).max(10)
 }

@@ -1,4 +1,4 @@
-//! Counters of the whole server in shared memory, behind the view `stats`.
+//! Counters of the whole server in shared memory, shown by the view `stats`.
 
 use crate::error::Fault;
 use crate::pg::clock;
@@ -9,10 +9,10 @@ use flashsale_core::reason::Reason;
 use flashsale_core::time::Micros;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-/// Every counter; none needs a lock.
+/// All counters, which are updated without a lock.
 pub static STATS: Shared<[AtomicI64; COUNTERS]> = Shared::new(c"flashsale stats");
 
-/// The ways to purchase, as they are counted.
+/// How a purchase was made: under one of the strategies, or in a batch.
 #[derive(Clone, Copy)]
 pub enum Door {
     Nowait,
@@ -59,7 +59,7 @@ const RESERVED: usize = REASONS.len();
 const REPLAYED: usize = RESERVED + 1;
 const OUTCOMES: usize = REPLAYED + 1;
 
-/// What is counted beside purchases.
+/// The counters other than those of purchases.
 #[derive(Clone, Copy)]
 enum Counter {
     GateHits,
@@ -93,13 +93,13 @@ impl Counter {
     }
 }
 
-/// Where purchases of a door with an outcome are counted.
+/// The index of the counter of purchases made through a door, with an outcome.
 fn purchases(door: Door, which: usize) -> usize {
     SINGLES + door as usize * OUTCOMES + which
 }
 
-/// How an outcome is counted. A purchase is refused for the reasons above alone; one for
-/// another would be no sale, and is not counted.
+/// The number of an outcome among the counters of a door. Purchases are refused only for the
+/// reasons above; a refusal for another reason would not be counted.
 fn which(outcome: &Outcome) -> Option<usize> {
     match (outcome, outcome.reason()) {
         (Outcome::Reserved { replayed: true, .. }, _) => Some(REPLAYED),
@@ -108,7 +108,7 @@ fn which(outcome: &Outcome) -> Option<usize> {
     }
 }
 
-/// Counts an answer, whether its transaction stands in the end or not.
+/// Counts an answer, whether or not its transaction commits.
 pub fn answered(door: Door, outcome: &Outcome) {
     if let (Some(counters), Some(which)) = (STATS.get(), which(outcome)) {
         counters[purchases(door, which)].fetch_add(1, Relaxed);
@@ -123,7 +123,7 @@ pub fn gate_shut() {
     Counter::GateShut.add(1);
 }
 
-/// Counts a batch of requests that were queued at these moments of the monotonic clock.
+/// Counts a batch of requests that were queued at these times of the monotonic clock.
 pub fn seller_took(queued_at: impl ExactSizeIterator<Item = Micros>) {
     let Some(counters) = STATS.get() else { return };
     let size = queued_at.len() as i64;
@@ -142,12 +142,12 @@ pub fn seller_took(queued_at: impl ExactSizeIterator<Item = Micros>) {
     }
 }
 
-/// Counts a transaction of the seller's that failed for another reason than a lock.
+/// Counts a transaction of the seller that failed for a reason other than a lock.
 pub fn seller_failed() {
     Counter::SellerErrors.add(1);
 }
 
-/// Counts what the reconciler expired, and notes what others kept it from.
+/// Adds the orders that the reconciler expired, and sets its backlog, the orders that it skipped.
 pub fn expired(expired: i64, backlog: i64) {
     let Some(counters) = STATS.get() else { return };
     Counter::Expired.of(counters).fetch_add(expired, Relaxed);
@@ -165,10 +165,11 @@ pub fn reconciler_failed() {
     Counter::RunErrors.add(1);
 }
 
-/// One line of the view: what it is about, the strategy if it is a purchase, name and value.
+/// One row of the view: subject, strategy (for purchases), name and value.
 pub type Line = (&'static str, Option<&'static str>, &'static str, f64);
 
-/// What the view shows, where so many requests wait for the seller. 55000 without preload.
+/// The rows of the view; `waiting` is the number of requests that wait for the seller. Raises 55000
+/// without preload.
 pub fn lines(waiting: usize) -> Result<Vec<Line>, Fault> {
     let counters = STATS.get().ok_or(Fault::NotPreloaded("flashsale.stats"))?;
     let mut lines = Vec::new();
@@ -230,7 +231,7 @@ pub fn lines(waiting: usize) -> Result<Vec<Line>, Fault> {
     Ok(lines)
 }
 
-/// A time as seconds since 1970, 0 if it never was.
+/// A time in seconds since 1970; 0 if the counter was never set.
 fn unix_seconds(counter: &AtomicI64) -> f64 {
     match counter.load(Relaxed) {
         0 => 0.0,
@@ -238,7 +239,7 @@ fn unix_seconds(counter: &AtomicI64) -> f64 {
     }
 }
 
-/// Sets every counter to zero; the reconciler's backlog and last run stay.
+/// Sets every counter to zero, except the reconciler's backlog and last run.
 pub fn reset() -> Result<(), Fault> {
     let counters = STATS
         .get()
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_never_counted_as_a_sale() {
+    fn a_refusal_is_never_counted_as_a_sale() {
         for (nth, reason) in REASONS.into_iter().enumerate() {
             assert_eq!(which(&refused(reason)), Some(nth), "{reason:?}");
         }
@@ -276,10 +277,10 @@ mod tests {
     }
 
     #[test]
-    fn no_two_counters_share_a_place() {
-        let places = DOORS.map(|(door, _)| [0, OUTCOMES - 1].map(|which| purchases(door, which)));
-        assert_eq!(places[0][0], SINGLES);
-        assert!(places.windows(2).all(|pair| pair[0][1] + 1 == pair[1][0]));
-        assert_eq!(places[DOORS.len() - 1][1], COUNTERS - 1);
+    fn no_two_counters_share_an_index() {
+        let indexes = DOORS.map(|(door, _)| [0, OUTCOMES - 1].map(|which| purchases(door, which)));
+        assert_eq!(indexes[0][0], SINGLES);
+        assert!(indexes.windows(2).all(|pair| pair[0][1] + 1 == pair[1][0]));
+        assert_eq!(indexes[DOORS.len() - 1][1], COUNTERS - 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The life of an order inside the server, one rolled-back transaction a test.
+//! Tests of the life of an order inside the server, each in a transaction that is rolled back.
 
 use pgrx::prelude::*;
 

@@ -1,4 +1,5 @@
-//! A buyer's side of the queue: joins it, waits, and never guesses at what became of its request.
+//! The caller's side of the queue: it joins the queue, waits, and returns the true outcome of its
+//! request, or an error if the outcome cannot be known.
 
 use super::queue::{Queue, queue};
 use super::request::{Call, Error, QueuedReply, Reply};
@@ -17,10 +18,10 @@ use flashsale_core::time::Micros;
 use pgrx::pg_sys::TransactionId;
 use std::cell::{Cell, OnceCell};
 
-/// How long to sleep between looks at a transaction that is about to end.
+/// How long to sleep between checks whether a transaction has ended.
 const TRANSACTION_END_POLL_MS: i64 = 1;
 
-/// Refuses a caller whom the seller cannot serve.
+/// Raises an error if the seller cannot serve this caller.
 pub fn check_caller() -> Result<(), Fault> {
     preloaded()?;
     if !is_sellers_database() {
@@ -36,17 +37,17 @@ fn preloaded() -> Result<Queue, Fault> {
     queue().ok_or(Fault::NotPreloaded("strategy grouped"))
 }
 
-/// Hands a purchase of a caller who was checked to the seller and returns its outcome.
+/// Passes a purchase to the seller and returns its outcome. Call [`check_caller`] before.
 pub fn purchase(request: &Request<'_>) -> Result<Outcome, Fault> {
     let queue = preloaded()?;
-    match hand_over(queue, &Call::Purchase(*request))? {
+    match submit(queue, &Call::Purchase(*request))? {
         Reply::Outcome(outcome) => Ok(outcome),
         _ => Err(Fault::Broken("a purchase was answered as a cancel")),
     }
 }
 
-/// Hands a cancel to the seller, which returns the units of many orders at once; `None`
-/// where that is not possible and the caller has to do it itself.
+/// Passes a cancel to the seller, which restores the units of many orders at once. `None` if the
+/// seller cannot make it, so that it has to be made in the caller's transaction.
 pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Moved<Cancelled>>, Fault> {
     let Some(queue) = queue() else {
         return Ok(None);
@@ -54,16 +55,17 @@ pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Moved<Cancelled>>, Fault> {
     if check_caller().is_err() || !queue.is_served() {
         return Ok(None);
     }
-    match hand_over(queue, &Call::Cancel(*cancel))? {
+    match submit(queue, &Call::Cancel(*cancel))? {
         Reply::Cancelled(cancelled) => Ok(Some(cancelled)),
         Reply::Outcome(Outcome::Busy) => Ok(Some(Moved::Busy)),
         _ => Err(Fault::Broken("a cancel was answered as a purchase")),
     }
 }
 
-/// Queues the request and waits. Holds no lock meanwhile, and has not touched a table: an
-/// ALTER TABLE between us and the seller would be a deadlock that nobody can see.
-fn hand_over(queue: Queue, call: &Call<'_>) -> Result<Reply, Fault> {
+/// Queues the request and waits for its reply. The caller has touched no table and holds no lock
+/// meanwhile: otherwise an ALTER TABLE that waits for it, and for which the seller waits, would be
+/// a deadlock that PostgreSQL cannot detect.
+fn submit(queue: Queue, call: &Call<'_>) -> Result<Reply, Fault> {
     let Some(ticket) = queue.join(call) else {
         return Ok(Reply::BUSY);
     };
@@ -73,7 +75,7 @@ fn hand_over(queue: Queue, call: &Call<'_>) -> Result<Reply, Fault> {
             reply,
             transaction: Some(transaction),
         }))) => orphaned(call, transaction, reply)?,
-        // It was not even tried, or nothing was written.
+        // The request was not tried, or its transaction wrote nothing.
         Some(Collected::Orphaned(_)) | None => Reply::BUSY,
     };
     match reply {
@@ -86,14 +88,14 @@ thread_local! {
     static IN_SELLERS_DATABASE: OnceCell<bool> = const { OnceCell::new() };
 }
 
-/// Whether this is the database that the seller works for, if there is a seller just now or
-/// not. It cannot change under a connected backend.
+/// Whether this session's database is the one that the seller serves, whether or not a seller runs
+/// now. That cannot change while the session lasts.
 fn is_sellers_database() -> bool {
     IN_SELLERS_DATABASE
         .with(|known| *known.get_or_init(|| session::database_name() == Some(settings::database())))
 }
 
-/// Why what commits on its own cannot be part of the caller's transaction (25001).
+/// Why the seller, which commits on its own, cannot serve the caller's transaction (25001).
 fn unfit_caller() -> Option<&'static str> {
     if transaction::is_in_block() {
         Some("in a transaction block or subtransaction")
@@ -142,8 +144,8 @@ impl HeldSlot {
         }
     }
 
-    /// Waits for what there is to collect. `None` if nobody took the request within
-    /// `flashsale.group_wait`, and nobody will.
+    /// Waits for the reply. `None` if the seller did not take the request within
+    /// `flashsale.group_wait`; then the request is withdrawn.
     fn wait(&self) -> Option<Collected<QueuedReply>> {
         loop {
             if wait::yielding(|| !self.queue.is_pending(self.ticket))
@@ -152,15 +154,15 @@ impl HeldSlot {
                 HELD.set(None);
                 return Some(collected);
             }
-            let patience_ms = settings::group_wait_ms();
+            let max_wait_ms = settings::group_wait_ms();
             let waited_ms = (clock::monotonic() - self.since) / 1_000;
-            // Once it is taken, only the seller knows.
-            if waited_ms >= patience_ms && self.queue.withdraw(self.ticket) {
+            // Once the seller has taken the request, only the seller knows its outcome.
+            if waited_ms >= max_wait_ms && self.queue.withdraw(self.ticket) {
                 HELD.set(None);
                 return None;
             }
             self.queue
-                .park(self.ticket, (patience_ms - waited_ms).max(50));
+                .park(self.ticket, (max_wait_ms - waited_ms).max(50));
         }
     }
 }
@@ -179,7 +181,8 @@ fn leave_held() {
     }
 }
 
-/// The seller died over the request: its transaction tells what became of it.
+/// The reply to a request whose seller died: it depends on whether the seller's transaction
+/// committed.
 fn orphaned(call: &Call<'_>, id: TransactionId, reply: Reply) -> Result<Reply, Fault> {
     while transaction::is_in_progress(id) {
         wait::sleep(WaitFor::SellersTransaction, TRANSACTION_END_POLL_MS);

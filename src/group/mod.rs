@@ -1,4 +1,5 @@
-//! Strategy `grouped`: buyers queue, the seller serves all who wait for an item in one transaction.
+//! Strategy `grouped`: purchases are queued, and the seller serves all that wait for an item in one
+//! transaction.
 
 pub mod caller;
 mod publisher;

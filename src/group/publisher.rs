@@ -1,4 +1,5 @@
-//! The publisher: waits until commits are durable while the seller serves the next buyers.
+//! The publisher: waits until commits are durable and publishes their replies, while the seller
+//! serves the next requests.
 
 use super::queue::{Queue, queue};
 use crate::pg::wal::{self, Durable};
@@ -9,25 +10,26 @@ use flashsale_core::slots::Ticket;
 use pgrx::pg_sys::{self, XLogRecPtr};
 use pgrx::prelude::*;
 
-/// The latch wakes an idle publisher; this only bounds what a lost one could do.
+/// How long an idle publisher sleeps unless its latch wakes it.
 const IDLE_MS: i64 = 10_000;
-/// Standbys wake nobody here, so what they have is looked at again after this time. PostgreSQL's
-/// own wait is for one level of durability, and who asks for less would wait with who asks for more.
+/// How often to check how far the standbys are, as they do not wake this process. PostgreSQL's own
+/// wait is for a single level, so a caller that requires less would wait as long as one that
+/// requires more.
 pub const STANDBY_POLL_MS: i64 = 1;
 
-/// Replies stay handed over until they are published, so one that dies is made good by
-/// the next.
+/// Replies stay on the queue's committed list until they are published, so after a publisher died
+/// the next one publishes them.
 #[pg_guard]
-#[allow(unsafe_code)] // the postmaster looks it up by its name
+#[allow(unsafe_code)] // the postmaster looks it up by name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_publisher_main(_argument: pg_sys::Datum) {
     let Some(queue) = queue() else { return };
     worker::connect(Worker::Publisher, &settings::database());
-    session::before_exit(gone);
+    session::before_exit(detach);
     queue.attach_publisher();
     loop {
         signals::reload_if_asked();
-        publish_durable(queue);
+        publish_committed(queue);
         if !wait::yielding(|| queue.committed().is_some()) {
             worker::idle(IDLE_MS);
         } else if wal::standbys_wanted() {
@@ -37,26 +39,27 @@ pub extern "C-unwind" fn flashsale_publisher_main(_argument: pg_sys::Datum) {
     }
 }
 
-/// A reply that was written, and what must be durable before its caller hears of it.
+/// A reply that was written, and what must be durable before it is published.
 pub struct Written {
     pub ticket: Ticket,
-    /// Where its commit ends in the log; `None` for a reply that promises nothing.
+    /// The WAL position at which its commit ends; `None` if it does not depend on a commit.
     pub end: Option<XLogRecPtr>,
     /// The caller's `synchronous_commit`.
     pub level: i32,
 }
 
 impl Written {
-    /// The end of the commit that its caller waits for, if it waits for one.
+    /// The end of the commit that the caller waits for; `None` if it waits for none.
     fn awaited(&self) -> Option<XLogRecPtr> {
         self.end.filter(|_| wal::is_awaited(self.level))
     }
 }
 
-/// Publishes replies, each once its own caller's durability is reached: those that wait for
-/// nothing at once. While others wait to be served the rest is left to the publisher; else nobody
-/// gains by another process, so the log is flushed here, and only who waits for a standby is left.
-pub fn publish(queue: Queue, replies: Vec<Written>) {
+/// Publishes replies, each once its commit is as durable as its own caller requires. Replies that
+/// wait for no commit are published at once. If other requests wait to be served, the rest is left
+/// to the publisher. Else a second process would gain nothing: the WAL is flushed here, and only
+/// replies that wait for a standby are left to the publisher.
+pub fn publish_or_hand_over(queue: Queue, replies: Vec<Written>) {
     if replies.is_empty() {
         return;
     }
@@ -78,9 +81,10 @@ pub fn publish(queue: Queue, replies: Vec<Written>) {
     }
 }
 
-/// Flushes the log for what was handed over, and publishes each reply that is as durable as its
-/// caller asks. Waits for no standby: who needs one stays handed over until it has the commit.
-pub fn publish_durable(queue: Queue) {
+/// Flushes the WAL for the replies that were handed over, and publishes those whose commits are as
+/// durable as their callers require. Does not wait for standbys: replies that need one stay handed
+/// over until it has their commit.
+pub fn publish_committed(queue: Queue) {
     if let Some(end) = queue.committed() {
         flush_and_publish(queue, end);
     }
@@ -92,7 +96,7 @@ fn flush_and_publish(queue: Queue, end: XLogRecPtr) {
     queue.publish_durable(|end, level| durable.covers(end, level));
 }
 
-fn gone() {
+fn detach() {
     if let Some(queue) = queue() {
         queue.detach_publisher();
     }

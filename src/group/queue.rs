@@ -1,8 +1,8 @@
-//! The queue between callers and the seller: one slot a waiting request, first come first served.
+//! The queue between callers and the seller: one slot for each request, first come first served.
 //!
-//! It lies in four parts of shared memory. The slots are behind a lock that is held for moments;
-//! the words that tell their phases, the words on which callers park, and the latches of the
-//! workers are read without it.
+//! It consists of four parts of shared memory. The slots are behind a lock that is held only for
+//! moments; the words with their phases, the words on which callers park, and the latches of the
+//! workers are read without a lock.
 
 use super::request::{Call, QueuedReply, QueuedRequest};
 use crate::pg::memory::{LwLock, Shared};
@@ -15,14 +15,14 @@ use pgrx::pg_sys::XLogRecPtr;
 pub static QUEUE: Shared<LwLock<Slots<QueuedRequest, QueuedReply, SLOTS>>> =
     Shared::new(c"flashsale queue");
 pub static WORDS: Shared<Words<SLOTS>> = Shared::new(c"flashsale queue words");
-/// Where the caller of each slot sleeps.
+/// The word on which the caller of each slot sleeps.
 pub static PARKINGS: Shared<[Parking; SLOTS]> = Shared::new(c"flashsale queue parkings");
-/// The workers that serve and publish, while they are there.
+/// The latches of the seller and the publisher, while they run.
 pub static LATCHES: Shared<Latches<2>> = Shared::new(c"flashsale queue latches");
 const SELLER: usize = 0;
 const PUBLISHER: usize = 1;
 
-/// All parts of the queue.
+/// References to all parts of the queue.
 #[derive(Clone, Copy)]
 pub struct Queue {
     slots: &'static LwLock<Slots<QueuedRequest, QueuedReply, SLOTS>>,
@@ -41,9 +41,9 @@ pub fn queue() -> Option<Queue> {
     })
 }
 
-/// A caller's side.
+/// The caller's side.
 impl Queue {
-    /// Queues a call and wakes the seller; `None` if the queue is full.
+    /// Queues a request and wakes the seller; `None` if the queue is full.
     pub fn join(self, call: &Call<'_>) -> Option<Ticket> {
         let request = QueuedRequest::new(call);
         let capacity = settings::queue_size();
@@ -57,28 +57,28 @@ impl Queue {
         self.words.is_pending(ticket)
     }
 
-    /// Sleeps until there may be something to collect.
+    /// Sleeps until there may be a reply, for `at_most_ms` at most.
     pub fn park(self, ticket: Ticket, at_most_ms: i64) {
         let parking = &self.parkings[ticket.slot()];
         parking.park(WaitFor::Seller, at_most_ms, || !self.is_pending(ticket));
     }
 
-    /// What there is for the caller, who has then left the queue; `None` while it has to wait.
+    /// Returns the caller's reply and leaves the queue; `None` while the caller has to wait.
     pub fn collect(self, ticket: Ticket) -> Option<Collected<QueuedReply>> {
         self.slots.lock().collect(self.words, ticket)
     }
 
-    /// Leaves the queue unless the seller has taken the request; false if it has.
+    /// Leaves the queue if the seller has not taken the request; false if it has.
     pub fn withdraw(self, ticket: Ticket) -> bool {
         self.slots.lock().withdraw(self.words, ticket)
     }
 
-    /// Leaves the queue, answered or not: the slot is free for the next.
+    /// Leaves the queue, answered or not, and frees the slot.
     pub fn leave(self, ticket: Ticket) {
         self.slots.lock().leave(self.words, ticket);
     }
 
-    /// Whether there is a seller.
+    /// Whether a seller runs.
     pub fn is_served(self) -> bool {
         self.latches.is_taken(SELLER)
     }
@@ -86,13 +86,13 @@ impl Queue {
 
 /// The seller's side.
 impl Queue {
-    /// This worker serves from now on.
+    /// Registers this process as the seller.
     pub fn attach_seller(self) {
         self.latches.take(SELLER);
     }
 
-    /// The seller is gone: those it had taken learn what became of them by its transaction,
-    /// the others wait for the next seller.
+    /// To be called when the seller exits. The callers of requests that it had taken find out
+    /// whether its transaction committed; the other requests wait for the next seller.
     pub fn detach_seller(self) {
         self.latches.leave(SELLER);
         let orphaned = self.slots.lock().orphan(self.words);
@@ -104,13 +104,13 @@ impl Queue {
         self.slots.lock().take(self.words, most)
     }
 
-    /// How many requests the seller has not taken yet.
+    /// The number of requests that the seller has not taken yet.
     pub fn backlog(self) -> usize {
         self.slots.read().waiting()
     }
 
-    /// Leaves replies where callers find them once they are published, or once the seller died
-    /// and its transaction committed.
+    /// Writes replies into their slots. Callers collect them once they are published, or if the
+    /// seller dies and its transaction has committed.
     pub fn write(self, replies: impl Iterator<Item = (Ticket, QueuedReply)>) {
         let mut slots = self.slots.lock();
         for (ticket, reply) in replies {
@@ -118,7 +118,7 @@ impl Queue {
         }
     }
 
-    /// Hands written replies to their callers, and wakes them all.
+    /// Publishes written replies and wakes their callers.
     pub fn publish(self, tickets: impl Iterator<Item = Ticket>) {
         let mut published = Vec::new();
         let mut slots = self.slots.lock();
@@ -131,8 +131,8 @@ impl Queue {
         self.unpark(published);
     }
 
-    /// Leaves committed replies, each with the end of its commit in the log, to be published
-    /// once they are durable.
+    /// Moves requests with written replies, each with the WAL position of its commit, to the
+    /// committed list, from which they are published once they are durable.
     pub fn hand_over(self, replies: impl Iterator<Item = (Ticket, XLogRecPtr)>) {
         let mut slots = self.slots.lock();
         for (ticket, end) in replies {
@@ -140,7 +140,7 @@ impl Queue {
         }
     }
 
-    /// Tells the publisher that replies were handed over.
+    /// Wakes the publisher, after replies were handed over.
     pub fn wake_publisher(self) {
         self.latches.wake(PUBLISHER);
     }
@@ -148,31 +148,30 @@ impl Queue {
 
 /// The publisher's side.
 impl Queue {
-    /// This worker publishes from now on.
+    /// Registers this process as the publisher.
     pub fn attach_publisher(self) {
         self.latches.take(PUBLISHER);
         self.latches.wake(SELLER);
     }
 
-    /// Nobody publishes from now on, so the seller has to.
+    /// To be called when the publisher exits: the seller has to publish from now on.
     pub fn detach_publisher(self) {
         self.latches.leave(PUBLISHER);
         self.latches.wake(SELLER);
     }
 
-    /// Whether there is a publisher.
+    /// Whether a publisher runs.
     pub fn has_publisher(self) -> bool {
         self.latches.is_taken(PUBLISHER)
     }
 
-    /// Up to where the log must be durable for all that was handed over; `None` if there is
-    /// nothing.
+    /// The largest WAL position of a commit on the committed list; `None` if the list is empty.
     pub fn committed(self) -> Option<XLogRecPtr> {
         self.slots.read().committed().map(|(_, end)| end).max()
     }
 
-    /// Publishes what was handed over and is durable by the judgement of `is_durable`, which gets
-    /// a commit's end and how durable it must be.
+    /// Publishes the replies on the committed list for which `is_durable`, called with the end of
+    /// the commit and the caller's `synchronous_commit`, is true.
     pub fn publish_durable(self, is_durable: impl Fn(XLogRecPtr, i32) -> bool) {
         let is_due = |request: &QueuedRequest, end| is_durable(end, request.synchronous_commit);
         let published = self.slots.lock().publish_durable(self.words, is_due);

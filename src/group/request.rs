@@ -1,4 +1,4 @@
-//! Requests and replies as they lie in the queue: in shared memory, so they own nothing.
+//! Requests and replies in the form in which they lie in shared memory. They own no heap memory.
 
 use crate::error::Fault;
 use crate::pg::clock;
@@ -13,7 +13,7 @@ use flashsale_core::time::Micros;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{Oid, TransactionId};
 
-/// A text of at most 255 bytes, in place.
+/// A text of at most 255 bytes, stored inline.
 #[derive(Clone, Copy)]
 struct Text {
     len: u8,
@@ -39,30 +39,31 @@ impl Text {
     }
 }
 
-/// What a caller can call for.
+/// What a caller can request.
 #[derive(Clone, Copy)]
 pub enum Call<'a> {
     Purchase(Request<'a>),
     Cancel(Cancel<'a>),
 }
 
-/// A request as it lies in the queue, with what the seller must know of its caller.
+/// A request in the queue, with what the seller must know about its caller.
 #[derive(Clone, Copy)]
 pub struct QueuedRequest {
     is_cancel: bool,
-    /// Of the item to buy, or of the order to cancel.
+    /// The id of the item to buy, or of the order to cancel.
     id: i64,
     quantity: i64,
     default_ttl: Micros,
     user_id: Text,
-    /// The idempotency key, or why the order is cancelled; empty for none.
+    /// The idempotency key, or the reason for the cancel; empty for none.
     text: Text,
     session_user: Oid,
-    /// Whose function was called: a security definer's, so the caller acts as the owner.
+    /// The owner of the function that was called, which is the caller's current user, as the
+    /// function is SECURITY DEFINER.
     pub owner: Oid,
-    /// How durable a commit must be before this caller hears of it.
+    /// The caller's `synchronous_commit`.
     pub synchronous_commit: i32,
-    /// By the monotonic clock.
+    /// When it was queued, by the monotonic clock.
     pub queued_at: Micros,
 }
 
@@ -82,7 +83,7 @@ plain!(struct QueuedReply { reply, transaction });
 plain!(struct Error { sqlstate, parts });
 
 impl QueuedRequest {
-    /// The call as this session makes it now.
+    /// The request for a call that this session makes now.
     pub fn new(call: &Call<'_>) -> Self {
         let mut this = Self {
             is_cancel: matches!(call, Call::Cancel(_)),
@@ -133,7 +134,7 @@ impl QueuedRequest {
     }
 }
 
-/// What the seller leaves for a caller.
+/// The seller's reply to a caller.
 #[derive(Clone, Copy)]
 #[allow(clippy::large_enum_variant)] // nothing in shared memory can be boxed
 pub enum Reply {
@@ -145,8 +146,8 @@ pub enum Reply {
 impl Reply {
     pub const BUSY: Self = Self::Outcome(Outcome::Busy);
 
-    /// Whether it tells of something that a commit made so, now or before. A refusal does not: it
-    /// promises nothing that a crash or a failover could undo.
+    /// Whether it reports a change that a commit made, now or before. A refusal does not: a crash
+    /// or failover cannot undo it.
     pub fn is_promise(&self) -> bool {
         match self {
             Self::Outcome(outcome) => matches!(outcome, Outcome::Reserved { .. }),
@@ -155,7 +156,7 @@ impl Reply {
         }
     }
 
-    /// Whether nothing was done, and may be done yet.
+    /// Whether nothing was done because of a lock, so that the request can be tried again.
     pub fn is_busy(&self) -> bool {
         matches!(
             self,
@@ -164,16 +165,16 @@ impl Reply {
     }
 }
 
-/// A reply as it lies in the queue, with the transaction that makes it true; none if nothing
-/// was written.
+/// A reply in the queue, with the transaction on whose commit it depends; `None` if that wrote
+/// nothing.
 #[derive(Clone, Copy)]
 pub struct QueuedReply {
     pub reply: Reply,
     pub transaction: Option<TransactionId>,
 }
 
-/// An error that a purchase met in the seller, for its caller to raise: message, detail
-/// and hint, cut where they are long.
+/// An error that a request caused in the seller, which its caller raises: message, detail and
+/// hint, each truncated to 255 bytes.
 #[derive(Clone, Copy)]
 pub struct Error {
     pub sqlstate: i32,
@@ -199,7 +200,7 @@ impl Error {
         }
     }
 
-    /// Message, detail and hint.
+    /// The message, detail and hint.
     pub fn texts(&self) -> [&str; 3] {
         [
             self.parts[0].get(),

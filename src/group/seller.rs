@@ -1,6 +1,7 @@
-//! The seller: serves all buyers who wait for an item in one transaction, then the next item.
+//! The seller: serves all purchases that wait for an item in one transaction, then those of the
+//! next item.
 //!
-//! Cancels come first, all in one transaction, so that the units they return are sold in the
+//! It serves cancels first, all in one transaction, so that the units they return are sold in the
 //! same round.
 
 use super::publisher::{self, STANDBY_POLL_MS, Written};
@@ -17,52 +18,51 @@ use pgrx::pg_sys::{self, XLogRecPtr};
 use pgrx::prelude::*;
 use std::collections::BTreeMap;
 
-/// How long to stay away from an item that somebody else holds.
+/// How long to wait before the next attempt if all items are locked.
 const LOCKED_RETRY_MS: i64 = 1;
-/// How long cancels wait for each other: a transaction costs more than what is in it.
+/// How long cancels wait for others to share a transaction, which costs more than a cancel.
 const CANCELS_GATHER_FOR: Micros = 2_000;
-/// Replies of a round wait for one flush together, but no longer than this.
+/// The replies of a round share one flush, but none waits longer than this for it.
 const PUBLISH_AT_LEAST_EVERY: Micros = 5_000;
-/// The latch wakes an idle seller; this only bounds what a lost one could do.
+/// How long an idle seller sleeps unless its latch wakes it.
 const IDLE_MS: i64 = 10_000;
 
 #[pg_guard]
-#[allow(unsafe_code)] // the postmaster looks it up by its name
+#[allow(unsafe_code)] // the postmaster looks it up by name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
     let Some(queue) = queue() else { return };
     worker::connect(Worker::Seller, &settings::database());
     wal::set_synchronous_commit(c"off");
-    session::before_exit(gone);
+    session::before_exit(detach);
     queue.attach_seller();
-    let mut held_up = Vec::new();
+    let mut deferred = Vec::new();
     let mut pace = Pace::default();
     loop {
         signals::reload_if_asked();
-        // Beside those held up, so that they keep nobody else from being served.
+        // In addition to the deferred jobs, so that these do not keep others from being served.
         let taken = queue.take(settings::group_size());
         stats::seller_took(taken.iter().map(|(_, request)| request.queued_at));
         let jobs = taken.into_iter();
-        held_up.extend(jobs.map(|(ticket, request)| Job { ticket, request }));
+        deferred.extend(jobs.map(|(ticket, request)| Job { ticket, request }));
         if !queue.has_publisher() {
-            publisher::publish_durable(queue);
+            publisher::publish_committed(queue);
         }
-        // A caller who left meanwhile needs no order.
-        held_up.retain(|job: &Job| queue.is_pending(job.ticket));
-        if held_up.is_empty() {
-            rest(queue);
+        // A caller that has left needs no order.
+        deferred.retain(|job: &Job| queue.is_pending(job.ticket));
+        if deferred.is_empty() {
+            wait_for_requests(queue);
             continue;
         }
-        let before = held_up.len();
-        held_up = round(queue, held_up, &mut pace);
-        if held_up.len() == before {
+        let before = deferred.len();
+        deferred = round(queue, deferred, &mut pace);
+        if deferred.len() == before {
             worker::idle(LOCKED_RETRY_MS);
         }
     }
 }
 
-/// Waits for the next request.
-fn rest(queue: Queue) {
+fn wait_for_requests(queue: Queue) {
     worker::report(None);
     if wait::yielding(|| queue.backlog() > 0) {
         return;
@@ -74,19 +74,21 @@ fn rest(queue: Queue) {
     });
 }
 
-fn gone() {
+fn detach() {
     if let Some(queue) = queue() {
         queue.detach_seller();
     }
 }
 
-/// Jobs that one transaction may serve: purchases of one item, or cancels (no item), of one owner's.
+/// Jobs that one transaction may serve: purchases of one item, or cancels (no item). All call
+/// functions of the same owner.
 struct Group {
     item_id: Option<i64>,
     jobs: Vec<Job>,
 }
 
-/// The groups of a round: cancels first, then the item whose buyers have waited longest.
+/// The groups of a round in the order in which they are served: cancels first, then the items by
+/// their oldest requests.
 fn groups(jobs: Vec<Job>) -> Vec<Group> {
     let mut groups = BTreeMap::<(Option<i64>, u32), Vec<Job>>::new();
     for job in jobs {
@@ -105,9 +107,9 @@ fn groups(jobs: Vec<Job>) -> Vec<Group> {
     groups
 }
 
-/// Serves all cancels, then every item, for about `flashsale.group_wait`, and returns the jobs
-/// to try again. Each group may take its share of the time that is left, or a quarter of all
-/// of it, so that a slow item leaves the others theirs.
+/// Serves all cancels, then every item, for about `flashsale.group_wait`, and returns the jobs to
+/// try again. Each group may take an equal share of the remaining time, or a quarter of the whole
+/// if that is longer, so that a slow item leaves time for the others.
 fn round(queue: Queue, jobs: Vec<Job>, pace: &mut Pace<Option<i64>>) -> Vec<Job> {
     let begun_at = clock::monotonic();
     let mut round = Round {
@@ -115,39 +117,39 @@ fn round(queue: Queue, jobs: Vec<Job>, pace: &mut Pace<Option<i64>>) -> Vec<Job>
         pace,
         unpublished: Vec::new(),
         published_at: begun_at,
-        held_up: Vec::new(),
+        deferred: Vec::new(),
     };
-    let most = settings::group_wait_ms() * 1_000;
-    let give_up_at = begun_at + most;
+    let whole = settings::group_wait_ms() * 1_000;
+    let give_up_at = begun_at + whole;
     let groups = groups(jobs);
     let mut groups_left = groups.len() as Micros;
     for group in groups {
         let now = clock::monotonic();
         let until = match now < give_up_at {
-            true => now + ((give_up_at - now) / groups_left).max(most / 4),
+            true => now + ((give_up_at - now) / groups_left).max(whole / 4),
             false => now,
         };
         groups_left -= 1;
         if group.item_id.is_none() && now - group.jobs[0].request.queued_at < CANCELS_GATHER_FOR {
-            round.held_up.extend(group.jobs);
+            round.deferred.extend(group.jobs);
             continue;
         }
         round.serve_group(group, until);
     }
-    round.publish();
+    round.publish_replies();
     worker::report_statistics();
-    round.held_up
+    round.deferred
 }
 
-/// A round under way.
+/// The state of a round.
 struct Round<'a> {
     queue: Queue,
     pace: &'a mut Pace<Option<i64>>,
-    /// Replies that their callers have not been told yet.
+    /// Replies that are written and not published yet.
     unpublished: Vec<Written>,
     published_at: Micros,
-    /// Jobs whose item or order somebody else holds, or for which there was no time.
-    held_up: Vec<Job>,
+    /// Jobs whose item or order was locked, or for which there was no time.
+    deferred: Vec<Job>,
 }
 
 impl Round<'_> {
@@ -158,22 +160,23 @@ impl Round<'_> {
             None => format!("flashsale: {} cancels", jobs.len()),
         }));
         let mut is_held = false;
-        // Nobody overtakes those who came first.
+        // If the item is locked, later jobs wait too, so that they do not overtake earlier ones.
         while !jobs.is_empty() && clock::monotonic() < until && !is_held {
-            let most = self.pace.limit(item_id, settings::group_size());
-            let later = jobs.split_off(most.min(jobs.len()));
+            let limit = self.pace.limit(item_id, settings::group_size());
+            let later = jobs.split_off(limit.min(jobs.len()));
             is_held = self.serve_jobs(item_id, jobs, until);
             jobs = later;
         }
-        // They were not tried, so they get another round.
-        self.hold_up(jobs, 2 * settings::group_wait_ms() * 1_000);
+        // These jobs were not tried, so they get another round.
+        self.defer(jobs, 2 * settings::group_wait_ms() * 1_000);
     }
 
-    /// Serves jobs in one transaction. If that fails, halves them until the one that is at
-    /// fault stands alone with its error. True if somebody else holds what they need.
+    /// Serves jobs in one transaction. If it fails, serves each half of them in a transaction of
+    /// its own, until the job at fault is alone and gets the error. True if a row that they need
+    /// is locked.
     fn serve_jobs(&mut self, item_id: Option<i64>, mut jobs: Vec<Job>, until: Micros) -> bool {
         self.publish_before(item_id);
-        let patience = settings::group_wait_ms() * 1_000;
+        let max_wait = settings::group_wait_ms() * 1_000;
         let begun_at = clock::monotonic();
         let served = transaction::run(self.queue, &jobs, until);
         self.pace.took(item_id, clock::monotonic() - begun_at);
@@ -181,10 +184,10 @@ impl Round<'_> {
             Ok(served) => {
                 self.pace.in_time(item_id, settings::group_size());
                 let busy = self.keep(jobs, served);
-                self.hold_up(busy, patience);
+                self.defer(busy, max_wait);
             }
             Err(Failure::Locked) => {
-                self.hold_up(jobs, patience);
+                self.defer(jobs, max_wait);
                 return true;
             }
             Err(Failure::Error(fault)) if jobs.len() == 1 => {
@@ -197,7 +200,7 @@ impl Round<'_> {
             Err(Failure::Error(_)) if clock::monotonic() < until => {
                 let later = jobs.split_off(jobs.len() / 2);
                 if self.serve_jobs(item_id, jobs, until) {
-                    self.hold_up(later, patience);
+                    self.defer(later, max_wait);
                     return true;
                 }
                 return self.serve_jobs(item_id, later, until);
@@ -205,39 +208,39 @@ impl Round<'_> {
             Err(Failure::Error(_)) => self.refuse(&jobs, Reply::BUSY),
             Err(Failure::Overrun) => {
                 self.pace.overran(item_id, jobs.len());
-                self.hold_up(jobs, patience);
+                self.defer(jobs, max_wait);
             }
         }
         false
     }
 
-    /// Nobody who is served waits for the transaction of an item that may be slow, nor for long
-    /// for others to be served.
+    /// Publishes finished replies before the transaction of an item that may be slow, and if the
+    /// last time is too long ago.
     fn publish_before(&mut self, item_id: Option<i64>) {
         let waited = clock::monotonic() - self.published_at;
         if waited > PUBLISH_AT_LEAST_EVERY || !self.pace.is_quick(item_id) {
-            self.publish();
+            self.publish_replies();
         }
     }
 
-    fn publish(&mut self) {
-        publisher::publish(self.queue, std::mem::take(&mut self.unpublished));
+    fn publish_replies(&mut self) {
+        publisher::publish_or_hand_over(self.queue, std::mem::take(&mut self.unpublished));
         self.published_at = clock::monotonic();
     }
 
-    /// Keeps replies to be published, and returns the jobs that are to be tried again.
+    /// Keeps the replies until they are published, and returns the jobs to try again.
     fn keep(&mut self, jobs: Vec<Job>, Served { end, replies }: Served) -> Vec<Job> {
         let mut busy = Vec::new();
         for (job, reply) in jobs.into_iter().zip(replies) {
             match reply.is_busy() {
                 true => busy.push(job),
-                false => self.await_durable(&job, reply.is_promise().then_some(end)),
+                false => self.add_reply(&job, reply.is_promise().then_some(end)),
             }
         }
         busy
     }
 
-    fn await_durable(&mut self, job: &Job, end: Option<XLogRecPtr>) {
+    fn add_reply(&mut self, job: &Job, end: Option<XLogRecPtr>) {
         self.unpublished.push(Written {
             ticket: job.ticket,
             end,
@@ -245,17 +248,18 @@ impl Round<'_> {
         });
     }
 
-    /// Keeps jobs for the next round, and answers those busy that have waited long enough.
-    fn hold_up(&mut self, jobs: Vec<Job>, patience: Micros) {
-        let since = clock::monotonic() - patience;
-        let (late, patient): (Vec<Job>, Vec<Job>) = jobs
+    /// Defers jobs to the next round. Those that have waited longer than `max_wait` microseconds
+    /// are answered busy instead.
+    fn defer(&mut self, jobs: Vec<Job>, max_wait: Micros) {
+        let since = clock::monotonic() - max_wait;
+        let (late, in_time): (Vec<Job>, Vec<Job>) = jobs
             .into_iter()
             .partition(|job| job.request.queued_at < since);
-        self.held_up.extend(patient);
+        self.deferred.extend(in_time);
         self.refuse(&late, Reply::BUSY);
     }
 
-    /// Answers jobs with what no commit stands behind.
+    /// Answers jobs with a reply that does not depend on a commit.
     fn refuse(&mut self, jobs: &[Job], reply: Reply) {
         let reply = QueuedReply {
             reply,
@@ -263,7 +267,7 @@ impl Round<'_> {
         };
         self.queue.write(jobs.iter().map(|job| (job.ticket, reply)));
         for job in jobs {
-            self.await_durable(job, None);
+            self.add_reply(job, None);
         }
     }
 }

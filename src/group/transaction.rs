@@ -1,4 +1,4 @@
-//! One transaction of the seller's: cancels, or purchases of one item, from lock to commit.
+//! One transaction of the seller: cancels, or purchases of one item, from lock to commit.
 
 use super::queue::Queue;
 use super::request::{Call, QueuedReply, QueuedRequest, Reply};
@@ -20,14 +20,14 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use std::cell::Cell;
 
-/// A request that the seller has taken, and where its reply goes.
+/// A request that the seller has taken, with the ticket of its slot.
 pub struct Job {
     pub ticket: Ticket,
     pub request: QueuedRequest,
 }
 
-/// A transaction that ended: where the log must be durable before its promises are told, and the
-/// replies in the order of the jobs.
+/// A transaction that ended: the WAL position up to which the WAL must be durable before replies
+/// that report a change are published, and the replies in the order of the jobs.
 pub struct Served {
     pub end: XLogRecPtr,
     pub replies: Vec<Reply>,
@@ -35,20 +35,20 @@ pub struct Served {
 
 /// Why a transaction was rolled back and its jobs have no replies.
 pub enum Failure {
-    /// Somebody else holds the item.
+    /// Another transaction holds the item.
     Locked,
-    /// It took longer than the group's share of `flashsale.group_wait`.
+    /// The transaction took longer than the group's share of `flashsale.group_wait`.
     Overrun,
     Error(Box<Fault>),
 }
 
-/// Serves jobs that are all cancels, or all purchases of one item, until a moment of the
-/// monotonic clock.
+/// Serves jobs that are all cancels, or all purchases of one item, in one transaction. It is
+/// cancelled at `until`, by the monotonic clock.
 pub fn run(queue: Queue, jobs: &[Job], until: Micros) -> Result<Served, Failure> {
     use PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_QUERY_CANCELED};
     let is_obtained = Cell::new(false);
     let served = transact(queue, jobs, until, &is_obtained);
-    // A trigger can raise the same, for its one buyer.
+    // A trigger can raise the same error because of a single request.
     served.map_err(|fault| match fault.sqlstate() {
         ERRCODE_LOCK_NOT_AVAILABLE if !is_obtained.get() => Failure::Locked,
         ERRCODE_QUERY_CANCELED if clock::monotonic() >= until => Failure::Overrun,
@@ -94,7 +94,8 @@ fn write(
     queue.write(replies.map(|(job, &reply)| (job.ticket, QueuedReply { reply, transaction })));
 }
 
-/// The replies to the jobs; `is_obtained` says whether what they need is held by now.
+/// Serves the jobs and returns their replies. Sets `is_obtained` once the row locks that all of
+/// them need are held.
 fn replies(
     client: &SpiClient<'_>,
     jobs: &[Job],
@@ -109,7 +110,7 @@ fn replies(
         }
     }
     let Some(first) = requests.first() else {
-        is_obtained.set(true); // each order that is not is answered by itself
+        is_obtained.set(true); // cancels whose rows are locked are answered busy, one by one
         let end = order::cancel_many(client, &cancels)?;
         return Ok(end.map(|all| all.into_iter().map(Reply::Cancelled).collect()));
     };
