@@ -36,7 +36,7 @@ pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
     worker::connect(Worker::Reconciler, &settings::database());
     let mut at_fault = AtFault::default();
     loop {
-        signals::reload_if_asked();
+        signals::reload_if_requested();
         let interval_ms = settings::reconcile_interval_ms();
         if interval_ms == 0 {
             worker::idle(OFF_MS);

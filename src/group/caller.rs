@@ -196,7 +196,7 @@ fn orphaned(call: &Call<'_>, id: TransactionId, reply: Reply) -> Result<Reply, F
         _ => None,
     };
     match changed {
-        Some(order_id) if !wal::by_now() => Err(Fault::OutcomeUnknown(order_id)),
+        Some(order_id) if !wal::make_seen_commits_durable() => Err(Fault::OutcomeUnknown(order_id)),
         _ => Ok(reply),
     }
 }

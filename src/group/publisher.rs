@@ -28,11 +28,11 @@ pub extern "C-unwind" fn flashsale_publisher_main(_argument: pg_sys::Datum) {
     session::before_exit(detach);
     queue.attach_publisher();
     loop {
-        signals::reload_if_asked();
+        signals::reload_if_requested();
         publish_committed(queue);
         if !wait::yielding(|| queue.committed().is_some()) {
             worker::idle(IDLE_MS);
-        } else if wal::standbys_wanted() {
+        } else if wal::standbys_configured() {
             worker::idle(STANDBY_POLL_MS);
         }
         worker::serve_interrupts();

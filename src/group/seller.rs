@@ -39,7 +39,7 @@ pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
     let mut deferred = Vec::new();
     let mut pace = Pace::default();
     loop {
-        signals::reload_if_asked();
+        signals::reload_if_requested();
         // In addition to the deferred jobs, so that these do not keep others from being served.
         let taken = queue.take(settings::group_size());
         stats::seller_took(taken.iter().map(|(_, request)| request.queued_at));

@@ -1,20 +1,21 @@
-//! Rust's backtraces, which are not for clients.
+//! Keeps Rust's backtraces out of errors that are sent to clients.
 
 use std::backtrace::Backtrace;
 
-/// Whether std::backtrace makes any, in order of precedence.
+/// The environment variable that turns backtraces on or off, and takes precedence over
+/// RUST_BACKTRACE.
 const VARIABLE: &str = "RUST_LIB_BACKTRACE";
 
-/// Keeps pgrx from adding the frames of a stack to the DETAIL of every error, as it does where
-/// RUST_BACKTRACE stands in the server's environment. The standard library looks at the
-/// environment once, for the first backtrace; so that one is asked for here, while a variable
-/// that comes before RUST_BACKTRACE says no. Call it when the library is loaded.
+/// Keeps pgrx from adding a stack trace to the DETAIL of every error, which it does if
+/// RUST_BACKTRACE is set in the server's environment. The standard library reads the environment
+/// only once, for the first backtrace. So the first one is requested here, while the variable that
+/// takes precedence turns it off. Call this function when the library is loaded.
 pub fn disable() {
     let before = std::env::var_os(VARIABLE);
-    // SAFETY: the process has one thread; nobody reads the environment meanwhile.
+    // SAFETY: the process has one thread, so no other thread reads the environment meanwhile.
     unsafe { std::env::set_var(VARIABLE, "0") };
     let _ = Backtrace::capture();
-    // SAFETY: as above. What the process starts finds the environment as it was.
+    // SAFETY: as above. Child processes find the environment unchanged.
     unsafe {
         match before {
             Some(value) => std::env::set_var(VARIABLE, value),

@@ -1,4 +1,4 @@
-//! Values on their way from and to SQL that pgrx has no type for.
+//! Conversions from and to SQL of values for which pgrx has no suitable type.
 
 use flashsale_core::time::Micros;
 use pgrx::pg_sys::{self, Datum, Oid};

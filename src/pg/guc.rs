@@ -1,13 +1,13 @@
-//! Settings of this process that others define.
+//! PostgreSQL's own settings, in this process.
 
 use pgrx::pg_sys::{self, GucAction, GucContext, GucSource};
 use std::ffi::{CStr, CString};
 
-/// The search path our SQL runs under, whatever the caller's is: it names every object with its
-/// schema, but no operator.
+/// The search path under which our SQL runs, instead of the caller's. Our SQL qualifies every
+/// object with its schema, but not operators.
 pub const SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
 
-/// Bounds lock waits, unless a shorter bound holds, until the innermost subtransaction ends.
+/// Sets `lock_timeout` until the innermost subtransaction ends, unless a shorter one is set.
 pub fn bound_lock_timeout(milliseconds: i32) {
     // SAFETY: a number of this single-threaded process.
     let current = unsafe { pg_sys::LockTimeout };
@@ -17,8 +17,8 @@ pub fn bound_lock_timeout(milliseconds: i32) {
 }
 
 /// Sets the search path to [`SEARCH_PATH`] until the innermost subtransaction ends. Nearly all
-/// functions have the path among their own settings. `purchase_item` has not: setting it costs
-/// as much as the rest of an answer that needs no SQL, and most answers of a sale do not.
+/// functions have a SET clause for it. `purchase_item` does not: a SET clause costs as much as
+/// everything else in an answer that needs no SQL, which are most answers of a sale.
 pub fn pin_search_path() {
     // SAFETY: the value of a setting, NUL-terminated or null.
     let is_pinned = unsafe {
@@ -30,8 +30,8 @@ pub fn pin_search_path() {
     }
 }
 
-/// As a function's SET clause does it: PostgreSQL puts the value back when the innermost
-/// (sub)transaction ends, whichever way, and whatever else has set it meanwhile.
+/// Like a function's SET clause: PostgreSQL restores the value when the innermost (sub)transaction
+/// ends, whether it commits or not, and even if something else has set it meanwhile.
 fn set_for_subtransaction(name: &CStr, value: &CStr) {
     // SAFETY: two NUL-terminated texts, which are copied.
     unsafe {
@@ -48,7 +48,7 @@ fn set_for_subtransaction(name: &CStr, value: &CStr) {
     }
 }
 
-/// Sets a setting of this worker above what the database, a role or the file says.
+/// Overrides a setting of this worker, whatever the database, a role or the configuration file sets.
 pub fn override_for_process(name: &CStr, value: &CStr) {
     // SAFETY: two NUL-terminated texts, which are copied.
     unsafe {
@@ -61,7 +61,7 @@ pub fn override_for_process(name: &CStr, value: &CStr) {
     }
 }
 
-/// As [`override_for_process`], for the bound of lock waits; does nothing if it is that already.
+/// Like [`override_for_process`], for `lock_timeout`; does nothing if it has that value already.
 pub fn override_lock_timeout(milliseconds: i32) {
     // SAFETY: a number of this single-threaded process.
     if unsafe { pg_sys::LockTimeout } != milliseconds {
@@ -69,19 +69,19 @@ pub fn override_lock_timeout(milliseconds: i32) {
     }
 }
 
-/// Settings back to what the process began with, or was overridden with since.
+/// Resets all settings to the values with which the process started, or that override them.
 pub fn reset_all() {
-    // SAFETY: what RESET ALL does; called outside a transaction or in one.
+    // SAFETY: does what RESET ALL does; allowed outside a transaction or in one.
     unsafe { pg_sys::ResetAllOptions() };
 }
 
-/// How commits of this process wait, as `SyncCommitLevel`.
+/// This process's `synchronous_commit`, a `SyncCommitLevel`.
 pub fn synchronous_commit() -> i32 {
     // SAFETY: a number of this single-threaded process.
     unsafe { pg_sys::synchronous_commit }
 }
 
-/// Makes a misspelt setting with this prefix an error.
+/// Makes it an error to set an unknown setting with this prefix.
 pub fn reserve_prefix(prefix: &CStr) {
     // SAFETY: a NUL-terminated text, which is copied.
     unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };

@@ -1,12 +1,12 @@
-//! Shared memory: what all processes of the server see, made once while the library is preloaded.
+//! Shared memory of all processes of the server, allocated while the library is preloaded.
 //!
-//! A part is a static [`Shared`] and is given out as `&T`. There are two kinds:
+//! Each part is a static [`Shared`], which gives out a `&T`. There are two kinds:
 //!
 //! - `Shared<T>` where `T` consists of atomics, which are read and written without a lock;
-//! - `Shared<LwLock<T>>`, whose `T` is reached through [`LwLock::lock`] or [`LwLock::read`].
+//! - `Shared<LwLock<T>>`, whose `T` is accessed through [`LwLock::lock`] or [`LwLock::read`].
 //!
-//! What is read without a lock lies in a part of its own, never within a `T` behind one: the
-//! holder of the lock has a `&mut T`, and no other reference may reach into that.
+//! Data that is read without a lock lies in a part of its own, never in the `T` of an `LwLock`: the
+//! holder of the lock has a `&mut T`, and no other reference may point into that.
 //!
 //! ```ignore
 //! static WORDS: Shared<[AtomicU64; 8]> = Shared::new(c"flashsale words");
@@ -35,20 +35,20 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-// There every backend would run the startup hook, at the same time as others.
+// On Windows every backend would run the startup hook, concurrently with others.
 #[cfg(windows)]
 compile_error!("flashsale needs processes that are forked");
 
 /// A type whose values can lie in shared memory.
 ///
 /// # Safety
-/// A value may hold no pointer to what another process does not have at the same address, such
-/// as heap memory, and needs no destructor: it is never dropped.
+/// A value must not contain pointers to memory that other processes do not have at the same
+/// address, such as heap memory, and must not need a destructor: it is never dropped.
 pub unsafe trait InSharedMemory: Sync + Sized + 'static {
     /// The value that the server starts with.
     const NEW: Self;
 
-    /// Called once, in the postmaster, on the value in its place.
+    /// Called once, in the postmaster, on the value at its final address.
     fn start(&self, _name: &'static CStr) {}
 }
 
@@ -72,7 +72,7 @@ unsafe impl InSharedMemory for AtomicU64 {
     const NEW: Self = Self::new(0);
 }
 
-// SAFETY: as many values that may.
+// SAFETY: an array of values that may lie in shared memory.
 unsafe impl<T: InSharedMemory, const N: usize> InSharedMemory for [T; N] {
     const NEW: Self = [T::NEW; N];
 }
@@ -92,15 +92,15 @@ unsafe impl<A: Plain, R: Plain, const N: usize> InSharedMemory for Slots<A, R, N
     const NEW: Self = Self::new();
 }
 
-/// Plain data: a value means the same in every process, as it holds nothing but numbers and what
+/// Plain data: a value means the same in every process, because it holds only numbers and what
 /// consists of them: no reference, no pointer, no function, no heap memory.
 ///
 /// # Safety
-/// That must be so. [`plain!`] implements it for a type whose parts it has all looked at.
+/// That must be true. [`plain!`] implements this trait for a type, and checks all parts of it.
 pub unsafe trait Plain: Copy + Send + Sync + 'static {}
 
-/// Makes a type [`Plain`], all of whose parts are. Where one is not, or one is left out, it does not
-/// compile.
+/// Implements [`Plain`] for a type whose parts are all plain. If a part is not plain, or is left
+/// out, it does not compile.
 ///
 /// ```ignore
 /// plain!(struct Point { x, y });
@@ -112,7 +112,7 @@ macro_rules! plain {
         $crate::pg::memory::plain!(@of $name [$name { $($field),* } => $($field),*]);
     };
     (enum $name:ident) => {
-        // Only an enum without fields can become a number.
+        // Only an enum without fields can be converted to a number.
         $crate::pg::memory::plain!(@of $name [it => &(*it as isize)]);
     };
     (enum $name:ident {
@@ -131,7 +131,7 @@ macro_rules! plain {
                     $($pattern => { $(is_plain(&*$part);)* })*
                 }
             }
-            // SAFETY: parts() names all there are, and compiles only if each is plain.
+            // SAFETY: parts() names all parts, and compiles only if each is plain.
             #[allow(unsafe_code)]
             unsafe impl $crate::pg::memory::Plain for $name {}
         };
@@ -139,10 +139,10 @@ macro_rules! plain {
 }
 pub(crate) use plain;
 
-/// Makes types [`Plain`] that say what they consist of by their name alone.
+/// Implements [`Plain`] for numbers and for types with private parts that are numbers.
 macro_rules! numbers {
     ($($name:ty),* $(,)?) => { $(
-        // SAFETY: a number, or an array of numbers in place.
+        // SAFETY: a number, or an inline array of numbers.
         unsafe impl Plain for $name {}
     )* };
 }
@@ -150,10 +150,10 @@ macro_rules! numbers {
 numbers!(bool, u8, i32, i64, isize, usize);
 numbers!(pg_sys::Oid, pg_sys::TransactionId, Currency, OrderIds);
 
-// SAFETY: as many plain values, in place.
+// SAFETY: an inline array of plain values.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
-// SAFETY: a plain value in place, or none.
+// SAFETY: an inline plain value, or none.
 unsafe impl<T: Plain> Plain for Option<T> {}
 
 plain!(enum Reason);
@@ -182,12 +182,13 @@ plain!(enum CancelMoved {
 /// A part of shared memory.
 pub struct Shared<T> {
     name: &'static CStr,
-    /// Null, or what the startup hook was given, which outlives every process but the postmaster.
+    /// Null, or the memory that the startup hook has allocated, which outlives every process but
+    /// the postmaster.
     at: AtomicPtr<T>,
 }
 
 impl<T: InSharedMemory> Shared<T> {
-    /// `name` tells it from other parts, and its lock's waits in pg_stat_activity from others.
+    /// `name` identifies the part, and in pg_stat_activity the waits for its lock.
     pub const fn new(name: &'static CStr) -> Self {
         Self {
             name,
@@ -198,8 +199,8 @@ impl<T: InSharedMemory> Shared<T> {
     /// The part; `None` if the library was not preloaded.
     pub fn get(&self) -> Option<&'static T> {
         let at = NonNull::new(self.at.load(Ordering::Relaxed))?;
-        // SAFETY: on_shmem_startup has written a value there. Nobody has a `&mut` to it, and the
-        // memory stays while this process lives.
+        // SAFETY: on_shmem_startup has written a value there. There is no `&mut` to it, and the
+        // memory outlives this process.
         Some(unsafe { at.as_ref() })
     }
 }
@@ -209,15 +210,15 @@ impl<T: InSharedMemory> PgSharedMemoryInitialization for Shared<T> {
 
     unsafe fn on_shmem_request(&'static self) {
         const { assert!(align_of::<T>() <= pg_sys::PG_CACHE_LINE_SIZE as usize) };
-        // SAFETY: called from shmem_request_hook, where it is allowed.
+        // SAFETY: called from shmem_request_hook, where this is allowed.
         unsafe { pg_sys::RequestAddinShmemSpace(size_of::<T>()) };
     }
 
-    /// Takes no lock, as the postmaster has no children yet.
+    /// Takes no lock, because the postmaster has no children yet.
     unsafe fn on_shmem_startup(&'static self, _value: ()) {
         let mut found = false;
-        // SAFETY: called from shmem_startup_hook, once for each time that the server makes its
-        // shared memory; so the memory is new, aligned to a cache line, and large enough.
+        // SAFETY: called from shmem_startup_hook, once each time the server creates its shared
+        // memory; so the memory is new, aligned to a cache line, and large enough.
         let part = unsafe {
             let at = pg_sys::ShmemInitStruct(self.name.as_ptr(), size_of::<T>(), &mut found);
             let at = at.cast::<T>();
@@ -231,28 +232,28 @@ impl<T: InSharedMemory> PgSharedMemoryInitialization for Shared<T> {
     }
 }
 
-/// A value in shared memory behind a lightweight lock of PostgreSQL's.
+/// A value in shared memory behind a lightweight lock of PostgreSQL.
 ///
-/// While the lock is held no interrupt is served, so it is held for moments only.
+/// While the lock is held no interrupts are served, so it must be held only for moments.
 pub struct LwLock<T> {
     lock: UnsafeCell<pg_sys::LWLock>,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: several processes have a `&T` at once, one at a time has a `&mut T`.
+// SAFETY: several processes may have a `&T` at once, but only one at a time has a `&mut T`.
 unsafe impl<T: Send + Sync> Sync for LwLock<T> {}
 
-// SAFETY: PostgreSQL's lock is made for shared memory; it refers to processes by number.
+// SAFETY: PostgreSQL's lock is designed for shared memory; it refers to processes by number.
 unsafe impl<T: InSharedMemory + Send> InSharedMemory for LwLock<T> {
     const NEW: Self = Self {
-        // SAFETY: numbers, for which zeroes are values; start() makes a lock of them.
+        // SAFETY: consists of numbers, for which zero is valid; start() initialises the lock.
         lock: UnsafeCell::new(unsafe { std::mem::zeroed() }),
         value: UnsafeCell::new(T::NEW),
     };
 
     fn start(&self, name: &'static CStr) {
-        // SAFETY: in the postmaster, before anybody can take the lock. The name is static, and
-        // the processes forked from here know it.
+        // SAFETY: in the postmaster, before any process can take the lock. The name is static, and
+        // processes forked from the postmaster have it at the same address.
         unsafe {
             let tranche = pg_sys::LWLockNewTrancheId();
             pg_sys::LWLockRegisterTranche(tranche, name.as_ptr());
@@ -262,7 +263,7 @@ unsafe impl<T: InSharedMemory + Send> InSharedMemory for LwLock<T> {
 }
 
 impl<T> LwLock<T> {
-    /// Waits for the lock, which keeps everybody else out.
+    /// Waits for the lock in exclusive mode.
     pub fn lock(&self) -> Guard<'_, T> {
         Guard {
             _held: Held::acquire(&self.lock, LWLockMode::LW_EXCLUSIVE),
@@ -270,7 +271,7 @@ impl<T> LwLock<T> {
         }
     }
 
-    /// Waits for the lock, which keeps writers out.
+    /// Waits for the lock in shared mode.
     pub fn read(&self) -> ReadGuard<'_, T> {
         ReadGuard {
             _held: Held::acquire(&self.lock, LWLockMode::LW_SHARED),
@@ -279,7 +280,7 @@ impl<T> LwLock<T> {
     }
 }
 
-/// A lock that is held, and released when dropped.
+/// A lock that is held until this is dropped.
 struct Held<'a>(&'a UnsafeCell<pg_sys::LWLock>);
 
 impl<'a> Held<'a> {
@@ -292,9 +293,10 @@ impl<'a> Held<'a> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // SAFETY: acquire() took the lock. An error that unwinds has not released it yet, but it
-        // has set the count to 0, and releasing takes one off: the count would wrap, and no cancel
-        // reach this process any more. So it is raised first, as LWLockReleaseAll does.
+        // SAFETY: acquire() took the lock. An error that unwinds has not released it yet, but has
+        // set the holdoff count to 0. Releasing decrements the count, so it would wrap, and this
+        // process would never serve a cancel again. So the count is raised first, as
+        // LWLockReleaseAll does.
         unsafe {
             if pg_sys::InterruptHoldoffCount == 0 {
                 pg_sys::InterruptHoldoffCount = 1;
@@ -304,7 +306,7 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Holds a lock, alone, until dropped.
+/// Holds a lock in exclusive mode until dropped.
 pub struct Guard<'a, T> {
     value: &'a UnsafeCell<T>,
     _held: Held<'a>,
@@ -325,7 +327,7 @@ impl<T> DerefMut for Guard<'_, T> {
     }
 }
 
-/// Holds a lock, beside other readers, until dropped.
+/// Holds a lock in shared mode until dropped.
 pub struct ReadGuard<'a, T> {
     value: &'a UnsafeCell<T>,
     _held: Held<'a>,
@@ -352,7 +354,7 @@ mod tests {
         lock
     }
 
-    /// How many reasons there are not to serve interrupts.
+    /// The count of reasons not to serve interrupts.
     fn holdoffs() -> u32 {
         // SAFETY: a number of this process.
         unsafe { pg_sys::InterruptHoldoffCount }

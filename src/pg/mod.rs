@@ -1,4 +1,4 @@
-//! PostgreSQL's own functions and variables, behind names that are safe to use.
+//! PostgreSQL's functions and variables behind a safe interface.
 
 pub mod backtrace;
 pub mod clock;

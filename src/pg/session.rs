@@ -1,4 +1,4 @@
-//! Who this process is and whom it works for.
+//! This process: its database, its users, its exit.
 
 use pgrx::pg_sys::{self, Datum, Oid};
 use std::cell::OnceCell;
@@ -16,22 +16,22 @@ pub fn database() -> Oid {
     unsafe { pg_sys::MyDatabaseId }
 }
 
-/// Its name; `None` if it has been dropped. Call it within a transaction.
+/// The name of this process's database; `None` if it has been dropped. Call it within a transaction.
 pub fn database_name() -> Option<CString> {
-    // SAFETY: looks into a catalog; null, or a palloc'ed NUL-terminated name.
+    // SAFETY: reads a catalog, and returns null or a palloc'ed NUL-terminated name.
     unsafe {
         let name = pg_sys::get_database_name(database());
         (!name.is_null()).then(|| CStr::from_ptr(name).to_owned())
     }
 }
 
-/// Whose rights hold just now: in a function of a security definer its owner's.
+/// The current user, whose privileges apply: in a SECURITY DEFINER function its owner.
 pub fn current_user() -> Oid {
     // SAFETY: reads this process's own state.
     unsafe { pg_sys::GetUserId() }
 }
 
-/// Who logged in, or what SET SESSION AUTHORIZATION made of them.
+/// The user who logged in, or whom SET SESSION AUTHORIZATION has set.
 pub fn session_user() -> Oid {
     // SAFETY: reads this process's own state.
     unsafe { pg_sys::GetSessionUserId() }
@@ -44,31 +44,31 @@ pub fn role_name(role: Oid) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// A random number from 0 to 1, 1 excluded.
+/// A random number, at least 0 and below 1.
 pub fn random() -> f64 {
     // SAFETY: the process's own random state, which exists from its start.
     unsafe { pg_sys::pg_prng_double(&raw mut pg_sys::pg_global_prng_state) }
 }
 
-/// Runs `last_act` when this process ends in order, while shared memory is still there.
-pub fn before_exit(last_act: fn()) {
-    // SAFETY: the callback lives as long as the library, which is never unloaded; it gets the
-    // function that is passed here.
-    unsafe { pg_sys::before_shmem_exit(Some(call), Datum::from(last_act as usize)) };
+/// Runs `callback` when this process exits normally, while shared memory is still attached.
+pub fn before_exit(callback: fn()) {
+    // SAFETY: call() lives as long as the library, which is never unloaded; it gets the function
+    // that is passed here.
+    unsafe { pg_sys::before_shmem_exit(Some(call), Datum::from(callback as usize)) };
 }
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn call(_code: i32, argument: Datum) {
     // SAFETY: before_exit() alone registers this callback, always with a `fn()`.
-    let last_act = unsafe { std::mem::transmute::<usize, fn()>(argument.value()) };
-    last_act();
+    let callback = unsafe { std::mem::transmute::<usize, fn()>(argument.value()) };
+    callback();
 }
 
-/// What this process makes once, keeps and never drops: at its exit there is nothing left that
-/// could free it.
+/// A value that this process creates once and never drops. When the process exits, PostgreSQL's
+/// memory that it refers to may be gone already.
 pub struct Kept<T>(OnceCell<std::mem::ManuallyDrop<T>>);
 
-// SAFETY: get() lets the one thread in that may call PostgreSQL.
+// SAFETY: only the thread that may call PostgreSQL can get the value.
 unsafe impl<T> Sync for Kept<T> {}
 
 impl<T> Kept<T> {
@@ -76,7 +76,7 @@ impl<T> Kept<T> {
         Self(OnceCell::new())
     }
 
-    /// The value, which `make` makes if it is not there yet.
+    /// The value, which `make` creates at the first call.
     pub fn get_or_try<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
         pg_sys::submodules::thread_check::check_active_thread();
         if self.0.get().is_none() {

@@ -1,4 +1,4 @@
-//! Signals as the workers take them: PostgreSQL's own handlers, and what their flags ask for.
+//! Signals of the workers: PostgreSQL's own handlers, and the flags that they set.
 
 use super::version::set_handler;
 use libc::{SIGHUP, SIGTERM};
@@ -10,7 +10,7 @@ unsafe extern "C-unwind" {
     fn SignalHandlerForConfigReload(signal: i32);
 }
 
-/// Lets a new worker be shut down and told to read the configuration again.
+/// Installs the handlers for shutdown and reload in a new worker, and unblocks signals.
 pub fn unblock() {
     // SAFETY: the handlers are PostgreSQL's own, and safe in a background worker.
     unsafe {
@@ -20,21 +20,21 @@ pub fn unblock() {
     }
 }
 
-/// Takes up a changed configuration. Call it outside a transaction.
-pub fn reload_if_asked() {
-    // SAFETY: a flag of this process that its handler sets; the file is read where PostgreSQL's
-    // own workers read it.
+/// Reads the configuration file again if a reload was requested. Call it outside a transaction.
+pub fn reload_if_requested() {
+    // SAFETY: a flag of this process that its handler sets; PostgreSQL's own workers read the file
+    // in their main loops in the same way.
     unsafe {
-        let asked = &raw mut pg_sys::ConfigReloadPending;
-        if asked.read_volatile() != 0 {
-            asked.write_volatile(0);
+        let requested = &raw mut pg_sys::ConfigReloadPending;
+        if requested.read_volatile() != 0 {
+            requested.write_volatile(0);
             pg_sys::ProcessConfigFile(GucContext::PGC_SIGHUP);
         }
     }
 }
 
-/// A cancel that came where there is nothing to cancel is forgotten.
-pub fn forget_cancel() {
+/// Clears a cancel request that arrived while there was nothing to cancel.
+pub fn clear_cancel() {
     // SAFETY: a flag of this process that its handler sets.
     unsafe { (&raw mut pg_sys::QueryCancelPending).write_volatile(0) };
 }

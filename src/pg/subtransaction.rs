@@ -1,15 +1,15 @@
-//! Subtransactions: what runs in one is kept or undone as a whole, and an error in it is caught.
+//! Subtransactions, which commit or roll back as a whole, and in which errors are caught.
 
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::pg_sys::{self, PgTryBuilder};
 use std::panic::AssertUnwindSafe;
 
-/// How a transaction or a subtransaction is to end, and the value that it returns.
+/// How a transaction or subtransaction must end, and the value that it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End<T> {
-    /// What it wrote and locked becomes part of the transaction around it.
+    /// Commit: a subtransaction's writes and locks become those of its parent.
     Commit(T),
-    /// What it wrote is undone, and what it locked is free.
+    /// Roll back: its writes are undone, and its locks released.
     RollBack(T),
 }
 
@@ -23,8 +23,8 @@ impl<T> End<T> {
     }
 }
 
-/// Runs `body` in a subtransaction, which ends as `body` says, and returns its value. An error
-/// rolls it back and is returned, to be rethrown unchanged.
+/// Runs `body` in a subtransaction, which ends as `body` determines, and returns its value. An
+/// error rolls it back and is returned, so that it can be raised again unchanged.
 pub fn run<T>(body: impl FnOnce() -> End<T>) -> Result<T, Box<CaughtError>> {
     let subtransaction = Subtransaction::begin();
     let caught = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
@@ -46,7 +46,7 @@ pub fn run<T>(body: impl FnOnce() -> End<T>) -> Result<T, Box<CaughtError>> {
     }
 }
 
-/// The innermost subtransaction, with what must be put back when it ends.
+/// The innermost subtransaction, with the state to restore when it ends.
 struct Subtransaction {
     memory: pg_sys::MemoryContext,
     owner: pg_sys::ResourceOwner,
@@ -67,9 +67,9 @@ impl Subtransaction {
     }
 
     fn commit(self) {
-        // SAFETY: the innermost subtransaction is ours: whatever body began has ended with it.
+        // SAFETY: the innermost subtransaction is ours, as those that body began have ended.
         unsafe { pg_sys::ReleaseCurrentSubTransaction() };
-        self.put_back();
+        self.restore();
     }
 
     fn roll_back(self) {
@@ -78,10 +78,10 @@ impl Subtransaction {
             pg_sys::MemoryContextSwitchTo(self.memory);
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
         }
-        self.put_back();
+        self.restore();
     }
 
-    fn put_back(self) {
+    fn restore(self) {
         // SAFETY: both were current before the subtransaction, so they outlive it.
         unsafe {
             pg_sys::MemoryContextSwitchTo(self.memory);

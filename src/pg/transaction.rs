@@ -1,4 +1,4 @@
-//! The state of this process's transaction, its end, and what became of others.
+//! This process's transaction and its end, and the state of other transactions.
 
 use pgrx::pg_sys::{self, TransactionId};
 use std::ffi::c_void;
@@ -8,13 +8,13 @@ pub fn is_read_only() -> bool {
     unsafe { pg_sys::XactReadOnly }
 }
 
-/// Whether all its statements see what its first one saw: REPEATABLE READ or SERIALIZABLE.
+/// Whether all its statements share one snapshot: under REPEATABLE READ or SERIALIZABLE.
 pub fn has_one_snapshot() -> bool {
     // SAFETY: reads this process's own state.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
-/// Whether it goes on after the statement, or will once a subtransaction has ended.
+/// Whether it does not end with the current statement: in a transaction block or subtransaction.
 pub fn is_in_block() -> bool {
     // SAFETY: reads this process's own state.
     unsafe { pg_sys::IsTransactionBlock() || pg_sys::GetCurrentTransactionNestLevel() > 1 }
@@ -27,25 +27,25 @@ pub fn id() -> Option<TransactionId> {
     (id != pg_sys::InvalidTransactionId).then_some(id)
 }
 
-/// Whether a transaction of any process has yet to end. Call it within a transaction.
+/// Whether a transaction of any process is still running. Call it within a transaction.
 pub fn is_in_progress(id: TransactionId) -> bool {
-    // SAFETY: looks at the list of running transactions.
+    // SAFETY: reads the list of running transactions.
     unsafe { pg_sys::TransactionIdIsInProgress(id) }
 }
 
 /// Whether a transaction that has ended committed. Call it within a transaction.
 pub fn has_committed(id: TransactionId) -> bool {
-    // SAFETY: looks at the commit log.
+    // SAFETY: reads the commit log.
     unsafe { pg_sys::TransactionIdDidCommit(id) }
 }
 
-/// Runs `body` under a snapshot taken now, whatever the transaction's own is. An error leaves
-/// the snapshot to the end of the (sub)transaction.
+/// Runs `body` under a snapshot taken now, even if the transaction has a snapshot of its own. After
+/// an error the end of the (sub)transaction pops the snapshot.
 pub fn with_latest_snapshot<T>(body: impl FnOnce() -> T) -> T {
     // SAFETY: called within a transaction.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
     let done = body();
-    // SAFETY: what body has pushed it has popped, so the active one was pushed above.
+    // SAFETY: body has popped the snapshots that it pushed, so the active one was pushed above.
     unsafe { pg_sys::PopActiveSnapshot() };
     done
 }
@@ -53,7 +53,7 @@ pub fn with_latest_snapshot<T>(body: impl FnOnce() -> T) -> T {
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Others see what it did.
+    /// Its changes are visible to others.
     Committed,
     /// By PREPARE TRANSACTION: it may commit at any time, in any session.
     Prepared,

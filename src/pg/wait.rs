@@ -1,8 +1,8 @@
-//! Sleeping and waking, and what pg_stat_activity says a process waits for.
+//! Sleeping and waking, and the wait events that pg_stat_activity shows.
 //!
-//! A process sleeps on its latch ([`sleep`]), or on a [`Parking`] word, which costs less: to wake
-//! a latch takes a signal and two more system calls. [`Latches`] tells others which process has
-//! a role, and wakes it.
+//! A process sleeps on its latch ([`sleep`]) or on a [`Parking`] word. The latter costs less, as
+//! waking a process through its latch takes a signal and two more system calls. [`Latches`] holds
+//! the latches of processes that have a role, so that other processes can wake them.
 
 use super::memory::InSharedMemory;
 use super::version;
@@ -13,17 +13,17 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};
 /// What a sleeping process waits for.
 #[derive(Clone, Copy)]
 pub enum WaitFor {
-    /// A buyer, for the seller's answer.
+    /// A caller, for the seller's reply.
     Seller,
-    /// A buyer, for the end of the transaction of a seller that died.
+    /// A caller, for the end of the transaction of a seller that died.
     SellersTransaction,
-    /// A buyer, for its next try.
+    /// A caller, for its next attempt.
     Retry,
-    /// A worker, for something to do.
+    /// A worker, for work.
     Work,
 }
 
-/// Numbers of the names, asked for once a process.
+/// The numbers of the wait events, looked up once in each process.
 static EVENTS: [OnceLock<u32>; 4] = [const { OnceLock::new() }; 4];
 
 impl WaitFor {
@@ -38,28 +38,28 @@ impl WaitFor {
     }
 }
 
-/// Sleeps until the latch is set or the time is over, 1 ms at least; a cancel or shutdown ends
-/// it with an error.
+/// Sleeps until the latch is set or the time, 1 ms at least, is over. A cancel or shutdown ends it
+/// with an error.
 pub fn sleep(what: WaitFor, at_most_ms: i64) {
     wait_latch(what, at_most_ms.max(1));
     pgrx::check_for_interrupts!();
 }
 
-/// As [`sleep`], but leaves cancels and shutdowns to the caller. Does not return once the
-/// postmaster has died.
+/// Like [`sleep`], but leaves cancels and shutdowns to the caller. If the postmaster dies, the
+/// process exits.
 pub fn wait_latch(what: WaitFor, at_most_ms: i64) {
     let wake = (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
-    // SAFETY: MyLatch is this process's own, from its start to its end.
+    // SAFETY: MyLatch belongs to this process from its start to its end.
     unsafe {
         pg_sys::WaitLatch(pg_sys::MyLatch, wake, at_most_ms, what.event());
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
 }
 
-/// A word in shared memory on which one process sleeps until another wakes it.
+/// A word in shared memory on which one process sleeps until another one wakes it.
 ///
-/// The sleeper calls [`park`](Self::park) with the condition it waits for; whoever makes the
-/// condition true calls [`unpark`](Self::unpark) afterwards. No wake-up is lost.
+/// The sleeper calls [`park`](Self::park) with the condition that it waits for; the process that
+/// makes the condition true calls [`unpark`](Self::unpark) afterwards. No wake-up is lost.
 pub struct Parking(AtomicU32);
 
 // SAFETY: an atomic number.
@@ -69,15 +69,16 @@ unsafe impl InSharedMemory for Parking {
 
 const AWAKE: u32 = 0;
 const PARKED: u32 = 1;
-/// A signal between the look for interrupts and the sleep does not end the sleep.
+/// The longest single sleep, because a signal that arrives between the check for interrupts and the
+/// sleep does not end the sleep.
 const LONGEST_SLEEP_MS: i64 = 100;
 
 impl Parking {
-    /// Sleeps until woken, unless `is_done`, for `at_most_ms` (1 to 100 ms are slept at once, so
-    /// call it in a loop). A cancel or shutdown ends it with an error.
+    /// Unless `is_done`, sleeps until woken, for `at_most_ms` and 100 ms at most; so call it in a
+    /// loop. A cancel or shutdown ends it with an error.
     pub fn park(&self, what: WaitFor, at_most_ms: i64, is_done: impl Fn() -> bool) {
         self.0.store(PARKED, Ordering::SeqCst);
-        fence(Ordering::SeqCst); // with that of unpark: one of us sees what the other wrote
+        fence(Ordering::SeqCst); // pairs with unpark's: one of the two sees what the other wrote
         if !is_done() && !is_interrupted() {
             show(what.event());
             futex::wait(&self.0, PARKED, at_most_ms.clamp(1, LONGEST_SLEEP_MS));
@@ -90,7 +91,7 @@ impl Parking {
         }
     }
 
-    /// Wakes who is parked, after what they wait for was done.
+    /// Wakes the process that is parked here. Call it after its condition has become true.
     pub fn unpark(&self) {
         fence(Ordering::SeqCst);
         if self.0.swap(AWAKE, Ordering::SeqCst) == PARKED {
@@ -100,32 +101,32 @@ impl Parking {
 }
 
 fn is_interrupted() -> bool {
-    // SAFETY: a flag of this process that its signal handlers set; read as C reads it.
+    // SAFETY: a flag of this process that its signal handlers set; a volatile read, as in C.
     unsafe { (&raw const pg_sys::InterruptPending).read_volatile() != 0 }
 }
 
-/// Shows in pg_stat_activity what this process waits for; 0 is nothing.
+/// Shows a wait event in pg_stat_activity; 0 is none.
 fn show(event: u32) {
-    // SAFETY: points to a word of this process's own, from its start to its end.
+    // SAFETY: points to a word that belongs to this process from its start to its end.
     unsafe { pg_sys::my_wait_event_info.write_volatile(event) };
 }
 
-/// The latches of processes that have a role, by the number of the role. Lies in shared memory.
+/// The latches of the processes that have a role, indexed by role. Lies in shared memory.
 pub struct Latches<const ROLES: usize>([AtomicPtr<Latch>; ROLES]);
 
-// SAFETY: latches lie in shared memory themselves, at the same address for all.
+// SAFETY: latches lie in shared memory too, at the same address in all processes.
 unsafe impl<const ROLES: usize> InSharedMemory for Latches<ROLES> {
     const NEW: Self = Self([const { AtomicPtr::new(std::ptr::null_mut()) }; ROLES]);
 }
 
 impl<const ROLES: usize> Latches<ROLES> {
-    /// This process has the role from now on, until it [leaves](Self::leave).
+    /// Gives this process the role, until it [leaves](Self::leave) it.
     pub fn take(&self, role: usize) {
         // SAFETY: set when the process started.
         self.0[role].store(unsafe { pg_sys::MyLatch }, Ordering::Release);
     }
 
-    /// Nobody has the role from now on.
+    /// Gives the role up: no process has it then.
     pub fn leave(&self, role: usize) {
         self.0[role].store(std::ptr::null_mut(), Ordering::Release);
     }
@@ -134,12 +135,12 @@ impl<const ROLES: usize> Latches<ROLES> {
         !self.0[role].load(Ordering::Acquire).is_null()
     }
 
-    /// Wakes the process that has the role, if one has.
+    /// Wakes the process that has the role, if there is one.
     pub fn wake(&self, role: usize) {
         let latch = self.0[role].load(Ordering::Acquire);
         if !latch.is_null() {
-            // SAFETY: it belongs to a PGPROC, and those are never freed. If the process is gone,
-            // the next one with its PGPROC wakes for nothing.
+            // SAFETY: the latch belongs to a PGPROC, which is never freed. If the process has
+            // exited, the next process with its PGPROC is woken without need.
             unsafe { pg_sys::SetLatch(latch) };
         }
     }
@@ -156,10 +157,10 @@ mod futex {
         }
     }
 
-    /// Sleeps while the word has a value, until woken, signalled or the time is over.
+    /// Sleeps while the word has this value, until woken, signalled, or the time is over.
     pub fn wait(word: &AtomicU32, value: u32, milliseconds: i64) {
         let timeout = timeout(milliseconds);
-        // SAFETY: word and time are there while the kernel reads them; it writes neither.
+        // SAFETY: word and timeout outlive the call; the kernel reads them and writes neither.
         unsafe {
             libc::syscall(
                 libc::SYS_futex,
@@ -171,14 +172,14 @@ mod futex {
         };
     }
 
-    /// Wakes one who waits.
+    /// Wakes one process that waits.
     pub fn wake(word: &AtomicU32) {
-        // SAFETY: the kernel takes the address of the word alone.
+        // SAFETY: the kernel uses only the address of the word.
         unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
     }
 }
 
-/// Where there are no futexes it looks again each millisecond.
+/// Without futexes, a sleeper polls every millisecond.
 #[cfg(not(target_os = "linux"))]
 mod futex {
     use std::sync::atomic::AtomicU32;
@@ -191,13 +192,12 @@ mod futex {
     pub fn wake(_word: &AtomicU32) {}
 }
 
-/// How often a process lets the others run before it goes to sleep.
+/// How many times a process yields the processor before it sleeps.
 const YIELDS: usize = 4;
 
-/// Lets others run for a moment; true as soon as what they were to do is done. On a busy
-/// machine that is often all it takes, and then neither has to be put to sleep nor woken:
-/// 64 clients on 2 cores bought a quarter to a third more. On an idle one it takes a
-/// microsecond or two.
+/// Yields the processor a few times; true as soon as `is_done`. On a busy machine that is often
+/// enough, and no process has to sleep and be woken: 64 clients on 2 cores bought a quarter to a
+/// third more. On an idle machine it takes a microsecond or two.
 pub fn yielding(is_done: impl Fn() -> bool) -> bool {
     (0..YIELDS).any(|_| {
         is_done() || {

@@ -1,27 +1,27 @@
-//! Whether a commit is on disk, and on the standbys its caller asked for.
+//! WAL positions: whether a commit is on disk, and on the standbys that its caller requires.
 
 use super::guc;
 use pgrx::pg_sys::{self, SyncCommitLevel, XLogRecPtr};
 use std::ffi::CStr;
 
-/// Whether a commit of this level waits for anything at all.
+/// Whether a caller with this `synchronous_commit` waits for its commit to be durable.
 pub fn is_awaited(level: i32) -> bool {
     level > SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32
 }
 
-/// Whether a commit of this level waits for a standby.
-pub fn needs_standbys(level: i32) -> bool {
-    level > SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32 && standbys_wanted()
+/// Whether a caller with this `synchronous_commit` waits for a standby.
+pub fn needs_standby(level: i32) -> bool {
+    level > SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32 && standbys_configured()
 }
 
-/// Waits until the log up to `end` is on this server's disk.
+/// Waits until the WAL up to `end` is on this server's disk.
 pub fn flush(end: XLogRecPtr) {
-    // SAFETY: flushes what there is up to a position; beyond the last record it raises an error.
+    // SAFETY: flushes the WAL up to a position; raises an error if that is beyond the last record.
     unsafe { pg_sys::XLogFlush(end) };
 }
 
-// The levels by the positions they wait for, each for at least what those below it wait for; and
-// the positions of the standbys in the order in which walsenders write them.
+// The levels are ordered: each requires at least what those below it require. And the positions of
+// the standbys are in the order in which walsenders write them.
 const _: () = {
     use SyncCommitLevel::*;
     assert!(SYNCHRONOUS_COMMIT_OFF < SYNCHRONOUS_COMMIT_LOCAL_FLUSH);
@@ -32,30 +32,31 @@ const _: () = {
     assert!(pg_sys::SYNC_REP_WAIT_APPLY == 2 && pg_sys::NUM_SYNC_REP_WAIT_MODE == 3);
 };
 
-/// How far the log is durable at a moment.
+/// How far the WAL is durable at a certain moment.
 #[derive(Clone, Copy)]
 pub struct Durable {
-    /// On this server's disk.
+    /// The position up to which it is on this server's disk.
     flushed: XLogRecPtr,
-    /// What the standbys have written, flushed and applied; `None` while none is wanted.
+    /// The positions that the standbys have written, flushed and applied; `None` if no synchronous
+    /// standby is configured.
     standbys: Option<[XLogRecPtr; 3]>,
 }
 
 impl Durable {
-    /// For who has flushed the log up to a position.
+    /// The current state, after the caller has flushed the WAL up to a position.
     pub fn flushed(flushed: XLogRecPtr) -> Self {
         let positions = || {
-            // SAFETY: made with the server's shared memory. The walsenders write these positions,
-            // each a word that only rises, at any time.
+            // SAFETY: this structure exists as long as the server's shared memory. The walsenders
+            // may write these positions at any time; each is one word, which only rises.
             unsafe { (&raw const (*pg_sys::WalSndCtl).lsn).read_volatile() }
         };
         Self {
             flushed,
-            standbys: standbys_wanted().then(positions),
+            standbys: standbys_configured().then(positions),
         }
     }
 
-    /// Whether a commit that ends at `end` is as durable as `level` asks.
+    /// Whether a commit that ends at `end` is as durable as `level` requires.
     pub fn covers(self, end: XLogRecPtr, level: i32) -> bool {
         use SyncCommitLevel::{
             SYNCHRONOUS_COMMIT_LOCAL_FLUSH as LOCAL, SYNCHRONOUS_COMMIT_REMOTE_FLUSH as FLUSH,
@@ -77,31 +78,32 @@ impl Durable {
     }
 }
 
-/// Sets how a worker's own commits wait.
+/// Sets a worker's own `synchronous_commit`.
 pub fn set_synchronous_commit(value: &CStr) {
     guc::override_for_process(c"synchronous_commit", value);
 }
 
-/// Whether a commit of another process, seen to be over, is as durable as this session
-/// asks. Flushes what there is; about a standby nothing can be known from here.
-pub fn by_now() -> bool {
+/// Makes commits of other processes that this session has seen as durable as its own
+/// `synchronous_commit` requires, by flushing the WAL. False if that requires a standby, because
+/// this process cannot know what a standby has.
+pub fn make_seen_commits_durable() -> bool {
     let level = guc::synchronous_commit();
     if level > SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32 {
         flush(written_so_far());
     }
-    !needs_standbys(level)
+    !needs_standby(level)
 }
 
-/// Where the last record ends.
+/// The position at which the last WAL record ends.
 pub fn written_so_far() -> XLogRecPtr {
-    // SAFETY: reads a position, and a number that is the same while the server runs.
+    // SAFETY: reads a position, and a number that is constant while the server runs.
     let (next_start, segment_size) =
         unsafe { (pg_sys::GetXLogInsertRecPtr(), pg_sys::wal_segment_size) };
     end_of_record(next_start, segment_size as XLogRecPtr)
 }
 
-/// Where the record before a start ends. That is the same but at the start of a page, whose
-/// header is not there to be flushed before a record is.
+/// The end of the record before the position at which the next one starts. The two differ only at
+/// the start of a page, whose header cannot be flushed before its first record is written.
 fn end_of_record(next_start: XLogRecPtr, segment_size: XLogRecPtr) -> XLogRecPtr {
     const PAGE: XLogRecPtr = pg_sys::XLOG_BLCKSZ as XLogRecPtr;
     let header = match next_start % segment_size < PAGE {
@@ -114,12 +116,12 @@ fn end_of_record(next_start: XLogRecPtr, segment_size: XLogRecPtr) -> XLogRecPtr
     }
 }
 
-// What PostgreSQL's headers say, MAXALIGNed: SizeOfXLogShortPHD and SizeOfXLogLongPHD.
+// SizeOfXLogShortPHD and SizeOfXLogLongPHD in PostgreSQL's headers, which are MAXALIGNed.
 const _: () = assert!(size_of::<pg_sys::XLogPageHeaderData>() == 24);
 const _: () = assert!(size_of::<pg_sys::XLogLongPageHeaderData>() == 40);
 
-/// Whether the server is to wait for standbys at all.
-pub fn standbys_wanted() -> bool {
+/// Whether synchronous standbys are configured.
+pub fn standbys_configured() -> bool {
     // SAFETY: two settings of the server's; the names are null or NUL-terminated.
     unsafe {
         let names = pg_sys::SyncRepStandbyNames;

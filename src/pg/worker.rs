@@ -13,12 +13,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// One second is the least PostgreSQL knows.
+/// One second is the minimum that PostgreSQL allows.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-/// How long to stay away from a database that could not be connected to.
+/// How long to wait after a failed attempt to connect to the database.
 const RECONNECT_AFTER_MS: i64 = 2_000;
 
-/// What a worker relies on, whatever is set for its database or role.
+/// Settings that a worker relies on. They override those of its database or role.
 const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"default_transaction_isolation", c"read committed"),
     (c"default_transaction_read_only", c"off"),
@@ -30,8 +30,8 @@ const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"jit", c"off"),
 ];
 
-/// Registers a worker with the postmaster; started once recovery has finished, and
-/// again whenever it ends.
+/// Registers a worker with the postmaster, which starts it once recovery has finished, and restarts
+/// it whenever it exits.
 pub fn register(name: &str, function: &str) {
     BackgroundWorkerBuilder::new(name)
         .set_type(name)
@@ -43,7 +43,7 @@ pub fn register(name: &str, function: &str) {
         .load();
 }
 
-/// The workers there are.
+/// The workers.
 #[derive(Clone, Copy)]
 pub enum Worker {
     Seller,
@@ -51,19 +51,19 @@ pub enum Worker {
     Reconciler,
 }
 
-/// Which workers could not connect, remembered beyond the life of their processes.
+/// Which workers failed to connect. It outlives their processes.
 pub static CONNECTING: Shared<[AtomicBool; 3]> = Shared::new(c"flashsale workers");
 
-/// Connects to the database; stays away for a while if the last attempt failed, as it does
-/// while there is no such database.
+/// Connects to the database. If the last attempt failed, as it does while the database does not
+/// exist, waits a while before.
 pub fn connect(worker: Worker, database: &CStr) {
     signals::unblock();
     let connecting = CONNECTING.get().map(|flags| &flags[worker as usize]);
     if connecting.is_some_and(|flag| flag.swap(true, Ordering::Relaxed)) {
         sleep(RECONNECT_AFTER_MS);
     }
-    // SAFETY: a NUL-terminated name. Connects as the bootstrap superuser; each transaction
-    // becomes the owner.
+    // SAFETY: a NUL-terminated name. The worker connects as the bootstrap superuser; each
+    // transaction acts as the owner.
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnection(database.as_ptr(), std::ptr::null(), 0);
     }
@@ -75,7 +75,7 @@ pub fn connect(worker: Worker, database: &CStr) {
     }
 }
 
-/// Sleeps until the time is over, whoever wakes the process meanwhile.
+/// Sleeps for the whole time, even if the latch is set meanwhile.
 pub fn sleep(milliseconds: i64) {
     let until = clock::monotonic() + milliseconds * 1_000;
     while clock::monotonic() < until {
@@ -83,8 +83,8 @@ pub fn sleep(milliseconds: i64) {
     }
 }
 
-/// Sleeps until woken or the time is over, outside a transaction, having reported what
-/// autovacuum wants to know.
+/// Reports statistics, and then sleeps until woken or the time is over. Call it outside a
+/// transaction.
 pub fn idle(at_most_ms: i64) {
     report_statistics();
     nap(at_most_ms);
@@ -95,19 +95,19 @@ fn nap(at_most_ms: i64) {
     serve_interrupts();
 }
 
-/// A cancel has nothing to cancel outside a transaction; a shutdown ends the process.
+/// Serves interrupts outside a transaction: a cancel has no effect, a shutdown ends the process.
 pub fn serve_interrupts() {
-    signals::forget_cancel();
+    signals::clear_cancel();
     pgrx::check_for_interrupts!();
 }
 
-/// Reports what autovacuum wants to know; does nothing more than once a second.
+/// Reports table statistics, on which autovacuum depends; at most once a second.
 pub fn report_statistics() {
     // SAFETY: this process is connected and outside a transaction.
     unsafe { pg_sys::pgstat_report_stat(false) };
 }
 
-/// Shows in pg_stat_activity what the worker does.
+/// Shows the worker's current activity in pg_stat_activity; `None`: idle.
 pub fn report(doing: Option<&str>) {
     let text = doing.and_then(|doing| CString::new(doing).ok());
     let (state, text) = match &text {
@@ -125,17 +125,17 @@ unsafe extern "C-unwind" {
     fn disable_all_timeouts(keep_indicators: bool);
 }
 
-/// How long a transaction may take, and each of its waits for a lock, in milliseconds.
+/// The longest time that a transaction, and each of its lock waits, may take, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     pub transaction_ms: i64,
     pub lock_wait_ms: i64,
 }
 
-/// Runs `body` in a transaction of this worker's as `owner`, or as whoever the worker was last where
-/// there is none yet. It ends as `body` says; an error of any kind, one of the commit's included,
-/// rolls it back and is returned. Beside what `body` returned: up to where the log must be durable
-/// before that is told to anybody.
+/// Runs `body` in a transaction of this worker, as `owner` or, if that is `None`, as the current
+/// session user. It ends as `body` determines. An error of any kind, also of the commit, rolls it
+/// back and is returned. Returns the value of `body`, and the WAL position up to which the WAL must
+/// be durable before that value is published.
 pub fn transaction<T, E>(
     owner: Option<Oid>,
     bounds: Bounds,
@@ -157,26 +157,26 @@ where
     if !matches!(ended, Ok((_, Some(_)))) {
         roll_back();
     }
-    // What was rolled back may tell of a commit of another's that is not durable yet.
+    // The value may report a commit of another transaction that is not durable yet.
     ended.map(|(done, end)| (done, end.unwrap_or_else(wal::written_so_far)))
 }
 
-/// Whom the worker acted for before a transaction.
+/// The user that the worker acted as before a transaction.
 struct User {
     id: Oid,
     context: i32,
 }
 
-/// Session user and current user become the owner, and neither can be changed back: triggers of
-/// the owner's run in here, and the worker is a superuser.
+/// Begins a transaction in which session user and current user are the owner, and cannot be changed
+/// back: the owner's triggers run in it, and the worker is a superuser.
 fn begin(owner: Oid, bounds: Bounds) -> User {
-    guc::reset_all(); // what a trigger of the shop's left set in an earlier one
+    guc::reset_all(); // a trigger may have changed settings in an earlier transaction
     guc::override_lock_timeout(bounds.lock_wait_ms as i32);
     let mut before = User {
         id: Oid::INVALID,
         context: 0,
     };
-    // SAFETY: called outside a transaction, as PostgreSQL's own workers do it.
+    // SAFETY: called outside a transaction, in the order in which PostgreSQL's own workers do it.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
@@ -192,26 +192,26 @@ fn begin(owner: Oid, bounds: Bounds) -> User {
     before
 }
 
-/// Commits, deferred triggers included, and returns where the commit ends in the log.
+/// Commits, running deferred triggers, and returns the WAL position at which the commit ends.
 fn commit(before: User) -> XLogRecPtr {
-    // SAFETY: ends what begin() began, whose snapshot is the active one: what was pushed after it
-    // has been popped.
+    // SAFETY: ends the transaction that begin() began. Its snapshot is the active one, as those
+    // pushed after it have been popped.
     unsafe {
         pg_sys::PopActiveSnapshot();
         pg_sys::CommitTransactionCommand();
         disable_timeout(version::STATEMENT_TIMEOUT, false);
-        signals::forget_cancel(); // a timeout that came too late
+        signals::clear_cancel(); // the timeout may have fired after the commit
         pg_sys::SetUserIdAndSecContext(before.id, before.context);
         pg_sys::XactLastCommitEnd
     }
 }
 
-/// Rolls back whatever is under way; user and snapshots are put back with it.
+/// Rolls back the current transaction, which restores the user and the snapshots.
 fn roll_back() {
     // SAFETY: PostgreSQL's own sequence after an error in a worker.
     unsafe {
         disable_all_timeouts(false);
-        signals::forget_cancel();
+        signals::clear_cancel();
         pg_sys::InterruptHoldoffCount += 1;
         pg_sys::AbortCurrentTransaction();
         pg_sys::InterruptHoldoffCount -= 1;

@@ -62,6 +62,6 @@ pub fn obtain(
 /// the seller's commits are visible before they are durable.
 fn make_durable(outcomes: &[Outcome]) {
     if outcomes.iter().any(Outcome::is_replay) {
-        wal::by_now();
+        wal::make_seen_commits_durable();
     }
 }
