@@ -1,15 +1,15 @@
-# Everything a person does with this project; `make` alone lists it.
-# PG_MAJOR=15..18 picks the PostgreSQL to build and test with.
+# The commands for working on this project; `make` alone lists them.
+# PG_MAJOR=15..18 selects the PostgreSQL to build and test with.
 
 SHELL := /bin/bash
 WITH_SERVER := scripts/with-server
-# For tests in which nothing may expire by itself.
+# For tests in which no order may expire by itself.
 QUIET_SERVER := $(WITH_SERVER) --postgres-setting flashsale.reconcile_interval=0
 NO_DIRECT := $(QUIET_SERVER) --postgres-setting flashsale.direct_access=off
 SHOP_SERVER := $(WITH_SERVER) --postgres-setting flashsale.strategy=grouped \
 	--postgres-setting flashsale.reconcile_interval=1s
-# Programs and tests around the extension, always built as one, so that cargo compiles what they
-# depend on once.
+# Programs and tests around the extension. They are always built together, so that cargo compiles
+# their dependencies only once.
 CLIENTS := --profile clients --workspace --exclude flashsale --exclude flashsale-core --exclude bench-client
 PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/clients
 PG_CONFIG ?= pg_config
@@ -59,7 +59,7 @@ test-all: ## All suites on PostgreSQL 15, 16, 17 and 18, and the sum of their co
 test-unit: setup ## Pure decisions: unit and property tests
 	@scripts/unit-test
 
-# What must come out the same whatever the strategy.
+# The tests whose output must be the same under every strategy.
 ANY_STRATEGY := 00_setup 02_items 03_purchase 04_overloads 06_keys_and_limits 07_payment \
 	08_cancel_and_refund 09_reconcile 10_lookups
 
@@ -95,7 +95,7 @@ test-shop: build ## examples/checkout: its answers, its pages in a browser, and 
 	@cargo build --quiet $(CLIENTS) --bins --tests
 	@$(SHOP_SERVER) cargo test $(CLIENTS) --test contract --test pages --test disaster -- --nocapture
 
-# Not among the tests of `make test`, where test-clients has the same storms.
+# Not part of `make test`, in which test-clients runs the same storms.
 test-storm: build ## Buyers under all strategies at once and crashes, then amcheck over all they stored
 	@cargo build --quiet $(CLIENTS) --bins --tests
 	@AMCHECK=1 $(WITH_SERVER) cargo test $(CLIENTS) --test clients -- mix:: crash::

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by the other scripts: where everything lies, and which PostgreSQL is meant.
+# Sourced by the other scripts: the paths of everything, and the version of PostgreSQL.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 umask 022 # the postgres user must be able to read what root installs
@@ -7,13 +7,13 @@ umask 022 # the postgres user must be able to read what root installs
 say() { echo "flashsale: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# Whether the system has this version of PostgreSQL, with its server and its headers.
+# Whether this version of PostgreSQL is installed, with server and headers.
 in_system() {
     [ -x "/usr/lib/postgresql/$1/bin/postgres" ] &&
         [ -f "/usr/include/postgresql/$1/server/postgres.h" ]
 }
 
-# The newest supported PostgreSQL that the system has.
+# The newest supported PostgreSQL that is installed.
 installed_major() {
     local n
     for n in 18 17 16 15; do
@@ -21,8 +21,8 @@ installed_major() {
     done
 }
 
-# Work folder of this user and clone. Under /var/tmp, since a clone may lie where the
-# postgres user cannot go, and a path that stays keeps cargo from building anew.
+# The work folder of this user and clone. It is under /var/tmp, because the postgres user may not
+# have access to the clone, and its path is constant, so that cargo does not rebuild everything.
 : "${FLASHSALE_HOME:=/var/tmp/flashsale-$(id -u)-$(printf %s "$root" | cksum | cut -d ' ' -f 1)}"
 : "${PG_MAJOR:=$(installed_major)}"
 case $PG_MAJOR in
@@ -31,10 +31,10 @@ case $PG_MAJOR in
 esac
 export FLASHSALE_HOME PG_MAJOR
 
-# Two copies of each PostgreSQL: `pg` gets the release build, `pg-test` what `cargo pgrx test`
-# installs, so that neither overwrites the library of the other's running servers. A version
-# that the system does not have comes from a Python wheel (see scripts/wheels), whose files
-# keep its layout.
+# There are two copies of each PostgreSQL: `pg` gets the release build, `pg-test` what
+# `cargo pgrx test` installs, so that neither overwrites the library of the other's running servers.
+# A version that is not installed comes from a Python wheel (see scripts/wheels), whose file layout
+# is kept.
 PG_TREE=$FLASHSALE_HOME/pg
 wheel_prefix() {
     case $1 in

@@ -1,4 +1,4 @@
 #!/bin/sh
-# Does nothing. While scripts/setup installs packages, what they call to make a cluster, or to
-# start or restart a service, is this.
+# Does nothing. While scripts/setup installs packages, they call this instead of the program that
+# creates a cluster, or starts or restarts a service.
 exit 0

@@ -2,24 +2,24 @@
 
 use crate::order::{Move, Moved, Status, Step, step};
 
-/// A wish to give up a reservation.
+/// A request to cancel an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancel<'a> {
     pub order_id: i64,
     pub reason: Option<&'a str>,
-    /// The OID of the session user who wishes it.
+    /// The OID of the session user who cancels it.
     pub by: u32,
 }
 
-/// An order that was given up, or was over before.
+/// An order that was cancelled, now or before, or had expired or been refunded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancelled {
     pub status: Status,
-    /// The units that this cancel gave back; 0 if the order was over before.
+    /// The units that this cancel restored; 0 if the order was closed before.
     pub restored: i64,
 }
 
-/// Decides on an order of so many units.
+/// Decides on a cancel of an order of `quantity` units.
 pub fn cancel(status: Status, quantity: i64) -> Moved<Cancelled> {
     match step(status, Move::Cancel) {
         Step::To(status) => Moved::Done(Cancelled {

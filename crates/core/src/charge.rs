@@ -41,22 +41,22 @@ impl Charge<'_> {
     }
 }
 
-/// What became of a charge that was reported.
+/// The outcome of the report of a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confirmed {
-    /// It pays its order, because of this report.
+    /// The charge now pays its order.
     Paid,
-    /// It pays its order, which had expired and has its units again, because of this report.
+    /// The charge now pays its order, which had expired and has taken its units again.
     Reinstated,
-    /// It pays its order, because of an earlier report.
+    /// The charge pays its order since an earlier report.
     PaidBefore,
-    /// It pays no order.
+    /// The charge pays no order.
     Refused {
         reason: Reason,
-        /// Whether it remains to be refunded; false also for a charge of another order.
+        /// Whether the charge is still due for refund; false for the charge of another order, too.
         refund_required: bool,
     },
-    /// Somebody else holds the order, the item or the payment.
+    /// Another transaction holds the order, the item or the payment.
     Busy,
 }
 
@@ -82,20 +82,20 @@ impl Confirmed {
     }
 }
 
-/// What became of the report that a payment was refunded.
+/// The outcome of the report that a payment was refunded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaymentRefunded {
     Done {
         order_id: i64,
         refund_ref: Option<String>,
-        /// Whether an earlier report said so; then the ref is of that one.
+        /// Whether an earlier report did so; then `refund_ref` is that of the earlier one.
         already_refunded: bool,
     },
-    /// It pays its order.
+    /// The payment pays its order.
     NotDue { order_id: i64 },
     /// There is no such payment.
     NotFound,
-    /// Somebody else holds it.
+    /// Another transaction holds the payment.
     Busy,
 }
 

@@ -162,8 +162,8 @@ pub enum Fate {
     NeedsRef,
 }
 
-/// Decides on a charge for an order in `order` (`None`: unknown), reported with a ref
-/// (`named`) or without, at the order's price (`matches`) or not.
+/// Decides on a reported charge. `order` is the status of its order (`None`: there is no such
+/// order), `named` whether the charge has a ref, `matches` whether it agrees with the order's price.
 pub fn fate(order: Option<Status>, named: bool, matches: bool, ledger: &Ledger) -> Fate {
     if ledger.ref_in_use {
         return Fate::RefInUse;

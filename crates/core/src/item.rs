@@ -63,24 +63,24 @@ pub fn stock_adds_up(inventory: i64, stock: i64) -> bool {
     (0..=stock).contains(&inventory)
 }
 
-/// What becomes of an item that gets units, or loses free ones.
+/// The outcome of adding units to an item's stock, or removing free ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restocked {
     Done {
         stock: i64,
         inventory: i64,
     },
-    /// Fewer units are free than it was to lose.
+    /// Fewer units are free than were to be removed.
     NotEnoughFree {
         inventory: i64,
     },
     /// There is no such item.
     NotFound,
-    /// Somebody else holds it.
+    /// Another transaction holds the item.
     Busy,
 }
 
-/// Units of an item, and what one costs.
+/// An item's units, and the price of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stock {
     pub inventory: i64,
@@ -88,8 +88,8 @@ pub struct Stock {
     pub unit_price: Option<i64>,
 }
 
-/// Decides on `delta` units more, or, if negative, less. Wrong (22003) where the stock, or its
-/// price in all, would pass [`MAX_NUMBER`].
+/// Decides on adding `delta` units, or, if it is negative, removing them. Raises 22003 if the
+/// stock, or the price of the whole stock, would exceed [`MAX_NUMBER`].
 pub fn restock(before: Stock, delta: i64) -> Result<Restocked, Invalid> {
     let inventory = before.inventory.saturating_add(delta);
     if inventory < 0 {
@@ -106,7 +106,7 @@ pub fn restock(before: Stock, delta: i64) -> Result<Restocked, Invalid> {
     Ok(Restocked::Done { stock, inventory })
 }
 
-/// What became of an item whose sales were to be stopped or started again.
+/// The outcome of pausing or resuming an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paused {
     Done {
@@ -114,7 +114,7 @@ pub enum Paused {
     },
     /// There is no such item.
     NotFound,
-    /// Somebody else holds it.
+    /// Another transaction holds the item.
     Busy,
 }
 

@@ -140,45 +140,45 @@ pub fn confirm_step(status: Status) -> ConfirmStep {
     }
 }
 
-/// What became of a move of an order. Where `T` owns no memory, one process can leave it for
-/// another.
+/// The outcome of a move of an order. If `T` owns no heap memory, one process can pass it to
+/// another through shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved<T> {
-    /// The order stands where the move leads, because of this call or an earlier one.
+    /// The order has the status to which the move leads, because of this call or an earlier one.
     Done(T),
-    /// The move does not lead on from this status.
+    /// The move is not allowed in this status.
     Refused { status: Status, reason: Reason },
     /// There is no such order.
     NotFound,
-    /// Somebody else holds the order, or an item that the move needs.
+    /// Another transaction holds the order, or an item that the move needs.
     Busy,
 }
 
-/// An order in paying.
+/// An order whose payment has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begun {
-    /// From when on it is listed for somebody to look after its payment.
+    /// When the order appears in `payment_checks`.
     pub payment_deadline: Micros,
 }
 
-/// A refunded order, and its units: each 0 if it was refunded before.
+/// A refund of an order. The units are 0 if it was refunded before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refunded {
-    /// Units that are for sale again.
+    /// Units that are back on sale.
     pub restored: i64,
-    /// Units that left the stock.
+    /// Units that were removed from the stock.
     pub written_off: i64,
 }
 
-/// What expired of the stale orders, and what did not.
+/// The outcome of expiring stale orders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expired {
     pub orders: i64,
-    /// Units that are for sale again.
+    /// Units that are back on sale.
     pub units: i64,
-    /// Stale orders that stay, since somebody else holds them or their item.
+    /// Stale orders that were skipped, because another transaction holds them or their item.
     pub skipped: i64,
-    /// Whether there are stale orders beyond those: as many had expired as were to.
+    /// Whether more stale orders may remain, because the limit on orders was reached.
     pub more: bool,
 }
 

@@ -17,7 +17,7 @@ const NOT_GRANTED: [&str; 7] = [
     "units_add_up(text, bigint, bigint)",
 ];
 
-/// A text with each run of white space, and of the backslashes that continue a Rust string, as one
+/// A text in which each run of white space, and of backslashes that continue a Rust string, is one
 /// blank.
 fn on_one_line(text: &str) -> String {
     let words = text.split(|letter: char| letter.is_whitespace() || letter == '\\');
