@@ -34,7 +34,7 @@ const OFF_MS: i64 = 60_000;
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
     worker::connect(Worker::Reconciler, &settings::database());
-    let mut at_fault = AtFault::default();
+    let mut at_fault = AtFault::none();
     loop {
         signals::reload_if_requested();
         let interval_ms = settings::reconcile_interval_ms();
@@ -49,21 +49,27 @@ pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
     }
 }
 
-/// Orders that fail to expire, and since when they are skipped.
-#[derive(Default)]
+/// Orders that fail to expire, and since when they are skipped, by the monotonic clock.
 struct AtFault {
     order_ids: Vec<i64>,
     since: Micros,
 }
 
+impl AtFault {
+    /// No order is known to fail, from now on.
+    fn none() -> Self {
+        Self {
+            order_ids: Vec::new(),
+            since: clock::monotonic(),
+        }
+    }
+}
+
 /// Expires all stale reservations, in several transactions. If one fails, the next ones have fewer
 /// and fewer orders, until the order at fault is alone; it is then skipped for an hour.
 fn run(at_fault: &mut AtFault) {
-    if clock::now() - at_fault.since > SKIPPED_FOR {
-        *at_fault = AtFault {
-            order_ids: Vec::new(),
-            since: clock::now(),
-        };
+    if clock::monotonic() - at_fault.since > SKIPPED_FOR {
+        *at_fault = AtFault::none();
     }
     let at_fault = &mut at_fault.order_ids;
     let mut returns = 0;

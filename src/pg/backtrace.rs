@@ -23,3 +23,32 @@ pub fn disable() {
         }
     }
 }
+
+#[cfg(feature = "pg_test")]
+#[pgrx::pg_schema]
+mod tests {
+    use pgrx::prelude::*;
+
+    #[pg_extern]
+    fn panics() {
+        panic!("a panic of a test");
+    }
+
+    #[pg_test]
+    fn a_client_sees_the_message_of_a_panic_and_no_frames() {
+        // SAFETY: the process has one thread; nobody reads the environment meanwhile.
+        unsafe { std::env::set_var("RUST_BACKTRACE", "full") };
+        let caught = "
+            CREATE FUNCTION caught(OUT message text, OUT more text) LANGUAGE plpgsql AS $$
+            BEGIN
+                PERFORM tests.panics();
+            EXCEPTION WHEN OTHERS THEN
+                GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, more = PG_EXCEPTION_DETAIL;
+            END $$";
+        Spi::run(caught).unwrap();
+        let (message, more) =
+            Spi::get_two::<String, String>("SELECT message, more FROM caught()").unwrap();
+        assert_eq!(message.as_deref(), Some("a panic of a test"));
+        assert_eq!(more.as_deref(), Some(""));
+    }
+}

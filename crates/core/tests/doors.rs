@@ -261,6 +261,22 @@ fn sql_stands_in_store_alone() {
     }
 }
 
+/// Whoever sets the clock of the machine neither prolongs a wait nor cuts it short.
+#[test]
+fn waits_are_not_measured_by_the_wall_clock() {
+    let waits = |file: &str| {
+        ["group/", "pg/", "gate", "attempt", "backoff"]
+            .iter()
+            .any(|start| file.starts_with(start))
+    };
+    for (file, code) in files() {
+        assert!(
+            !waits(&file) || !code.contains("clock::now"),
+            "the wall clock in {file}"
+        );
+    }
+}
+
 #[test]
 fn json_is_made_in_api_alone() {
     for (file, code) in files() {
