@@ -1,4 +1,4 @@
-"""How long things take, and the few ways in which everything is measured."""
+"""How long runs take, and the ways in which everything is measured."""
 
 import dataclasses
 import functools

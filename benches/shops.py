@@ -1,4 +1,4 @@
-"""Those who sell: ours by each strategy, the peers, and the ceilings.
+"""The sellers: our strategies, the peers, and the ceilings.
 
 A shop opens anew before each run, so that all start alike. What it sold is read from its
 tables, and its books must balance, or the benchmark ends.

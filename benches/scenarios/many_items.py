@@ -1,4 +1,4 @@
-"""8 clients over 1,000 items, where buyers rarely meet."""
+"""8 clients over 1,000 items, whose buyers rarely compete."""
 
 from bench import rates
 from report import against

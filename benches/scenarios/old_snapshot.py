@@ -1,4 +1,4 @@
-"""Grouped purchases while somebody holds an old snapshot, so that no dead row can go."""
+"""Grouped purchases while another session holds an old snapshot, so that no dead row can be pruned."""
 
 import server
 from bench import say

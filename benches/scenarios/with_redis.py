@@ -1,4 +1,4 @@
-"""The design document's solution 1 whole, its lock in Redis, and ours from the same client."""
+"""A whole purchase with a lock in Redis, and one of ours, from the same client."""
 
 import contextlib
 import subprocess
@@ -30,7 +30,7 @@ def run(size):
 
 
 def loop(size, command, *options):
-    """64 clients, each of which buys until it has bought, and anew."""
+    """64 clients, each of which buys again as soon as it has bought."""
     told = client(command, "--clients", 64, "--seconds", size.seconds, *options)
     say(f"{' '.join(map(str, [command, *options]))}: {told['per_second']:,.0f}/s")
     return told["per_second"], told["p99_ms"]
@@ -38,7 +38,7 @@ def loop(size, command, *options):
 
 @contextlib.contextmanager
 def redis():
-    """A Redis of our own, on a socket alone, that writes nothing to disk."""
+    """A Redis of our own, reachable only through a socket, that writes nothing to disk."""
     socket = server.FOLDER / "redis"
     settings = {"port": "0", "unixsocket": str(socket), "save": "", "appendonly": "no"}
     command = ["redis-server"]

@@ -1,5 +1,5 @@
--- Reports a new charge on an order in every status, at its price and at another, and prints
--- what becomes of it, as the rows of a Markdown table.
+-- Reports a new charge on an order in every status, at its price and at another one, and prints the
+-- results as the rows of a Markdown table.
 
 CREATE FUNCTION pg_temp.order_like(state text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE

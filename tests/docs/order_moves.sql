@@ -1,4 +1,4 @@
--- Makes every move in every status and prints what came of it, as the rows of a Markdown table.
+-- Makes every move in every status and prints the results as the rows of a Markdown table.
 
 CREATE FUNCTION pg_temp.order_in(status text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE id CONSTANT bigint := flashsale.purchase_item(flashsale.create_item(1), 'buyer') -> 'order_id';

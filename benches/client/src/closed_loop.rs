@@ -1,4 +1,4 @@
-//! A closed loop: each client buys, again where it was refused, and buys anew until time is up.
+//! A closed loop: each client buys, retries after a refusal, and then buys again, until time is up.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::Problem;
 /// Three digits up to an hour, in microseconds.
 const LONGEST_US: u64 = 3_600_000_000;
 
-/// What one try came to.
+/// The result of one attempt.
 pub enum Try {
     Sold { order_id: i64 },
     Refused { retry_after_ms: u64 },
@@ -24,12 +24,12 @@ pub trait Buyer: Send + 'static {
     fn buy(&mut self, user_id: &str) -> impl Future<Output = Result<Try, Problem>> + Send;
 }
 
-/// What all clients bought, and how long each purchase took, its refused tries included.
+/// What all clients bought, and how long each purchase took, including its refused attempts.
 pub struct Bought {
     span: Duration,
     /// Sold while the time ran; the last purchases end after it.
     in_time: u64,
-    /// Tries that the buyer itself had to repeat.
+    /// Attempts that the buyer itself had to repeat.
     pub retries: u64,
     times_us: Histogram<u64>,
     pub order_ids: Vec<i64>,

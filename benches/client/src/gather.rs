@@ -2,8 +2,8 @@
 //!
 //! One row lock, one statement and one commit then pay for a whole batch, which sells far more
 //! of one item than a call for each click, and needs no more than a handful of connections.
-//! Where they are set to the strategy `atomic`, two batches for one item take turns, instead of
-//! one of them coming back `busy`.
+//! Under the strategy `atomic`, two batches for one item take turns; otherwise one of them would be
+//! answered `busy`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +85,7 @@ async fn buy(batch: Vec<Click>, pool: Arc<Pool>) {
     match pool.call(&Call::Batch { requests }).await {
         Ok(answers) => {
             for (click, answer) in batch.into_iter().zip(answers.each()) {
-                // Nobody may be waiting any more; the reservation then expires.
+                // The buyer may have left; then the reservation expires.
                 let _ = click.answer_to.send(Ok(answer));
             }
         }

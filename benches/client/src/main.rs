@@ -1,5 +1,5 @@
 //! The async client of the benchmarks. Each sub-command finds the server by libpq's environment
-//! variables, prepares what it buys, and prints one line of JSON; a wrong count is an error.
+//! variables, creates what it buys, and prints one line of JSON; a wrong count is an error.
 
 mod clicks;
 mod closed_loop;
@@ -25,9 +25,9 @@ enum Command {
     Rush(rush::Options),
     /// Clicks gathered into calls of purchase_batch
     Gather(clicks::Options),
-    /// The seed's solution 1: a lock in Redis, then a transaction of three statements
+    /// A lock in Redis, then a transaction of three statements
     Seed1(seed1::Options),
-    /// The loop of seed1 with purchase_item
+    /// The loop of seed1, with purchase_item
     Purchase(purchase::Options),
 }
 
@@ -54,7 +54,7 @@ async fn run(command: Command) -> Result<Value, Problem> {
     }
 }
 
-/// The problem with its causes.
+/// The error with its causes.
 fn explain(problem: &dyn Error) -> String {
     let mut text = problem.to_string();
     let mut cause = problem.source();

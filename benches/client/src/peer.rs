@@ -1,4 +1,4 @@
-//! Who sells in the rush: our strategies and their peers, and the statements that set each up.
+//! The sellers in the rush: our strategies and their peers, and the statements that set them up.
 
 use clap::ValueEnum;
 use storm::Call;
@@ -10,14 +10,14 @@ pub enum Peer {
     Optimistic,
     Atomic,
     Grouped,
-    /// The seed's solution 3: one conditional UPDATE
+    /// One conditional UPDATE
     Update,
     Neveroversell,
-    /// Sells nothing: what calling costs
+    /// Sells nothing: the cost of a call
     Empty,
 }
 
-/// What differs between the places where a peer keeps its stock.
+/// The statements that differ between peers.
 struct Statements {
     /// `$1` units on sale; answers the item.
     create: &'static str,

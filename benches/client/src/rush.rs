@@ -63,7 +63,7 @@ pub async fn run(options: Options) -> Result<Value, Problem> {
     }))
 }
 
-/// Every buyer has a final answer, and it is a unit or that there are none.
+/// Checks that every buyer has a final answer: a unit, or that there are none.
 fn check(options: &Options, tally: &Tally) -> Result<(), Problem> {
     let empty = options.peer == Peer::Empty;
     let sold = if empty {

@@ -1,7 +1,7 @@
-//! `seed1`: solution 1 of the document that the project began from, whole. A lock in Redis, then
-//! BEGIN, SELECT … FOR UPDATE NOWAIT, an UPDATE that checks the version, INSERT, COMMIT, each a
-//! round trip, and the lock given back. Whoever does not get the lock comes back. The payment is
-//! left out, as it is with `purchase`.
+//! `seed1`: the whole of solution 1 of the design that docs/architecture.md compares with. It takes
+//! a lock in Redis, then makes BEGIN, SELECT … FOR UPDATE NOWAIT, an UPDATE that checks the version,
+//! INSERT and COMMIT, each in a round trip, and releases the lock. A buyer that does not get the
+//! lock tries again. The payment is left out, as it is with `purchase`.
 
 use std::time::{Duration, SystemTime};
 
@@ -58,7 +58,7 @@ pub async fn run(options: Options) -> Result<Value, Problem> {
     Ok(result)
 }
 
-/// One connection for all clients, as the seed has it.
+/// One connection for all clients, as in that design.
 async fn connect_redis(address: &str) -> Result<MultiplexedConnection, Problem> {
     let url = if address.starts_with('/') {
         format!("unix://{address}")

@@ -1,4 +1,4 @@
-//! What the commands need of a shop: connections, an item with plenty, and a count in the end.
+//! What all commands need: connections, an item with enough units, and a final count.
 
 use storm::{Answer, config_from_env, connect};
 use tokio_postgres::types::ToSql;
@@ -48,7 +48,7 @@ impl Shop {
         Self::open(peer, "", PLENTY).await
     }
 
-    /// The orders and the stock agree on this number, and the audit has nothing to say.
+    /// Checks that orders and stock agree on this number, and that the audit finds nothing.
     pub async fn check_sold(&self, expected: i64) -> Result<(), Problem> {
         let parameters: &[&(dyn ToSql + Sync)] = &[&self.item_id, &self.units];
         let row = self.client.query_one(self.peer.sold(), parameters).await?;
@@ -67,7 +67,7 @@ impl Shop {
         Ok(())
     }
 
-    /// Every order that was answered is there and its user's, and there is no other.
+    /// Checks that every answered order exists and belongs to its user, and that there are no others.
     /// The statement counts those of the item `$1` with the ids `$2` and the users `$3`.
     pub async fn check_orders(&self, bought: &Bought, count: &str) -> Result<(), Problem> {
         let (order_ids, user_ids) = (&bought.order_ids, &bought.user_ids);

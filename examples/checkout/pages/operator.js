@@ -32,7 +32,7 @@ function show(look) {
 function rate(earlier, later) {
   const seconds = (new Date(later.serverTime) - new Date(earlier.serverTime)) / 1000;
   const reserved = ({ answers }) => answers.find(({ name }) => name === "reserved")?.value ?? 0;
-  // The counter falls when somebody resets it.
+  // The counter falls when it is reset.
   return seconds > 0 ? Math.max(reserved(later) - reserved(earlier), 0) / seconds : 0;
 }
 

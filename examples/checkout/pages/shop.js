@@ -197,7 +197,7 @@ async function lookAtOrders() {
   if (!buying) tellEnds(before);
 }
 
-// What became of orders that were open when we looked before.
+// The current status of orders that were open at the last look.
 function tellEnds(before) {
   const wereOpen = new Set(before.filter(isOpen).map(({ orderId }) => orderId));
   for (const order of orders) {

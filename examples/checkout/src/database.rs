@@ -16,7 +16,7 @@ use tokio_postgres::{Config, NoTls};
 use crate::backoff::Backoff;
 
 const WAIT_FOR_A_CONNECTION: Duration = Duration::from_secs(2);
-/// Calls that meet a lock, or a server that restarts, are repeated for so long.
+/// How long calls are repeated if a lock is held or the server restarts.
 const PATIENCE: Duration = Duration::from_secs(4);
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 /// Longer than any statement may take: a connection that is silent for so long is given up.

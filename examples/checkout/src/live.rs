@@ -1,4 +1,4 @@
-//! What pages watch: one look at the database serves everybody who watches this process.
+//! What pages watch: one read of the database serves all pages that watch this process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub async fn stock(database: Database, sender: watch::Sender<Arc<str>>, stop: Ca
     }
 }
 
-/// Looks at the whole shop, while somebody watches.
+/// Reads the state of the whole shop, while any page watches.
 pub async fn shop(database: Database, sender: watch::Sender<Arc<str>>, stop: CancellationToken) {
     let mut audit = Value::Null;
     let mut ticks = ticks(SHOP_EVERY);

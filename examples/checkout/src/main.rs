@@ -1,4 +1,4 @@
-//! A shop on flashsale: sells over HTTP, charges cards, never for nothing.
+//! A shop on flashsale: it sells over HTTP and charges cards, never for nothing.
 //!
 //! Read [`payment`] first: the way of an order from the click to its end.
 
@@ -90,13 +90,13 @@ async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     let server = axum::serve(listener, routes::router(shop)).with_graceful_shutdown(asked_to_stop);
     tokio::select! {
         served = server.into_future() => served?,
-        // Somebody may have sent half of a request, and wait.
+        // A client may have sent half of a request, and wait.
         () = async { stop.cancelled().await; sleep(GRACE).await } => {}
         ended = &mut resolver => return Err(format!("the resolver has ended: {ended:?}").into()),
     }
     payments.close();
     payments.wait().await; // of buyers who went away
-    resolver.abort(); // whatever it was at, the next process does again
+    resolver.abort(); // the next process repeats the step that is interrupted
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! The way of an order from the click to its end, in small steps that can all be repeated.
 //!
 //! reserve -> begin_payment -> charge -> confirm_order or cancel_order. Nothing here holds a
-//! database connection, let alone a lock, while the gateway is at work. Whoever dies in between
-//! leaves an order in `paying`, which [`settle`] brings to its end.
+//! database connection, let alone a lock, while the gateway is at work. A process that dies in
+//! between leaves an order in `paying`, which [`settle`] brings to its end.
 
 use axum::http::StatusCode;
 
@@ -70,7 +70,7 @@ pub async fn buy(shop: &Shop, click: &Click) -> Result<Bought, Failure> {
     })
 }
 
-/// Whether the order is paid now; if not, nobody knows yet. It is an error if it will never be.
+/// Whether the order is paid now; if not, that is still unknown. An error if it never will be.
 async fn pay(shop: &Shop, order_id: i64, payment_method: &str) -> Result<bool, Failure> {
     // Read first: what fails before begin_payment leaves a reservation, which expires.
     let bill = shop.buyers.bill(order_id).await?;
@@ -89,7 +89,7 @@ async fn pay(shop: &Shop, order_id: i64, payment_method: &str) -> Result<bool, F
         Err(error) => return Err(error.into()),
     }
     if bill.is_forgotten {
-        return Ok(false); // a person has to look up what became of the first charge
+        return Ok(false); // a person has to look up the outcome of the first charge
     }
     let charge = shop.gateway.charge(&bill, payment_method).await;
     metrics::counter!("checkout_charges_total", "outcome" => charge.name()).increment(1);
@@ -163,8 +163,8 @@ fn closed_while_paying(order_id: i64) -> Failure {
     Failure::new(StatusCode::CONFLICT, "order_cancelled", message).with("orderId", order_id)
 }
 
-/// Cancels an order that was not charged, unless it is paid all the same, which it tells. If that
-/// fails, the resolver does it.
+/// Cancels an order that was not charged, or returns that it is paid nevertheless. If this fails,
+/// the resolver does it.
 async fn give_up(shop: &Shop, order_id: i64, reason: &str) -> bool {
     match shop.buyers.cancel_order(order_id, reason).await {
         Ok(_) => false,
@@ -176,7 +176,7 @@ async fn give_up(shop: &Shop, order_id: i64, reason: &str) -> bool {
     }
 }
 
-/// Tells the database of a charge that went through, as often as we hear of it.
+/// Reports a successful charge to the database, every time that we learn of it.
 pub async fn report(shop: &Shop, order_id: i64, intent: &Intent) -> Result<Fate, Error> {
     let Intent {
         id,
@@ -234,8 +234,8 @@ pub async fn settle(shop: &Shop, order_id: i64) -> Result<Fate, SettleError> {
     Ok(fate)
 }
 
-/// How an order ended whose buyer wants to cancel it. Where a charge may be under way, the gateway
-/// is asked to rule it out first, so that nobody is charged for an order that is gone.
+/// Cancels an order for its buyer, and returns how the order ended. If a charge may be under way,
+/// the gateway first has to rule it out, so that no buyer is charged for a cancelled order.
 pub async fn cancel(shop: &Shop, order_id: i64) -> Result<&'static str, Failure> {
     match shop
         .buyers

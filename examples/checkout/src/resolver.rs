@@ -1,5 +1,5 @@
-//! The background task that finishes what somebody left: payments past their deadline, and
-//! charges that have to be given back.
+//! The background task that finishes what was left open: payments past their deadline, and
+//! charges that have to be refunded.
 //!
 //! Every step is idempotent at the gateway and in the database, so any number of processes may
 //! do this at once, and one that is killed simply begins again.

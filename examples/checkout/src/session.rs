@@ -18,7 +18,7 @@ const OPERATOR: &str = "operator";
 /// The user that a valid session names. Nothing else in a request says who buys.
 pub struct Buyer(pub String);
 
-/// Somebody who knows the operator's key.
+/// A caller who knows the operator's key.
 pub struct Operator;
 
 impl FromRequestParts<Shop> for Buyer {
@@ -69,7 +69,7 @@ fn cookie(kind: &'static str, user: &str, lifetime_s: u64) -> Cookie<'static> {
     Cookie::build((kind, format!("{kind}|{user}|{}", now_s() + lifetime_s)))
         .path("/")
         .http_only(true)
-        .secure(true) // browsers send it to http://127.0.0.1 all the same
+        .secure(true) // browsers send it to http://127.0.0.1 nevertheless
         .same_site(SameSite::Strict)
         .build()
 }

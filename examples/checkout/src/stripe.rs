@@ -1,8 +1,8 @@
 //! The gateway: Stripe's PaymentIntents over plain HTTP.
 //!
-//! An order has one intent, made with an idempotency key that names the order: whoever makes it
-//! again within 24 hours gets the same. Making it moves no money; confirming it does, and
-//! cancelling it rules out for ever that it will.
+//! An order has one intent, created with an idempotency key that names the order, so that creating
+//! it again within 24 hours returns the same one. Creating it moves no money; confirming it does,
+//! and cancelling it rules that out for ever.
 
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ pub enum Charge {
     Succeeded(Intent),
     /// Not charged: the bank, or the gateway, says no.
     Declined,
-    /// Not charged, and it never will be: somebody cancelled the intent.
+    /// Not charged, and it never will be, because the intent was cancelled.
     Canceled,
     /// Perhaps charged.
     Unknown,
@@ -158,7 +158,7 @@ impl Gateway {
     }
 
     /// The order that an intent is for, and when that was created, in microseconds since 1970;
-    /// nothing for an intent of somebody else's.
+    /// `None` for an intent of another shop.
     pub fn order_of(&self, intent: &Intent) -> Option<(i64, i64)> {
         let Metadata {
             shop,
@@ -214,7 +214,7 @@ impl Gateway {
         }
     }
 
-    /// Rules out that an order is charged from now on; says so if it has been charged already.
+    /// Rules out that an order is charged from now on, or returns that it has been charged already.
     pub async fn void(&self, bill: &Bill) -> Result<Voided, Error> {
         let deadline = self.deadline();
         let intent = match self.intent(bill, deadline).await {
@@ -344,7 +344,7 @@ impl Gateway {
 }
 
 impl Error {
-    /// Whether the same request can fare better a moment later.
+    /// Whether the same request may succeed a moment later.
     fn is_passing(&self) -> bool {
         match self {
             Error::Http(error) => !(error.is_timeout() || error.is_decode() || error.is_builder()),

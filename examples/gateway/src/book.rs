@@ -120,7 +120,7 @@ impl Refund {
 }
 
 impl Book {
-    /// Reads a book that somebody else may be writing.
+    /// Reads a book that another process may be writing.
     pub fn read(path: &Path) -> io::Result<Self> {
         let mut book = Self::default();
         for line in std::fs::read_to_string(path)?.split_inclusive('\n') {

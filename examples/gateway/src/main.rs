@@ -63,7 +63,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    // Whoever waits for an answer is left waiting, as with any gateway that goes down.
+    // Clients that wait for an answer do not get one, as with any gateway that goes down.
     tokio::select! {
         served = async { axum::serve(listener, gateway.router()).await } => Ok(served?),
         _ = terminate.recv() => Ok(()),

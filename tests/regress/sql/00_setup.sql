@@ -1,4 +1,4 @@
--- Installs the extension and the helpers (schema t) that the other files read answers with.
+-- Installs the extension and the helpers (schema t) with which the other files show answers.
 \pset tuples_only on
 \pset format unaligned
 SET client_min_messages = warning;
@@ -30,7 +30,7 @@ CREATE FUNCTION t.id(name text) RETURNS bigint LANGUAGE sql SECURITY DEFINER SET
     SELECT order_id FROM flashsale.orders WHERE user_id = split_part($1, '/', 1) AND t.name(order_id) = $1
 $$;
 
--- One value of an answer, with what differs from run to run replaced by its kind.
+-- One value of an answer; a value that differs from run to run is replaced by its kind.
 CREATE FUNCTION t.value(key text, value jsonb) RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE iso CONSTANT text := '^"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d(:\d\d)?|Z)"$';
 BEGIN
@@ -47,7 +47,7 @@ BEGIN
         ELSE value END;
 END $$;
 
--- An answer as it is compared: a proper message for people is dropped, an improper one stays to be seen.
+-- An answer for comparison: a well-formed message is dropped, an ill-formed one stays visible.
 CREATE FUNCTION t.answer(answer jsonb) RETURNS jsonb LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT t.value('', CASE WHEN answer ->> 'message' ~ '^\w[^{}%]* [^{}%]*\S$' AND answer -> 'success' = 'false'
                        THEN answer - 'message' ELSE answer END)

@@ -4,7 +4,7 @@
 \pset null (null)
 CALL t.reset();
 
--- Every object it owns; a stranger fails this test. From 17 on row types are among them.
+-- Every object that it owns; an unexpected one fails this test. From 17 on row types are among them.
 SELECT pg_describe_object(classid, objid, objsubid) COLLATE "C" AS object FROM pg_depend
 WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid <> 'pg_type'::regclass
   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'flashsale')
@@ -21,10 +21,10 @@ SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'flashsale'::regnames
 SELECT oid::regprocedure, proconfig FROM pg_proc WHERE pronamespace = 'flashsale'::regnamespace
   AND proconfig IS DISTINCT FROM '{"search_path=pg_catalog, pg_temp"}' AND prosqlbody IS NULL
 ORDER BY oid::regprocedure::text COLLATE "C";
--- None is leakproof, and none but a CHECK strict: a NULL argument is told, not passed over.
+-- None is leakproof, and only CHECKs are strict: a NULL argument raises an error.
 SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'flashsale'::regnamespace AND (proleakproof OR proisstrict);
 
--- Nothing is without a description.
+-- Every object has a description.
 SELECT 'schema' WHERE obj_description('flashsale'::regnamespace, 'pg_namespace') IS NULL
 UNION ALL
 SELECT oid::regprocedure::text FROM pg_proc
@@ -61,7 +61,7 @@ WHERE relnamespace = 'flashsale'::regnamespace ORDER BY tgname;
 SELECT unnest(extconfig)::regclass::text AS dumped FROM pg_extension WHERE extname = 'flashsale' ORDER BY dumped;
 SELECT count(*) FROM pg_extension, unnest(extcondition) AS condition WHERE extname = 'flashsale' AND condition <> '';
 
--- The sequences stop where JavaScript does and do not wrap.
+-- The sequences stay below 2^53 and do not wrap.
 SELECT sequencename, max_value, increment_by, cycle, cache_size FROM pg_sequences
 WHERE schemaname = 'flashsale' ORDER BY sequencename;
 
@@ -72,10 +72,10 @@ SELECT indexrelid::regclass FROM pg_index
 WHERE indrelid = 'flashsale.orders'::regclass AND indisunique
   AND NOT (SELECT attnum FROM pg_attribute WHERE attrelid = indrelid AND attname = 'item_id') = ANY (indkey::smallint[]);
 SELECT conname FROM pg_constraint WHERE connamespace = 'flashsale'::regnamespace AND contype = 'f';
--- Room on the page of the hot row.
+-- The fillfactor leaves room on the page of the hot row.
 SELECT unnest(reloptions) FROM pg_class WHERE oid = 'flashsale.items'::regclass;
 
--- A row that breaks a rule is refused, whoever writes it.
+-- A row that violates a rule is refused, even for the owner.
 SELECT flashsale.create_item(10, unit_price => 100, currency => 'EUR', item_id => 1);
 SELECT flashsale.purchase_item(1, 'alice') ->> 'success';
 SELECT flashsale.confirm_order(t.id('alice'), 'pay-1') ->> 'success';

@@ -4,13 +4,13 @@
 \pset null (null)
 CALL t.reset();
 
--- An item with nothing said but its units, and its first movement.
+-- An item with only its units, and its first movement.
 SELECT flashsale.create_item(100);
 SELECT item_id, inventory, stock, paused, max_per_user, starts_at, ends_at, reservation_ttl, unit_price, currency, name
 FROM flashsale.items;
 SELECT item_id, delta, order_id, moved_by = session_user AS by_me FROM flashsale.stock_movements;
 
--- An item with everything said. Currencies are stored in capitals.
+-- An item with all arguments. Currencies are stored in capitals.
 SELECT flashsale.create_item(5, 'Console', 49999, 'eur', 2, '2026-11-27 10:00+00', '2026-11-28 10:00+00', '10 minutes', 7);
 SELECT item_id, inventory, stock, paused, max_per_user, starts_at AT TIME ZONE 'UTC', ends_at AT TIME ZONE 'UTC',
        reservation_ttl, unit_price, currency, name
@@ -22,7 +22,7 @@ SELECT flashsale.create_item(inventory => 3, name => 'Cable');
 SELECT flashsale.create_item(1::smallint, max_per_user => 1::smallint), flashsale.create_item(1::integer);
 SELECT flashsale.create_item(1);
 
--- No units yet is an item too, without a movement.
+-- An item may have no units yet; then there is no movement.
 SELECT flashsale.create_item(0, item_id => 20);
 SELECT count(*) FROM flashsale.stock_movements WHERE item_id = 20;
 
@@ -42,7 +42,7 @@ SELECT flashsale.create_item(1, name => 'x', starts_at => '2026-01-01', ends_at 
 SELECT flashsale.create_item(1, starts_at => '2026-01-01', item_id => 40),
        flashsale.create_item(1, ends_at => '2026-01-01', item_id => 41);
 
--- restock_item adds and takes away, and leaves a movement each time.
+-- restock_item adds and removes units, and records a movement each time.
 SELECT flashsale.create_item(10, item_id => 50);
 SELECT t.answer(flashsale.restock_item(50, 5, 'second lorry'));
 SELECT t.answer(flashsale.restock_item(item_id => 50, delta => -3));
@@ -50,7 +50,7 @@ SELECT t.answer(flashsale.restock_item(50, 1::smallint, NULL));
 SELECT delta, reason, order_id, moved_by = session_user AS by_me FROM flashsale.stock_movements
 WHERE item_id = 50 AND movement_id > (SELECT min(movement_id) FROM flashsale.stock_movements WHERE item_id = 50)
 ORDER BY movement_id;
--- Only free units can be taken: all of them, but not one more.
+-- Only free units can be removed: all of them, but not one more.
 SELECT flashsale.purchase_item(50, 'alice', 3) ->> 'success';
 SELECT t.answer(flashsale.restock_item(50, -11));
 SELECT t.answer(flashsale.restock_item(50, -10));
@@ -79,7 +79,7 @@ SELECT paused FROM flashsale.items WHERE item_id = 50;
 SELECT t.answer(flashsale.pause_item(id)) FROM unnest('{0,-1,12345,9223372036854775807}'::bigint[]) AS id;
 SELECT t.answer(flashsale.resume_item(id)) FROM unnest('{0,-1,12345,9223372036854775807}'::bigint[]) AS id;
 
--- Whatever changes what a buyer was shown raises the version: by how much, for each change.
+-- Each change of what a buyer was shown raises the version: by how much.
 SELECT flashsale.create_item(10, unit_price => 5, currency => 'EUR', item_id => 60);
 CREATE FUNCTION pg_temp.raised(change text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE before bigint := (SELECT version FROM flashsale.items WHERE item_id = 60);
@@ -115,7 +115,7 @@ SELECT flashsale.cancel_order(order_id) ->> 'success' FROM flashsale.orders WHER
 SELECT t.error('DELETE FROM flashsale.items WHERE item_id = 60');
 SELECT t.error('TRUNCATE flashsale.items');
 SELECT t.error('TRUNCATE flashsale.items, flashsale.orders');
--- One without orders may be. None is renumbered: its orders and movements would be another's.
+-- One without orders may be deleted. No id may change: orders and movements would belong to another item.
 DELETE FROM flashsale.items WHERE item_id = 7;
 SELECT t.error('UPDATE flashsale.items SET item_id = 61 WHERE item_id = 60');
 SELECT t.error('UPDATE flashsale.items SET item_id = 7 WHERE item_id = 4');

@@ -24,17 +24,17 @@ SELECT (:'answer'::jsonb ->> 'order_id')::bigint = order_id,
        (:'answer'::jsonb ->> 'expires_at')::timestamptz = expires_at
 FROM flashsale.orders WHERE user_id = 'dave';
 
--- An item without a price, and one whose reservations last as it says.
+-- An item without a price, and one with its own reservation time.
 SELECT flashsale.create_item(2, reservation_ttl => '90 seconds', item_id => 2);
 SELECT t.answer(flashsale.purchase_item(2, 'alice'));
 SELECT expires_at - created_at FROM flashsale.orders WHERE item_id = 2;
--- The setting rules where the item says nothing.
+-- The setting applies if the item does not set a time.
 SET flashsale.reservation_ttl = '45s';
 SELECT flashsale.purchase_item(2, 'bob') ->> 'success', flashsale.purchase_item(1, 'bob') ->> 'success';
 SELECT item_id, expires_at - created_at FROM flashsale.orders WHERE user_id = 'bob' ORDER BY order_id DESC LIMIT 2;
 RESET flashsale.reservation_ttl;
 
--- The price is the one of the moment of the purchase.
+-- The price is that at the time of the purchase.
 UPDATE flashsale.items SET unit_price = 300, currency = 'USD' WHERE item_id = 1;
 SELECT t.answer(flashsale.purchase_item(1, 'erin'));
 SELECT unit_price, currency, count(*) FROM flashsale.orders WHERE item_id = 1 GROUP BY unit_price,
@@ -105,7 +105,7 @@ SELECT flashsale.purchase_item(9, 'heidi', 5, 'other') ->> 'reason';
 SELECT flashsale.restock_item(9, 1) ->> 'success';
 SELECT t.answer(flashsale.purchase_item(9, 'heidi', 2, 'first'));
 SELECT t.answer(flashsale.purchase_item(9, 'heidi', 3, 'first'));
--- Between window and pause either may be told, but as item_availability tells it.
+-- Between window and pause either may be answered, but the same as by item_availability.
 SELECT flashsale.purchase_item(9, 'heidi', 5, 'other') ->> 'reason', flashsale.item_availability(9) ->> 'state';
 UPDATE flashsale.items SET starts_at = NULL, ends_at = now() WHERE item_id = 9;
 SELECT flashsale.purchase_item(9, 'heidi', 5, 'other') ->> 'reason', flashsale.item_availability(9) ->> 'state';
@@ -120,7 +120,7 @@ SELECT flashsale.purchase_item(9, 'heidi', 5, 'other') ->> 'reason';
 SELECT flashsale.purchase_item(9, 'heidi', 1, 'other') ->> 'success';
 SELECT t.stock(9);
 
--- A message for people with each failure.
+-- Each failure has a message.
 SELECT DISTINCT answer ->> 'reason', answer ->> 'message' FROM (VALUES
     (flashsale.purchase_item(3, 'alice')), (flashsale.purchase_item(4, 'bob')), (flashsale.purchase_item(8, 'frank')),
     (flashsale.purchase_item(7, 'alice', 9)), (flashsale.purchase_item(9, 'heidi', 2, 'other'))) AS v (answer)

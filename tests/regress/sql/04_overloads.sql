@@ -32,7 +32,7 @@ SELECT flashsale.purchase_item(1::smallint, 'six'::char(10), 6) ->> 'success';
 SELECT flashsale.purchase_item(1::smallint, 'seven'::name, 7) ->> 'success';
 SELECT flashsale.purchase_item(1::smallint, '0a8f3e9c-1c1d-4b2b-9c55-6f0e6a1c7d28'::uuid, 8::smallint) ->> 'success';
 SELECT quantity, user_id FROM flashsale.orders ORDER BY order_id;
--- What is no id is no call.
+-- Other types do not resolve.
 SELECT t.error('SELECT flashsale.purchase_item(1, 42.0)');
 SELECT t.error('SELECT flashsale.purchase_item(1.0, 42)');
 SELECT t.error('SELECT flashsale.purchase_item(1, 9223372036854775808)');

@@ -45,7 +45,7 @@ SELECT call || ' -> ' || t.error('SELECT flashsale.purchase_item' || call) FROM 
 SELECT t.error('SELECT flashsale.purchase_item(99, ''bob'', 0)');
 SELECT t.error('SELECT flashsale.purchase_item(99, ''bob'', 1, '''')');
 SELECT t.error('SELECT flashsale.purchase_item(99, ''bob'', 1, NULL, ''fastest'')');
--- The longest texts that are right.
+-- The longest texts that are allowed.
 SELECT flashsale.purchase_item(1, repeat('x', 255), 1, repeat('y', 255)) ->> 'success';
 SELECT flashsale.purchase_item(1, repeat('é', 127), 1, repeat('é', 127)) ->> 'success';
 SELECT flashsale.purchase_item(1, ' ', 1, ' ') ->> 'success';

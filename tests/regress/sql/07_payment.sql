@@ -70,7 +70,7 @@ SELECT t.answer(flashsale.confirm_order(t.id('alice'), 'pay-alice-2', 500, 'EUR'
 SELECT t.answer(flashsale.confirm_order(t.id('alice'), 'pay-alice'));
 SELECT * FROM t.payments() WHERE name = 'alice';
 
--- payment_ref_in_use: a charge belongs to one order, whatever became of it. Nothing is recorded.
+-- payment_ref_in_use: a charge belongs to one order, whatever its status. Nothing is recorded.
 SELECT t.answer(flashsale.confirm_order(t.id('ivy'), 'pay-alice'));
 SELECT t.answer(flashsale.confirm_order(t.id('ivy'), 'pay-alice-3'));
 SELECT t.answer(flashsale.confirm_order(t.id('ivy'), 'pay-alice-2'));
@@ -82,7 +82,7 @@ SELECT t.answer(flashsale.confirm_order(t.id('ivy'), 'pay-alice'));
 SELECT t.answer(flashsale.confirm_order(t.id('ivy'), 'pay-ivy'));
 SELECT * FROM t.payments() WHERE name IN ('ivy', '12345');
 
--- An order that is unknown: the charge is due all the same.
+-- The order is unknown: the charge is due nevertheless.
 SELECT t.answer(flashsale.confirm_order(404, 'pay-404', 700, 'usd'));
 SELECT t.answer(flashsale.confirm_order(404, 'pay-404', 700, 'usd'));
 SELECT t.answer(flashsale.confirm_order(404, 'pay-404-2'));
@@ -98,7 +98,7 @@ SELECT t.answer(flashsale.confirm_order(id, 'pay' || id))
 FROM unnest('{0,-1,9223372036854775807,-9223372036854775808}'::bigint[]) AS id;
 SELECT * FROM t.payments() WHERE name ~ '^-?\d+$';
 
--- amount_mismatch: the charge is due, the order stays as it was, and the right charge still confirms it.
+-- amount_mismatch: the charge is due, the order stays unchanged, and a correct charge still confirms it.
 SELECT t.answer(flashsale.confirm_order(t.id('jack'), 'pay-jack-1', 499, 'EUR'));
 SELECT t.answer(flashsale.confirm_order(t.id('jack'), 'pay-jack-2', 250));
 SELECT t.answer(flashsale.confirm_order(t.id('jack'), 'pay-jack-3', 500, 'USD'));

@@ -16,7 +16,7 @@ SELECT t.stock(1);
 SELECT t.name(order_id), status, units_held, closed_at >= created_at, closed_by = session_user, close_reason,
        paying_at IS NOT NULL
 FROM flashsale.orders WHERE user_id IN ('alice', 'bob') ORDER BY order_id;
--- Again: nothing comes back a second time, and the first reason stays.
+-- A repeat restores nothing, and the first reason stays.
 SELECT t.answer(flashsale.cancel_order(t.id('alice'), 'something else'));
 SELECT t.answer(flashsale.cancel_order(t.id('bob'), 'something else'));
 SELECT t.stock(1);
@@ -51,7 +51,7 @@ SELECT t.answer(flashsale.refund_order(t.id('dave'), restock => false));
 SELECT t.answer(flashsale.cancel_order(t.id('dave')));
 SELECT t.stock(1);
 SELECT count(*) FROM flashsale.stock_movements WHERE item_id = 1;
--- Without restock the units leave the stock, and a movement says so.
+-- Without restock the units are removed from the stock, which a movement records.
 SELECT t.answer(flashsale.refund_order(t.id('carol'), restock => false));
 SELECT t.stock(1);
 SELECT delta, t.name(order_id), moved_by = session_user
@@ -100,7 +100,7 @@ SELECT payment_ref, t.name(order_id) FROM flashsale.refunds_due ORDER BY due_sin
 -- One without a ref gets it, then it is refunded.
 SELECT flashsale.confirm_order(t.id('hal'), 'pay-hal') ->> 'reason', flashsale.refund_payment('pay-hal') ->> 'status';
 SELECT payment_ref, t.name(order_id) FROM flashsale.refunds_due ORDER BY due_since;
--- What pays an order is not due, and what is unknown is unknown.
+-- A payment that pays an order is not due, and an unknown one is answered as unknown.
 SELECT flashsale.confirm_order(t.id('frank'), 'pay-frank') ->> 'status';
 SELECT t.answer(flashsale.refund_payment('pay-frank', 're-frank'));
 SELECT t.answer(flashsale.refund_payment('pay-nobody'));

@@ -1,4 +1,4 @@
--- reconcile_stale_reservations: what it expires, how many at a time, what it leaves alone, what it counts.
+-- reconcile_stale_reservations: what it expires, how many at a time, what it skips, what it counts.
 \pset tuples_only on
 \pset format unaligned
 \pset null (null)
@@ -52,7 +52,7 @@ SELECT t.stock(1);
 SELECT flashsale.purchase_item(1, 'alice') ->> 'success', flashsale.purchase_item(1, 'bob') ->> 'success';
 UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' WHERE status = 'reserved';
 SELECT t.answer(flashsale.reconcile_stale_reservations(max_orders => 2));
--- 1,000 without being told how many.
+-- 1,000 by default.
 SELECT flashsale.create_item(2000, item_id => 2);
 DO $$ BEGIN FOR u IN 1 .. 1002 LOOP PERFORM flashsale.purchase_item(2, u); COMMIT; END LOOP; END $$;
 UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' WHERE status = 'reserved';
@@ -83,7 +83,7 @@ SELECT flashsale.confirm_order(t.id('bob'), 'pay-bob') ->> 'reinstated';
 SELECT t.answer(flashsale.reconcile_stale_reservations('0'));
 SELECT t.stock(1);
 
--- A paused item and one whose sale is over are reconciled all the same.
+-- A paused item and one whose sale is over are reconciled too.
 SELECT flashsale.create_item(5, item_id => 2), flashsale.purchase_item(2, 'erin', strategy => 'nowait') ->> 'success',
        flashsale.pause_item(2) ->> 'paused';
 UPDATE flashsale.items SET ends_at = now() WHERE item_id = 2;

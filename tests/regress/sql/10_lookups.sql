@@ -1,4 +1,4 @@
--- What is read: get_order, user_orders, find_payment, item_availability and the views.
+-- Look-ups: get_order, user_orders, find_payment, item_availability and the views.
 \pset tuples_only on
 \pset format unaligned
 \pset null (null)
@@ -99,14 +99,14 @@ SELECT t.name(order_id) FROM flashsale.payment_checks;
 SELECT payment_ref, t.name(order_id), user_id, amount, currency, due_since <= clock_timestamp(), why
 FROM flashsale.refunds_due ORDER BY due_since;
 
--- Nothing that is read takes a transaction id or changes anything: it works in a read-only transaction.
+-- No look-up takes a transaction id or changes anything: all work in a read-only transaction.
 BEGIN READ ONLY;
 SELECT flashsale.get_order(t.id('carol')) ->> 'success', flashsale.user_orders('carol') ->> 'success',
        flashsale.find_payment('pay-carol') ->> 'success', flashsale.item_availability(1) ->> 'success',
        (SELECT count(*) FROM flashsale.audit()), (SELECT count(*) FROM flashsale.item_status),
        pg_current_xact_id_if_assigned();
 COMMIT;
--- It sees what its own transaction has done.
+-- A look-up sees the changes of its own transaction.
 BEGIN;
 SELECT flashsale.cancel_order(t.id('alice')) ->> 'status';
 SELECT flashsale.get_order(t.id('alice')) ->> 'status', flashsale.item_availability(1) ->> 'remaining_inventory';

@@ -1,4 +1,4 @@
--- audit() finds each broken invariant: rows are broken by hand, with the constraint that forbids it out of the way.
+-- audit() finds each broken invariant: rows are broken by hand, after the constraint that prevents it was dropped.
 \pset tuples_only on
 \pset format unaligned
 \pset null (null)
@@ -55,7 +55,7 @@ UPDATE flashsale.items SET stock = stock + 1, inventory = inventory + 1 WHERE it
 SELECT * FROM pg_temp.found();
 ROLLBACK;
 
--- inventory_within_stock: below nothing, above everything.
+-- inventory_within_stock: below 0, and above the stock.
 BEGIN;
 ALTER TABLE flashsale.items DROP CONSTRAINT items_inventory_range;
 UPDATE flashsale.items SET inventory = -1 WHERE item_id = 1;
@@ -77,7 +77,7 @@ SELECT order_id, 2, 1, 0, now(), now(), 'cancelled', 'gina' FROM flashsale.order
 SELECT invariant, item_id, name ^@ 'gina', payment_ref, detail FROM pg_temp.found();
 ROLLBACK;
 
--- units_held_match_status: held too much, too little, by the living and by the dead.
+-- units_held_match_status: too many or too few units held, by live and by closed orders.
 BEGIN;
 ALTER TABLE flashsale.orders DROP CONSTRAINT orders_units_held;
 UPDATE flashsale.orders SET units_held = 0 WHERE user_id IN ('alice', 'bob');

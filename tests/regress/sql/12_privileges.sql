@@ -45,7 +45,7 @@ SELECT pg_temp.rights('regress_app');
 SELECT flashsale.grant_operator('regress_operator');
 SELECT pg_temp.rights('regress_operator');
 SELECT pg_temp.rights('regress_nobody');
--- Again, and for a name that must be quoted.
+-- A repeat, and a name that must be quoted.
 SELECT flashsale.grant_app(role => 'regress_app');
 SELECT flashsale.grant_operator(role => 'regress_operator');
 SELECT flashsale.grant_app('"Regress ""App"""');
@@ -53,7 +53,7 @@ SELECT count(*) FROM pg_temp.rights('"Regress ""App"""');
 SELECT grantee::regrole, is_grantable FROM pg_proc, aclexplode(proacl)
 WHERE oid = 'flashsale.get_order(bigint)'::regprocedure AND grantee <> proowner ORDER BY grantee::regrole::text COLLATE "C";
 
--- Nobody.
+-- The role with no privileges.
 SET ROLE regress_nobody;
 SELECT t.error(statement) FROM (VALUES
     ('SELECT flashsale.purchase_item(1, ''eve'')'),
@@ -63,7 +63,7 @@ SELECT t.error(statement) FROM (VALUES
     ('SELECT flashsale.grant_operator(''regress_nobody'')')) AS v (statement);
 RESET ROLE;
 
--- The app: all a buyer does, and nothing else.
+-- The app: all that a buyer does, and nothing else.
 SET ROLE regress_app;
 SELECT t.answer(flashsale.purchase_item(1, 'dave', 2, 'key'));
 SELECT flashsale.purchase_item(1, 42) ->> 'success',
@@ -100,7 +100,7 @@ SELECT statement || ' -> ' || t.error(statement) FROM (VALUES
     ('DROP EXTENSION flashsale')) AS v (statement);
 RESET ROLE;
 
--- The operator: looks at everything, settles, changes prices and windows, moves stock through functions alone.
+-- The operator: reads everything, settles orders, changes prices and windows, and moves stock only through functions.
 SET ROLE regress_operator;
 SELECT flashsale.create_item(5, item_id => 2), flashsale.create_item(5);
 SELECT flashsale.restock_item(2, 1) ->> 'success', flashsale.pause_item(2) ->> 'paused',
@@ -141,7 +141,7 @@ SELECT statement || ' -> ' || t.error(statement) FROM (VALUES
     ('CREATE TABLE flashsale.mine ()'),
     ('ALTER TABLE flashsale.items DISABLE TRIGGER raise_version')) AS v (statement);
 RESET ROLE;
--- Who did it is the role that logged in, not the owner of the functions.
+-- The recorded role is the one that logged in, not the owner of the functions.
 SELECT DISTINCT closed_by = session_user FROM flashsale.orders WHERE closed_by IS NOT NULL;
 SET SESSION AUTHORIZATION regress_operator;
 SELECT flashsale.restock_item(2, 1, 'by hand') ->> 'success', flashsale.refund_order(:alice) ->> 'status';

@@ -19,7 +19,7 @@ SELECT flashsale.purchase_item(1, 'alice') ->> 'success';
 COMMIT;
 SELECT t.stock(1), note FROM diary;
 
--- A whole life in one transaction, and its rollback.
+-- All moves of an order in one transaction, and its rollback.
 BEGIN;
 SELECT t.answer(flashsale.purchase_item(1, 'bob', 2, 'key'));
 SELECT t.answer(flashsale.begin_payment(t.id('bob')));
@@ -96,7 +96,7 @@ SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND mode IN ('RowShar
 SELECT flashsale.purchase_item(1, 'ivy') ->> 'success', pg_current_xact_id_if_assigned() IS NOT NULL;
 ROLLBACK;
 
--- The hot row is rewritten in place: no index is touched.
+-- The hot row is updated by HOT: no index changes.
 VACUUM flashsale.items;
 BEGIN;
 SELECT pg_stat_get_xact_tuples_updated('flashsale.items'::regclass) AS updated,
@@ -131,7 +131,7 @@ CHECKPOINT;
 SELECT next_multixact_id = :multixact FROM pg_control_checkpoint();
 SELECT t.stock(7);
 
--- Nothing moves in a read-only transaction.
+-- Nothing changes in a read-only transaction.
 \set VERBOSITY sqlstate
 BEGIN READ ONLY;
 SELECT flashsale.purchase_item(1, 'kim');
@@ -141,7 +141,7 @@ SELECT flashsale.confirm_order(t.id('alice'), 'pay-alice');
 ROLLBACK;
 \set VERBOSITY default
 
--- REPEATABLE READ and SERIALIZABLE: the same answers while nobody else interferes.
+-- REPEATABLE READ and SERIALIZABLE: the same answers while no other transaction interferes.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT t.stock(2);
 SELECT t.answer(flashsale.purchase_item(1, 'lea', 1, 'key'));

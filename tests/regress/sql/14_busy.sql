@@ -35,7 +35,7 @@ SELECT t.answer(flashsale.reconcile_stale_reservations());
 SELECT * FROM t.orders();
 SELECT * FROM t.payments();
 SELECT t.stock(1);
--- What does not need the row is not held up: replays, the sold out, other items, paying, looking.
+-- Calls that do not need the row are not delayed: replays, refusals of sold-out items, other items, payments, look-ups.
 SELECT flashsale.purchase_item(1, 'alice', 1, 'key') ->> 'replayed',
        flashsale.purchase_item(1, 'alice', 2, 'key') ->> 'reason';
 SELECT flashsale.purchase_item(3, 'hal') ->> 'reason', flashsale.purchase_item(99, 'hal') ->> 'reason',
@@ -45,7 +45,7 @@ SELECT flashsale.begin_payment(t.id('erin')) ->> 'status',
 SELECT flashsale.refund_payment('pay-bob-2') ->> 'status', flashsale.create_item(1, item_id => 4);
 SELECT flashsale.get_order(t.id('alice')) ->> 'status', flashsale.item_availability(1) ->> 'state',
        (SELECT count(*) FROM flashsale.audit());
--- A busy answer leaves the caller's transaction and its timeouts as they were.
+-- A busy answer leaves the caller's transaction and its timeouts unchanged.
 SET lock_timeout = '7s';
 BEGIN;
 CREATE TEMPORARY TABLE diary (note text);
@@ -57,7 +57,7 @@ COMMIT;
 SHOW lock_timeout;
 RESET lock_timeout;
 SELECT note FROM diary;
--- More tries within one call are no more than tries.
+-- Retries within one call do not help while the lock is held.
 SET flashsale.nowait_retries = 2;
 SET flashsale.retry_delay = '1ms';
 SELECT t.answer(flashsale.purchase_item(1, 'hal'));
@@ -67,7 +67,7 @@ RESET flashsale.retry_delay;
 SET flashsale.lock_wait = '60s';
 SET statement_timeout = '5s';
 SELECT flashsale.purchase_item(1, 'hal') ->> 'reason';
--- A time limit of the caller's own is no busy answer.
+-- The caller's own time limit raises an error instead of busy.
 SET statement_timeout = '50ms';
 \set VERBOSITY sqlstate
 SELECT flashsale.pause_item(1);
@@ -113,7 +113,7 @@ SELECT t.answer(flashsale.confirm_order(t.id('alice'), 'pay-frank'));
 SELECT t.answer(flashsale.confirm_order(404, 'pay-frank'));
 ROLLBACK PREPARED 'other';
 
--- A whole table is held, as by ALTER TABLE: every move ends with busy, none waits forever.
+-- A whole table is held, as by ALTER TABLE: every move is answered busy, and none waits for ever.
 BEGIN;
 LOCK TABLE flashsale.items;
 PREPARE TRANSACTION 'other';

@@ -35,7 +35,7 @@ CLUSTER flashsale.items USING items_pkey;
 SELECT pg_temp.day_at_the_shop();
 DISCARD PLANS;
 SELECT pg_temp.day_at_the_shop();
--- A trigger of the owner's comes and goes. What it raises reaches the caller as it was raised.
+-- A trigger of the owner is created and dropped. Its error reaches the caller unchanged.
 BEGIN;
 CREATE FUNCTION pg_temp.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today' USING ERRCODE = '23514', HINT = 'Try tomorrow.'; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION pg_temp.refuse();
@@ -43,7 +43,7 @@ SELECT t.error('SELECT pg_temp.day_at_the_shop()');
 ROLLBACK;
 SELECT pg_temp.day_at_the_shop();
 
--- Settings of the session do not leak into the answers.
+-- Settings of the session do not affect the answers.
 SET DateStyle = 'SQL, DMY';
 SET IntervalStyle = 'sql_standard';
 SET TimeZone = 'Asia/Kathmandu';
@@ -62,7 +62,7 @@ DISCARD PLANS;
 RESET ALL;
 SELECT pg_temp.day_at_the_shop();
 
--- The extension goes and comes, also in a transaction that is rolled back.
+-- The extension is dropped and created, also in a transaction that is rolled back.
 SET client_min_messages = warning;
 BEGIN;
 DROP EXTENSION flashsale;
@@ -80,7 +80,7 @@ CREATE EXTENSION flashsale;
 SELECT pg_temp.day_at_the_shop();
 ROLLBACK;
 SELECT pg_temp.day_at_the_shop();
--- It does not take a schema that is there already, nor go anywhere else.
+-- It uses neither a schema that exists already nor another one.
 DROP EXTENSION flashsale;
 CREATE SCHEMA flashsale;
 SELECT t.error('CREATE EXTENSION flashsale');

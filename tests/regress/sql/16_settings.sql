@@ -28,7 +28,7 @@ SELECT assignment || ' -> ' || t.error('SET flashsale.' || assignment) FROM (VAL
     ('payment_window = ''8d'''),
     ('speed = 1')) AS v (assignment);
 
--- The strategy of the session, and the argument before it.
+-- The strategy of the session, and the argument, which takes precedence.
 SET flashsale.strategy = 'nowait';
 SELECT flashsale.purchase_item(1, 'alice') ->> 'success',
        flashsale.purchase_item(1, 'alice', strategy => 'nowait') ->> 'success';

@@ -1,4 +1,4 @@
--- purchase_batch: independent purchases in one call, each with an answer of its own.
+-- purchase_batch: independent purchases in one call, each with its own answer.
 CALL t.reset();
 SELECT flashsale.create_item(6, unit_price => 100, currency => 'EUR', item_id => 1),
        flashsale.create_item(2, max_per_user => 1, item_id => 2),
@@ -37,7 +37,7 @@ SELECT nth, t.answer(answer) FROM jsonb_array_elements(flashsale.purchase_batch(
     {"item_id": 2.0, "user_id": 42, "quantity": 1.0},
     {"item_id": 2, "user_id": "42"}]')) WITH ORDINALITY AS a (answer, nth);
 
--- No requests, and as many as there may be.
+-- No requests, and the most that are allowed.
 SELECT flashsale.purchase_batch('[]');
 SELECT flashsale.restock_item(1, 1000) ->> 'success';
 SELECT answer ->> 'success', count(*)
@@ -46,7 +46,7 @@ FROM jsonb_array_elements(flashsale.purchase_batch(
 GROUP BY 1;
 SELECT t.stock(1);
 
--- What is malformed is an error, and nothing is sold.
+-- A malformed list raises an error, and nothing is sold.
 SELECT count(*) AS before FROM flashsale.orders \gset
 SELECT requests || ' -> ' || t.error(format('SELECT flashsale.purchase_batch(%L)', requests)) FROM (VALUES
     ('{}'), ('1'), ('"x"'), ('null'), ('[1]'), ('[null]'), ('[[]]'),

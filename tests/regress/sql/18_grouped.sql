@@ -1,4 +1,4 @@
--- Strategy grouped: the seller's answers, and whom it refuses. The gate and the counters beside it.
+-- Strategy grouped: the seller's answers, and the callers that it refuses; the gate and the counters.
 CALL t.reset();
 SELECT flashsale.stats_reset();
 SELECT flashsale.create_item(3, unit_price => 100, currency => 'EUR', max_per_user => 2, item_id => 1),
@@ -20,7 +20,7 @@ SELECT t.answer(flashsale.purchase_item(1, 'alice', 2, 'k'));
 SELECT t.answer(flashsale.purchase_item(1, 'carol', strategy => 'nowait'));
 SELECT name, value > 0 AS counted FROM flashsale.stats WHERE subject = 'gate' ORDER BY name;
 
--- Whatever returns a unit opens it at once: cancel, restock, expiry, refund.
+-- Every way to return a unit opens it at once: cancel, restock, expiry, refund.
 SELECT flashsale.cancel_order(t.id('42'), 'changed my mind') ->> 'restored', flashsale.purchase_item(1, 'dave', strategy => 'nowait') ->> 'success';
 SELECT flashsale.purchase_item(1, 'erin') ->> 'reason', flashsale.purchase_item(1, 'erin') ->> 'reason';
 SELECT flashsale.restock_item(1, 1) ->> 'success';
@@ -39,7 +39,7 @@ BEGIN;
 SELECT flashsale.restock_item(1, 1) ->> 'success';
 ROLLBACK;
 SELECT flashsale.purchase_item(1, 'hal') ->> 'reason';
--- A transaction sees its own return, and its own last unit is nobody's news until it commits.
+-- A transaction sees a unit that it has returned itself, and does not note its own last unit before it commits.
 BEGIN;
 SELECT flashsale.cancel_order(t.id('gina')) ->> 'restored';
 SELECT flashsale.purchase_item(1, 'hal', strategy => 'nowait') ->> 'success';
@@ -52,7 +52,7 @@ SELECT flashsale.purchase_item(1, 'ivy', strategy => 'nowait') ->> 'reason';
 ROLLBACK;
 SELECT flashsale.purchase_item(1, 'ivy') ->> 'success';
 
--- A cancel goes with the group, or alone where it has to.
+-- A cancel goes through the seller, or, if it cannot, is made in the caller's transaction.
 SELECT t.answer(flashsale.cancel_order(t.id('ivy'), 'too dear'));
 SELECT t.answer(flashsale.cancel_order(t.id('ivy'), 'again'));
 SELECT t.answer(flashsale.cancel_order(999999));
@@ -64,7 +64,7 @@ BEGIN;
 SELECT flashsale.cancel_order(t.id('dave')) ->> 'restored';
 ROLLBACK;
 
--- What commits on its own is no part of a transaction.
+-- A grouped purchase commits on its own, so it is refused within a transaction.
 BEGIN;
 SELECT flashsale.purchase_item(2, 'leo');
 ROLLBACK;
@@ -84,13 +84,13 @@ SELECT flashsale.restock_item(2, 1), flashsale.purchase_item(2, 'leo');
 SELECT t.error('SELECT flashsale.purchase_item(2, ''leo'')');
 SELECT t.stock(2);
 
--- The reservation lasts as long as the caller's setting says.
+-- The reservation lasts as long as the caller's setting.
 SET flashsale.reservation_ttl = '2h';
 SELECT flashsale.purchase_item(2, 'mia') ->> 'success';
 SELECT expires_at - created_at FROM flashsale.orders WHERE user_id = 'mia';
 RESET flashsale.reservation_ttl;
 
--- A trigger of the shop's runs as the owner, and its error reaches the buyer it is about.
+-- A shop's trigger runs as the owner, and its error reaches the buyer that caused it.
 CREATE FUNCTION t.no_noah() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
     IF NEW.user_id = 'noah' THEN
@@ -104,8 +104,8 @@ SELECT flashsale.purchase_item(2, 'noah');
 SELECT flashsale.purchase_item(2, 'olga') ->> 'success';
 SELECT close_reason = format('%s, %s', r.rolname, r.rolname) AS as_owner
 FROM flashsale.orders, pg_extension e JOIN pg_roles r ON r.oid = e.extowner WHERE user_id = 'olga' AND extname = 'flashsale';
--- One who makes it look like somebody else's lock or a timeout is not mistaken for that, and
--- what a trigger sets for good is forgotten by the next purchase.
+-- An error that looks like a lock of another session or a timeout is not mistaken for one, and a
+-- setting that a trigger changes for the session is reset before the next purchase.
 CREATE OR REPLACE FUNCTION t.no_noah() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     CASE NEW.user_id
@@ -127,7 +127,7 @@ SELECT flashsale.purchase_item(2, 'otto') ->> 'success';
 DROP TRIGGER no_noah ON flashsale.orders;
 DROP FUNCTION t.no_noah();
 
--- An application with nothing but its grants.
+-- An application with only its grants.
 CREATE ROLE t_grouped_app;
 SELECT flashsale.grant_app('t_grouped_app');
 SET ROLE t_grouped_app;

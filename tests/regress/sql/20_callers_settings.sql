@@ -1,4 +1,4 @@
--- A purchase leaves the settings of its session as they were, whatever a shop's triggers do to
+-- A purchase leaves the settings of its session unchanged, even if a shop's triggers change
 -- them; and the triggers run under the settings of the caller, or of the server under grouped.
 \pset tuples_only on
 \pset format unaligned
@@ -42,7 +42,7 @@ SELECT t.error($$SELECT flashsale.purchase_item(1, 'alice', strategy => 'atomic'
 SELECT t.settings();
 DISCARD ALL;
 SELECT t.settings();
--- And with a setting that the trigger makes for the session, which stays as after any INSERT.
+-- If the trigger changes a setting for the session, it stays changed, as after any INSERT.
 CREATE FUNCTION t.set_for_session() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('lock_timeout', '3s', false);

@@ -96,8 +96,8 @@ impl Call {
         }
     }
 
-    /// Whether a second call does no harm when nobody knows what became of the first.
-    /// A purchase needs an idempotency key for that; the others may be repeated anyway.
+    /// Whether the call can be repeated if the outcome of the first one is unknown. A purchase
+    /// needs an idempotency key for that; other calls can always be repeated.
     pub fn repeatable(&self) -> bool {
         !matches!(
             self,

@@ -8,7 +8,7 @@ use tokio_postgres::Error;
 
 use crate::{Answer, Call, Pool};
 
-/// What became of one buyer.
+/// The result of one buyer.
 #[derive(Debug)]
 pub struct Done {
     pub call: Call,

@@ -25,7 +25,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Opens all connections at once, so that a server without room for them says so now.
+    /// Opens all connections at once, so that a server without room for them fails now.
     pub async fn open(config: &Config, connections: usize) -> Result<Self, Error> {
         let mut pool = Self::unopened(config, connections);
         let idle = pool.idle.get_mut().expect("no panic while held");
@@ -47,14 +47,14 @@ impl Pool {
         }
     }
 
-    /// For a pooler that hands each transaction to another server connection.
+    /// For a pooler that may run each transaction on another server connection.
     pub fn without_prepared_statements(mut self) -> Self {
         self.prepare = false;
         self
     }
 
-    /// Makes this call once on every connection. The first call of a session loads the library
-    /// and makes the plans: better before the crowd than in it.
+    /// Makes this call once on every connection, because the first call of a session loads the
+    /// library and plans the statements.
     pub async fn warm_up(&mut self, call: &Call) -> Result<(), Error> {
         for lane in self.idle.get_mut().expect("no panic while held") {
             lane.call(call, self.prepare).await?;
@@ -62,8 +62,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Calls until there is a final answer: again after `busy`, and over a new connection
-    /// when the old one was lost and a second call does no harm.
+    /// Calls until there is a final answer: again after `busy`, and over a new connection if the
+    /// old one was lost and a repeat does no harm.
     pub async fn settle(&self, call: &Call) -> Result<Answer, Error> {
         let mut backoff = Backoff::default();
         loop {
@@ -137,7 +137,7 @@ impl Lane {
     }
 }
 
-/// The server went away, so what became of the call is unknown; or it cannot take connections yet.
+/// The connection was lost, so the outcome of the call is unknown; or the server accepts none yet.
 fn connection_was_lost(error: &Error) -> bool {
     match error.code() {
         Some(code) => [
@@ -147,7 +147,7 @@ fn connection_was_lost(error: &Error) -> bool {
             SqlState::TOO_MANY_CONNECTIONS,
         ]
         .contains(code),
-        // No SQLSTATE: the socket broke, or nobody listens at the other end.
+        // No SQLSTATE: the connection broke, or was refused.
         None => error.is_closed() || has_io_cause(error),
     }
 }

@@ -1,4 +1,4 @@
-//! What buyers do: look, buy, and see to their orders.
+//! What buyers do: look, buy, and manage their orders.
 
 use axum::Json;
 use axum::extract::State;
@@ -79,8 +79,8 @@ pub async fn events(State(shop): State<Shop>) -> impl IntoResponse {
     events_of("items", shop.stock)
 }
 
-/// Reserves, charges and confirms. An answer of 202 says that the gateway did not tell in time
-/// what became of the charge: the order stays `paying` until the resolver or a webhook knows.
+/// Reserves, charges and confirms. An answer of 202 means that the gateway did not report the
+/// outcome of the charge in time: the order stays `paying` until the resolver or a webhook knows.
 pub async fn purchase(
     State(shop): State<Shop>,
     Buyer(user_id): Buyer,
@@ -181,7 +181,7 @@ pub async fn order(
     own_order(&shop, &buyer, order_id).await.map(Json)
 }
 
-/// Somebody else's order is as good as none.
+/// An order of another buyer is answered like one that does not exist.
 async fn own_order(shop: &Shop, Buyer(user_id): &Buyer, order_id: i64) -> Result<Order, Failure> {
     let order: Order = shop.buyers.get_order(order_id).await?;
     if order.user_id == *user_id {

@@ -1,4 +1,4 @@
-//! What the gateway tells us by itself, signed; in any order and as often as it likes.
+//! Events that the gateway sends by itself, signed, in any order and any number of times.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,7 +14,7 @@ use crate::payment::hear;
 use crate::secret::{mac, now_s};
 use crate::stripe::Intent;
 
-/// Older events are somebody's who listened and plays them again.
+/// Older events may be replayed by an attacker.
 const LONGEST_AGE_S: u64 = 300;
 
 #[derive(Deserialize)]
@@ -30,8 +30,8 @@ struct Data {
 
 /// Records charges that went through. Everything else the app finds out by itself.
 ///
-/// Any status but 200 makes the gateway come again, so a charge that cannot be recorded now is
-/// not forgotten.
+/// After any status but 200 the gateway sends the event again, so a charge that cannot be recorded
+/// now is not forgotten.
 pub async fn payment(
     State(shop): State<Shop>,
     headers: HeaderMap,

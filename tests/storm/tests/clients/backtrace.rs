@@ -1,4 +1,4 @@
-//! RUST_BACKTRACE in the server's environment is for whoever debugs the server, not for clients.
+//! RUST_BACKTRACE in the server's environment is for debugging the server, not for clients.
 
 use tokio::task::block_in_place;
 use tokio_postgres::error::DbError;
@@ -54,7 +54,7 @@ async fn clients_see_no_frames() {
         assert_detail(&client, REFUSED, "P0001", Some("she knows why")).await;
         assert_detail(&client, READ_ONLY, "25006", None).await;
     }
-    // What the server starts finds the environment as it was.
+    // Programs that the server starts find the environment unchanged.
     let echo = "CREATE TABLE seen (line text);
         COPY seen FROM PROGRAM 'echo $RUST_BACKTRACE $RUST_LIB_BACKTRACE'";
     run(&client, echo).await;

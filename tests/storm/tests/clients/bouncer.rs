@@ -1,4 +1,4 @@
-//! Through PgBouncer in transaction mode each call may meet another server connection.
+//! Through PgBouncer in transaction mode, each call may run on another server connection.
 
 use std::fs;
 use std::io::{self, Write};

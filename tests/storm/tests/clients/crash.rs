@@ -1,4 +1,4 @@
-//! Servers crash and connections break in mid-storm; who comes back with the key misses nothing.
+//! Servers crash and connections break during a storm; buyers that repeat their key lose nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ fn keyed_buyers(item_id: i64) -> impl Iterator<Item = Call> {
     (0..BUYERS).map(move |n| Call::buy_once(item_id, format!("user {n}"), format!("click {n}")))
 }
 
-/// Who was told of an order, whether or not the first call ever answered.
+/// The buyers to whom an order was reported, whether or not the first call was answered.
 fn told(done: &[Done]) -> BTreeSet<(i64, String)> {
     let buyer = |done: &Done| match &done.call {
         Call::Purchase { user_id, .. } => user_id.clone(),

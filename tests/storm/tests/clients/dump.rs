@@ -1,4 +1,4 @@
-//! A shop restored from a dump is the same shop, and goes on selling.
+//! A shop restored from a dump is the same shop, and continues to sell.
 
 use std::collections::BTreeSet;
 use std::env;

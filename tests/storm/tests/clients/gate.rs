@@ -1,4 +1,4 @@
-//! The gate only refuses, and never a moment longer than it may.
+//! The gate only refuses, and never for longer than it may.
 //!
 //! The server of these tests is preloaded, so the gate is on in every shop.
 
@@ -38,7 +38,7 @@ async fn shop_with_a_shut_gate() -> (Shop, Client) {
     (shop, client)
 }
 
-/// Whatever brings a unit back: the very next request buys it.
+/// However a unit comes back, the next request buys it.
 async fn the_next_request_buys_what_came_back(strategy: Strategy) {
     let shop = Shop::open_under(strategy, 2).await;
     let create = "SELECT flashsale.create_item(1, unit_price => 100, currency => 'EUR')";
@@ -170,7 +170,7 @@ async fn the_last_unit_is_rolled_back() {
     shop.assert_sound().await;
 }
 
-/// What an old snapshot sees is no news.
+/// What an old snapshot sees is not current, so it does not shut the gate.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_with_an_old_snapshot_shuts_nothing() {
     for level in ["REPEATABLE READ", "SERIALIZABLE"] {
@@ -221,8 +221,8 @@ async fn a_restock_opens_when_it_commits() {
     shop.assert_sound().await;
 }
 
-/// Makes every read of items by a session that says so wait, after its snapshot was taken,
-/// for whoever holds the door.
+/// Makes every read of items by a session that requests it wait, after its snapshot was taken, for
+/// the session that holds the door's lock.
 const SLOW_READS: &str = "
     ALTER TABLE flashsale.items RENAME TO all_items;
     CREATE FUNCTION at_the_door() RETURNS boolean LANGUAGE plpgsql AS $$
@@ -235,8 +235,8 @@ const SLOW_READS: &str = "
     CREATE VIEW flashsale.items AS
         SELECT *, ctid FROM flashsale.all_items WHERE public.at_the_door()";
 
-/// A reader sees zero, and is slow to say so: meanwhile a unit came back. What it saw is too
-/// old to shut the gate by.
+/// A slow reader sees no unit, and before it shuts the gate a unit comes back. What it saw is too
+/// old to shut the gate.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_does_not_shut_the_gate() {
     let shop = Shop::open(3).await;

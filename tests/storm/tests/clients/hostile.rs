@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use crate::shop::Shop;
 use crate::sql::{ask, audit, run, sqlstate};
 
-/// Functions named like the built-in ones. Each raises, so one that is ever used shows.
+/// Functions named like the built-in ones. Each raises an error, so that its use shows.
 const FUNCTIONS: &[&str] = &[
     "nextval(regclass) RETURNS bigint",
     "clock_timestamp() RETURNS timestamptz",
@@ -127,7 +127,7 @@ async fn a_sale_under_a_hostile_search_path_is_a_sale() {
         let answer = ask(&mallory, call).await;
         assert!(answer.success(), "{call}: {answer:?}");
     }
-    // The triggers run in the session of whoever changes the row.
+    // The triggers run in the session that changes the row.
     run(
         &mallory,
         "UPDATE flashsale.items SET unit_price = 11, max_per_user = 4",
@@ -138,7 +138,7 @@ async fn a_sale_under_a_hostile_search_path_is_a_sale() {
     shop.assert_sound().await;
 }
 
-/// Not only the first call: plans are kept, and made anew, under whatever path comes next.
+/// Not only the first call: plans are saved, and made again, under changing search paths.
 #[tokio::test(flavor = "multi_thread")]
 async fn kept_plans_do_not_follow_the_search_path() {
     let mut shop = Shop::open(1).await;
@@ -165,7 +165,7 @@ async fn kept_plans_do_not_follow_the_search_path() {
     shop.assert_sound().await;
 }
 
-/// Whoever made the schema first would own what the functions trust.
+/// A role that created the schema first would own what the functions rely on.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_extension_refuses_a_schema_that_is_there_already() {
     let mut shop = Shop::empty(0).await;

@@ -39,7 +39,7 @@ fn answers_by_purchase(done: &[Done]) -> HashMap<(i64, &str), Vec<&Answer>> {
     answers
 }
 
-/// All twins were told the same; returns how many of the purchases went through.
+/// All twins got the same answer; returns how many of the purchases succeeded.
 fn assert_twins_agree(done: &[Done]) -> usize {
     let mut bought = 0;
     for (purchase, answers) in answers_by_purchase(done) {
@@ -95,8 +95,8 @@ async fn twins_share_the_last_unit(strategy: Strategy) {
     shop.assert_sound().await;
 }
 
-/// A user at the limit still gets the answer to a click of before. Each user has an item of
-/// their own, so that only twins get into each other's way, and at every step.
+/// A user at the limit still gets the answer to an earlier click. Each user buys a separate item, so
+/// that only twins compete, at every step.
 async fn twins_share_an_order_at_the_user_limit(strategy: Strategy) {
     const ITEMS: usize = 300;
     let shop = Shop::open_under(strategy, CROWD).await;

@@ -23,7 +23,7 @@ async fn priced_item(shop: &Shop) -> i64 {
     shop.value(create, &[&UNITS]).await
 }
 
-/// Every order and every charge is in the tables as its buyer was told, and nothing else is.
+/// The tables have every order and charge as its buyer's answers say, and nothing else.
 async fn assert_as_told(shop: &Shop, traces: &[Trace]) {
     let orders = "SELECT order_id, user_id, status FROM flashsale.orders";
     let rows = shop.client.query(orders, &[]).await.expect("orders");
@@ -98,7 +98,7 @@ async fn refunds_happen_once(strategy: Strategy) {
         .collect();
     let free = shop.inventory(item_id).await;
 
-    // Half of the confirmed orders are taken back, every other one is written off.
+    // Half of the confirmed orders are refunded, and every other one of these is written off.
     let (one, other) = (shop.connect().await, shop.connect().await);
     let (mut restored, mut written_off) = (0, 0);
     for (n, trace) in confirmed.iter().step_by(2).enumerate() {

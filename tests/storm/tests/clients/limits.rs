@@ -1,4 +1,4 @@
-//! Nobody gets more than the limit, however often they click.
+//! No user gets more than the limit, however often they click.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ const LIMIT: usize = 3;
 const CLICKS: usize = 8;
 
 fn clicks(item_id: i64, users: usize) -> impl Iterator<Item = Call> {
-    // Neighbours in the crowd are the same user, so that clicks of one user meet.
+    // Neighbours in the crowd are the same user, so that clicks of one user compete.
     (0..users * CLICKS).map(move |n| Call::buy(item_id, format!("user {}", n / CLICKS)))
 }
 
@@ -38,8 +38,8 @@ async fn limited_item(shop: &Shop, units: usize) -> i64 {
         .await
 }
 
-/// Each user has an item of their own, so that only their own clicks get into each other's
-/// way: one that counts holdings before it has the row counts too few.
+/// Each user buys a separate item, so that only their own clicks compete: a purchase that counted
+/// holdings before it holds the row would count too few.
 async fn clicks_of_one_user_meet(strategy: Strategy) {
     const ITEMS: usize = 300;
     let shop = Shop::open_under(strategy, CROWD).await;

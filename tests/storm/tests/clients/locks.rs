@@ -98,7 +98,7 @@ async fn a_thousand_sales_create_no_multixact() {
     assert!(shop.value::<i64>(next, &[]).await > before);
 }
 
-/// Every moving function ends with `busy` when a whole table is locked away.
+/// Every function that changes something answers `busy` if a whole table is locked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_table_answers_busy() {
     let (shop, client, holder) = shop_with_an_item(10).await;
@@ -152,13 +152,13 @@ async fn a_locked_table_answers_busy() {
         );
         run(&holder, "COMMIT").await;
     }
-    // Busy changed nothing and spoilt nothing.
+    // The calls answered busy have changed nothing.
     assert_eq!(shop.inventory(1).await, 8);
     assert!(ask(&client, BUY).await.success());
     shop.assert_sound().await;
 }
 
-/// The caller's own lock_timeout is as it was, whatever a call did with it.
+/// A call leaves the caller's own lock_timeout unchanged.
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_of_the_session_survive_a_call() {
     let (_shop, client, holder) = shop_with_an_item(10).await;
@@ -223,7 +223,7 @@ async fn a_cancel_goes_through_unchanged() {
     shop.assert_sound().await;
 }
 
-/// Looking things up waits for nobody who moves them.
+/// Look-ups do not wait for calls that change something.
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_are_not_held_up_by_a_move() {
     let (shop, client, holder) = shop_with_an_item(10).await;

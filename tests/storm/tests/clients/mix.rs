@@ -20,7 +20,7 @@ async fn pools(shop: &Shop) -> Vec<Arc<Pool>> {
     pools
 }
 
-/// Everybody wants one, and so do the users whose clicks somebody gathers.
+/// Each buyer wants one unit, and so do the users whose clicks are gathered in batches.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_strategies_sell_one_item_exactly() {
     const UNITS: usize = 2_000;

@@ -1,4 +1,4 @@
-//! A database of its own for each test, with the extension in it, and what must hold there.
+//! A separate database for each test, with the extension in it, and the checks of its tables.
 
 use std::collections::BTreeSet;
 use std::process;
@@ -170,7 +170,7 @@ impl Shop {
         .await
     }
 
-    /// Everybody at once; each must come to a final answer.
+    /// All buyers at once; each must get a final answer.
     pub async fn rush(
         &self,
         connections: usize,

@@ -102,7 +102,7 @@ async fn quantities_from_one_to_five(strategy: Strategy) {
         "{left} are left, but {modest:?} were refused"
     );
 
-    // Whoever wants one gets one of those left over.
+    // Later buyers get the units that are left.
     done.extend(
         shop.rush(CROWD, (0..10).map(|n| buy(format!("late user {n}"), 1)))
             .await,

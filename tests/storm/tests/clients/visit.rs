@@ -19,7 +19,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 const OLDER_THAN: Duration = Duration::from_millis(50);
 const KINDS: usize = 10;
 
-/// What a buyer was told, and so what the tables must say in the end.
+/// The answers that a buyer got, with which the tables must agree in the end.
 #[derive(Debug)]
 pub struct Trace {
     pub order_id: i64,
@@ -96,7 +96,7 @@ fn reconciler(client: Client, closing: Arc<AtomicBool>) -> JoinHandle<()> {
     })
 }
 
-/// Nobody holds a lock any more, so nothing is skipped.
+/// No session holds a lock any more, so nothing is skipped.
 async fn expire_the_rest(shop: &Shop) {
     let reconcile =
         "SELECT flashsale.reconcile_stale_reservations(older_than => '0 s', max_orders => 100000)";
@@ -156,7 +156,7 @@ impl Visitor {
         .await
     }
 
-    /// Reports a charge and notes what became of it.
+    /// Reports a charge and notes the answer.
     async fn charge(&self, trace: &mut Trace, payment_ref: &str) {
         let answer = self.report(trace.order_id, Some(payment_ref)).await;
         trace.note(payment_ref, &answer);

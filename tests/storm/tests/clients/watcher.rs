@@ -1,4 +1,4 @@
-//! audit() is one snapshot, so it finds nothing wrong in mid-storm either.
+//! audit() uses one snapshot, so it finds nothing wrong during a storm either.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -10,7 +10,7 @@ use crate::visit::visitors;
 
 under_each_strategy!(a_watcher_never_sees_a_broken_invariant);
 
-/// The storm goes on until the watcher has looked that often.
+/// The storm continues until the watcher has checked this many times.
 const LOOKS: usize = 100;
 const VISITORS_A_WAVE: usize = 400;
 

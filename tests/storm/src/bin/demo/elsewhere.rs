@@ -1,4 +1,4 @@
-//! People who shop elsewhere at the same time, each in front of another shelf.
+//! Buyers of other items at the same time, each of a different one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -8,7 +8,7 @@ use storm::{Call, Done, Pool, Tally};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// How long somebody looks at the next page.
+/// How long a buyer looks at a page.
 const BETWEEN_PURCHASES: Duration = Duration::from_millis(5);
 
 pub struct Elsewhere {

@@ -1,4 +1,4 @@
-//! What came of it: the table at the end, and what must never stand in it.
+//! The table at the end, and the checks of its figures.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Empty when all is well.
+    /// The failed checks; empty if all is well.
     pub fn complaints(&self) -> Vec<String> {
         let sold_out = self.hot.refused.get("out_of_stock").copied().unwrap_or(0);
         let others = &self.others;

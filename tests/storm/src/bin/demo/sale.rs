@@ -84,14 +84,14 @@ async fn create_other_items(shop: &Client) -> Result<Vec<i64>, Error> {
     Ok(items)
 }
 
-/// Connections as an application has them when a sale begins: used before.
+/// Connections that have been used before, like those of an application when a sale begins.
 async fn open_pool(config: &Config, size: usize, rehearsal: i64) -> Result<Arc<Pool>, Error> {
     let mut pool = Pool::open(config, size).await?;
     pool.warm_up(&Call::buy(rehearsal, "rehearsal")).await?;
     Ok(Arc::new(pool))
 }
 
-/// Lets the buyers in, shows how it goes, and notes when the last unit went.
+/// Starts the buyers, shows the progress, and notes when the last unit was sold.
 async fn watch(settings: &Settings, pool: &Arc<Pool>, item_id: i64) -> (Tally, Duration) {
     let mut progress = Progress::start(settings.expected_sales(), settings.buyers);
     let mut looks = interval(BETWEEN_LOOKS);

@@ -28,7 +28,7 @@ impl Settings {
         self.units.min(self.buyers)
     }
 
-    /// Says no before the server does, and with the remedy.
+    /// Fails before the server would, and says what to change.
     pub async fn check_room(&self, client: &Client) -> Result<(), String> {
         const ROOM: &str = "SELECT current_setting('max_connections')::int8
                  - current_setting('superuser_reserved_connections')::int8

@@ -1,4 +1,4 @@
-//! Callers come and go in mid-storm; each answer reaches the one who asked, or nobody.
+//! Callers join and leave during a storm; each answer reaches its own caller, or none.
 
 use std::time::{Duration, Instant};
 
@@ -51,13 +51,13 @@ async fn an_answer_never_reaches_another_caller() {
         let owner: String = value(&shop.client, owner, &[&answer.order_id()]).await;
         assert_eq!(owner, format!("next {round}"), "{answer:?}");
     }
-    // Who gave up has an order all the same: the seller was at it.
+    // The caller that gave up has an order nevertheless, as the seller had taken its request.
     assert_eq!(orders(&shop.client).await, 6);
     shop.assert_sound().await;
 }
 
-/// Sends buyers in, does this to random sessions of theirs until all are done, and returns
-/// what became of each.
+/// Starts buyers, applies `what` to random sessions of theirs until all are done, and returns the
+/// result of each.
 async fn disturbed(shop: &Shop, item_id: i64, crowd: usize, what: &str) -> Vec<Done> {
     let pool = shop.pool(CALLERS).await;
     let crowd = storm(&pool, buyers(item_id, crowd));

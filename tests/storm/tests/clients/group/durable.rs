@@ -1,5 +1,5 @@
-//! Nobody is told of a success before it is as durable as they ask, and nobody waits for what
-//! another asks.
+//! No caller gets a success before it is as durable as it requires, and none waits for the
+//! durability that another one requires.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::sql::{run, sqlstate};
 const CANCELLED: &str = "57014";
 const OUTCOME_UNKNOWN: &str = "08007";
 
-/// Half of the crowd does not care, the other half does; everybody gets one.
+/// Half of the callers wait for durability, the others do not; each gets a unit.
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_differ_in_synchronous_commit() {
     let shop = Shop::grouped(&[]).await;
@@ -49,7 +49,7 @@ async fn callers_differ_in_synchronous_commit() {
     shop.assert_sound().await;
 }
 
-/// A shop that wants a standby which is not there. Whoever sets it up does not wait for one.
+/// A shop with a synchronous standby that does not exist. Its setup does not wait for it.
 async fn shop_without_its_standby() -> (Shop, i64) {
     let shop = Shop::grouped(&["synchronous_commit = local"]).await;
     let item_id = shop.item(100).await;
@@ -93,7 +93,7 @@ async fn no_success_before_the_standby_has_it() {
     token.cancel_query(NoTls).await.expect("a cancel request");
     assert_eq!(within(caller).await.expect("an error"), CANCELLED);
 
-    // A cancel of a worker's wait is no leave to tell of success either.
+    // Cancelling a worker's wait does not publish the success either.
     let caller = purchase(careful(&shop).await, item_id, "the patient");
     for name in ["seller", "publisher"] {
         let pid = worker(&shop.client, name).await;
@@ -102,7 +102,7 @@ async fn no_success_before_the_standby_has_it() {
     sleep(Duration::from_millis(300)).await;
     assert!(!caller.is_finished(), "a success without the standby");
 
-    // Nobody has to wait any more, and who still does is told.
+    // No standby is required any more, and callers that still wait get their answers.
     set(&shop.client, "synchronous_standby_names", "''").await;
     let told = within(caller).await.expect("an answer");
     assert_eq!(told, "", "the patient");
@@ -114,7 +114,7 @@ async fn no_success_before_the_standby_has_it() {
     shop.assert_sound().await;
 }
 
-/// Workers that wait for the standby are told to go: what they waited for is no success yet.
+/// Workers that wait for the standby are shut down: what they waited for is not a success yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_cut_short_is_no_success() {
     let (shop, item_id) = shop_without_its_standby().await;
@@ -135,8 +135,8 @@ async fn a_wait_cut_short_is_no_success() {
     shop.assert_sound().await;
 }
 
-/// One transaction serves four callers: one who waits for a standby that is not there, two who do
-/// not ask for it, and one who is refused.
+/// One transaction serves four callers: one that waits for a standby that does not exist, two that
+/// do not require it, and one that is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_waits_for_its_own_durability() {
     let shop = Shop::grouped(&["synchronous_commit = local", "flashsale.group_wait = 60s"]).await;
@@ -145,7 +145,7 @@ async fn each_waits_for_its_own_durability() {
     set(&shop.client, "synchronous_standby_names", "'nobody'").await;
     let doors = shop.connect().await;
     close_door(&doors, 1).await;
-    // While the seller is at another item, the four gather.
+    // The four requests gather while the seller serves another item.
     let at_other = buying(shop.connect().await, other, "door 1");
     until_asked(&shop.client, 1).await;
     until(

@@ -1,5 +1,5 @@
-//! Strategy `grouped`, sentence by sentence: whom it refuses, whom it serves, and what is told
-//! when a caller, the seller or the whole server goes away in between.
+//! Strategy `grouped`: which callers it refuses, which it serves, and the answers when a caller, the
+//! seller or the whole server dies.
 
 mod callers;
 mod durable;
@@ -21,7 +21,7 @@ use tokio_postgres::error::SqlState;
 use crate::shop::{Shop, within};
 use crate::sql::{ask, run, value};
 
-/// As many callers at once as these tests need to meet one another.
+/// How many callers run at once, enough for these tests to make them compete.
 const CALLERS: usize = 64;
 
 /// Buyers named `user 0`, `user 1` and so on, one unit each.
@@ -40,9 +40,9 @@ fn user(done: &Done) -> &str {
     }
 }
 
-/// Each order that somebody was told of is theirs, and whoever was refused has none. Only
-/// those who got an error may have an order that nobody was told of, and no more than one.
-/// Returns how many were told of an order.
+/// Each reported order belongs to its caller, and refused callers have none. Only callers that got
+/// an error may have an order that was not reported, and one at most. Returns the number of
+/// reported orders.
 async fn assert_truthful(shop: &Shop, done: &[Done]) -> usize {
     let orders = "SELECT user_id, array_agg(order_id) FROM flashsale.orders GROUP BY user_id";
     let rows = shop.client.query(orders, &[]).await.expect("orders");
@@ -65,7 +65,7 @@ async fn assert_truthful(shop: &Shop, done: &[Done]) -> usize {
     told
 }
 
-/// The SQLSTATEs of those who got an error, "" for a connection that was closed.
+/// The SQLSTATEs of the callers' errors; "" for a connection that was closed.
 fn errors(done: &[Done]) -> BTreeSet<&str> {
     let errors = done.iter().filter_map(|done| done.answer.as_ref().err());
     errors
@@ -78,7 +78,7 @@ async fn buy(client: &Client, item_id: i64, user_id: &str) -> Answer {
     ask(client, &purchase).await
 }
 
-/// Looks until a query answers true.
+/// Waits until a query returns true.
 async fn until(client: &Client, query: &str) {
     within(async {
         while !value::<bool>(client, query, &[]).await {
@@ -88,7 +88,7 @@ async fn until(client: &Client, query: &str) {
     .await;
 }
 
-/// Looks until so many callers wait for the seller.
+/// Waits until this many callers wait for the seller.
 async fn until_asked(client: &Client, callers: usize) {
     let asked = format!(
         "SELECT count(*) = {callers} FROM pg_stat_activity
@@ -103,8 +103,8 @@ async fn hold(client: &Client, item_id: i64) {
     run(client, &format!("{hold} {item_id} FOR UPDATE")).await;
 }
 
-/// The buyer `door 7` waits in a trigger while anybody has the advisory lock 7, and the seller
-/// with it. What lock_timeout is does not matter.
+/// The buyer `door 7` waits in a trigger while another session holds the advisory lock 7, and so
+/// does the seller. lock_timeout does not matter.
 const DOORS: &str = "
     CREATE FUNCTION wait_at_the_door() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -126,7 +126,7 @@ async fn open_door(client: &Client, door: i32) {
     run(client, &format!("SELECT pg_advisory_unlock({door})")).await;
 }
 
-/// A buyer whose purchase goes its way.
+/// A buyer whose purchase runs in a task of its own.
 fn buying(client: Client, item_id: i64, user_id: &str) -> JoinHandle<Answer> {
     let user_id = user_id.to_owned();
     tokio::spawn(async move { buy(&client, item_id, &user_id).await })
@@ -166,6 +166,6 @@ async fn terminate(client: &Client, pid: i32) {
 async fn set(client: &Client, name: &str, to: &str) {
     run(client, &format!("ALTER SYSTEM SET {name} = {to}")).await;
     run(client, "SELECT pg_reload_conf()").await;
-    // A reload reaches each process when it looks: no query tells of another's.
+    // Each process reloads when it checks for it, and no query shows whether another process has.
     sleep(Duration::from_millis(100)).await;
 }

@@ -213,8 +213,8 @@ async fn committed_answers_do_not_wait_for_a_slow_item() {
     shop.assert_sound().await;
 }
 
-/// A row that is rewritten with each sale stays on its page: earlier versions give way, whoever
-/// finds the row, and vacuum has nothing to do with it.
+/// A row that is updated by each sale stays on its page, because earlier versions are pruned, without
+/// vacuum, and however the row is found.
 async fn assert_stays_on_its_page(change: &str) {
     const SALES: usize = 1_000;
     let shop = Shop::grouped(&["autovacuum = off"]).await;

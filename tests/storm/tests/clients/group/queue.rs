@@ -1,4 +1,4 @@
-//! The queue: first come first served, never longer than it may be, never waited in for long.
+//! The queue: first come first served, bounded in length and in waiting time.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::{CALLERS, buy, buyers, hold, set, storm, until, until_asked, worker};
 use crate::shop::{Shop, refused, sold, within};
 use crate::sql::{ask, run};
 
-/// Purchases that wait behind the item's row, which somebody holds, in this order.
+/// Purchases that wait, in this order, for an item's row that another session holds.
 async fn queue_up(shop: &Shop, item_id: i64, quantities: &[i64]) -> Vec<JoinHandle<Answer>> {
     let mut queued = Vec::new();
     for (n, quantity) in quantities.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What commits on its own is refused wherever it would have to be part of something.
+//! A grouped purchase, which commits on its own, is refused inside any larger transaction.
 
 use std::fs;
 
@@ -72,7 +72,7 @@ async fn refused_within_a_transaction() {
         (0, 10)
     );
 
-    // The session is none the worse for it.
+    // The session stays usable.
     assert!(buy(&client, 1, "alice").await.success());
     shop.assert_sound().await;
 }
@@ -109,7 +109,7 @@ async fn served_within_a_function() {
     shop.assert_sound().await;
 }
 
-/// As the documents say: without a block, a later failure does not undo it.
+/// As documented: without a transaction block, a later failure does not undo it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purchase_in_a_pipeline_stands() {
     let shop = Shop::grouped(&[]).await;
@@ -181,7 +181,7 @@ async fn refused_without_preload_or_in_another_database() {
     }
 }
 
-/// The seller's transaction writes for the caller's, which said that it would not.
+/// The seller would write on behalf of a caller whose transaction is read-only.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_in_a_read_only_transaction() {
     const READ_ONLY: &str = "25006";

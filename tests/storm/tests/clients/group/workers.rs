@@ -1,5 +1,5 @@
-//! The workers die, are told to reload or to stop, lose the extension, and come back; callers
-//! are told the truth all the while.
+//! The workers die, reload, stop, lose the extension, and come back; callers always get true
+//! answers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -180,7 +180,7 @@ async fn reconnected(config: &Config) -> Client {
     .await
 }
 
-/// A worker that is killed takes every session down with it, and the server starts anew.
+/// If a worker is killed, the server ends all sessions and restarts.
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_are_killed_in_mid_storm() {
     const UNITS: usize = 1_500;
