@@ -13,13 +13,13 @@ pub enum Fault {
     Argument(#[from] Invalid),
 
     /// Only for functions that return no answer that could be `busy`.
-    #[error("another transaction holds what {0} needs")]
+    #[error("another transaction holds a lock that {0} needs")]
     Locked(&'static str),
 
     #[error("{0} needs flashsale in shared_preload_libraries")]
     NotPreloaded(&'static str),
 
-    #[error("strategy grouped works in one database alone, that of flashsale.database")]
+    #[error("strategy grouped works only in the database that flashsale.database names")]
     OtherDatabase,
 
     #[error("strategy grouped commits on its own and cannot be used {0}")]
@@ -37,17 +37,17 @@ pub enum Fault {
         hint: String,
     },
 
-    #[error("whether what was done to order {0} will survive a failover cannot be known")]
+    #[error("it cannot be known whether the change of order {0} would survive a failover")]
     OutcomeUnknown(i64),
 
     /// The caller's snapshot cannot see a row that another transaction wrote.
     #[error("could not serialize access due to concurrent update")]
     Serialization,
 
-    #[error("a trigger on flashsale.orders kept an order from being written")]
+    #[error("a trigger on flashsale.orders suppressed the insert of an order")]
     Suppressed,
 
-    #[error("the store broke its own rule: {0}")]
+    #[error("internal error: {0}")]
     Broken(&'static str),
 
     #[error(transparent)]
@@ -96,7 +96,7 @@ impl From<Fault> for ErrorReport {
         match fault {
             Fault::Broken(_) => report.set_hint("See flashsale.audit()."),
             Fault::NotPreloaded(_) => report.set_hint(
-                "Add flashsale to shared_preload_libraries and restart the server. The other strategies work without.",
+                "Add flashsale to shared_preload_libraries and restart the server. The other strategies work without it.",
             ),
             Fault::OtherDatabase => report.set_hint(
                 "Set flashsale.database to this database and restart the server, or use another strategy.",
