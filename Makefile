@@ -21,7 +21,7 @@ PG_CONFIG ?= pg_config
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-setup: ## Install what is missing (with apt) and make a private PostgreSQL; quick when nothing is
+setup: ## Install missing packages (with apt) and a private PostgreSQL; quick if nothing is missing
 	@scripts/setup
 
 build: setup ## Build the extension into the private PostgreSQL
@@ -30,19 +30,19 @@ build: setup ## Build the extension into the private PostgreSQL
 install: ## Install the extension into the PostgreSQL of PG_CONFIG=pg_config, for real use
 	@scripts/install $(PG_CONFIG)
 
-demo: build ## A flash sale before your eyes: BUYERS=5000 UNITS=100 CONNECTIONS=100 STRATEGY=grouped
+demo: build ## Run a flash sale and show it: BUYERS=5000 UNITS=100 CONNECTIONS=100 STRATEGY=grouped
 	@cargo build --quiet $(CLIENTS) --bin demo
 	@$(WITH_SERVER) --postgres-setting flashsale.strategy=$(or $(STRATEGY),grouped) $(PROGRAMS)/demo
 
-shop: build ## BUYERS=5000 against examples/checkout with a faulty gateway, then three ledgers compared: UNITS, APPS, KILLS, CRASHES, SEED, FAULTS=0, MISTAKE=1
+shop: build ## Send BUYERS=5000 to examples/checkout with a faulty gateway, then compare three ledgers: UNITS, APPS, KILLS, CRASHES, SEED, FAULTS=0, MISTAKE=1
 	@cargo build --quiet $(CLIENTS) --bins
 	@$(SHOP_SERVER) $(PROGRAMS)/shop
 
-shop-up: build ## The shop left running, to click in
+shop-up: build ## Start the example shop for your browser
 	@cargo build --quiet $(CLIENTS) --bins
 	@UP=1 $(SHOP_SERVER) $(PROGRAMS)/shop
 
-psql: build ## A shell on a throw-away server with an item on sale
+psql: build ## psql on a temporary server with an item on sale
 	@$(WITH_SERVER) scripts/psql
 
 SUITES ?= unit regress isolation docs pg clients shop
@@ -56,14 +56,14 @@ test-versions: ## On PostgreSQL 16, 17 and 18, the suites that depend most on th
 test-all: ## All suites on PostgreSQL 15, 16, 17 and 18, and the sum of their counts
 	@scripts/test-versions "$(SUITES)" 15 16 17 18
 
-test-unit: setup ## Pure decisions: unit and property tests
+test-unit: setup ## Unit and property tests of the decisions
 	@scripts/unit-test
 
 # The tests whose output must be the same under every strategy.
 ANY_STRATEGY := 00_setup 02_items 03_purchase 04_overloads 06_keys_and_limits 07_payment \
 	08_cancel_and_refund 09_reconcile 10_lookups
 
-test-regress: build ## Every function, reason and error; T="name ..." picks, ACCEPT=1 keeps the output
+test-regress: build ## Every function, reason and error; T="name ..." selects, ACCEPT=1 accepts the output
 	@$(QUIET_SERVER) scripts/regress regress $(T)
 	@$(if $(T)$(ACCEPT),,set -e; for strategy in optimistic atomic grouped; do \
 		echo "--- strategy $$strategy"; \
@@ -72,7 +72,7 @@ test-regress: build ## Every function, reason and error; T="name ..." picks, ACC
 		echo "--- without direct table access"; \
 		$(NO_DIRECT) scripts/regress regress)
 
-test-isolation: build ## Interleavings of sessions; T="name ..." picks, ACCEPT=1 keeps the output
+test-isolation: build ## Interleavings of sessions; T="name ..." selects, ACCEPT=1 accepts the output
 	@$(QUIET_SERVER) scripts/regress isolation $(T)
 	@$(if $(T)$(ACCEPT),,$(NO_DIRECT) scripts/regress isolation)
 
@@ -90,13 +90,13 @@ test-clients: build ## Crowds of real clients, privileges, dump and restore, PgB
 	@cargo test $(CLIENTS) --lib --bins
 	@$(WITH_SERVER) cargo test $(CLIENTS) --test clients
 
-test-shop: build ## examples/checkout: its answers, its pages in a browser, and the disaster
+test-shop: build ## examples/checkout: its answers, its pages in a browser, and sales with failures
 	@scripts/setup shop
 	@cargo build --quiet $(CLIENTS) --bins --tests
 	@$(SHOP_SERVER) cargo test $(CLIENTS) --test contract --test pages --test disaster -- --nocapture
 
 # Not part of `make test`, in which test-clients runs the same storms.
-test-storm: build ## Buyers under all strategies at once and crashes, then amcheck over all they stored
+test-storm: build ## Buyers under all strategies at once and crashes, then amcheck of all tables and indexes
 	@cargo build --quiet $(CLIENTS) --bins --tests
 	@AMCHECK=1 $(WITH_SERVER) cargo test $(CLIENTS) --test clients -- mix:: crash::
 	@$(WITH_SERVER) --postgres-setting flashsale.strategy=grouped \
@@ -105,7 +105,7 @@ test-storm: build ## Buyers under all strategies at once and crashes, then amche
 test-asserts: ## The suites on a PostgreSQL built with assertions: SRC=folder of its source
 	@scripts/test-asserts $(SRC)
 
-bench: build ## Figures against the peers, a table and a plot: QUICK=1 shortens, ONLY=hot,rush picks, SAVE=1 keeps
+bench: build ## Figures against the peers, a table and a plot: QUICK=1 shortens, ONLY=hot,rush selects, SAVE=1 saves
 	@scripts/bench $(if $(FLUSH_US),--flush-us $(FLUSH_US)) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
 		$(if $(SAVE),--save benches/results/$(shell date -u +%F)$(if $(FLUSH_US),-flush-$(FLUSH_US)-us))
 

@@ -88,7 +88,7 @@ CREATE TABLE flashsale.orders (
     confirmed_at     timestamptz,
     closed_at        timestamptz,
     status           text        NOT NULL DEFAULT 'reserved',
-    -- Bytes compare faster than words of a language, and nobody sorts by these.
+    -- Comparison of bytes is faster than collation by a language, and no query sorts by these columns.
     user_id          text        NOT NULL COLLATE "C",
     currency         text,
     idempotency_key  text        COLLATE "C",

@@ -36,7 +36,7 @@ mod tests {
 
     #[pg_test]
     fn a_client_sees_the_message_of_a_panic_and_no_frames() {
-        // SAFETY: the process has one thread; nobody reads the environment meanwhile.
+        // SAFETY: the process has one thread, so no other thread reads the environment meanwhile.
         unsafe { std::env::set_var("RUST_BACKTRACE", "full") };
         let caught = "
             CREATE FUNCTION caught(OUT message text, OUT more text) LANGUAGE plpgsql AS $$

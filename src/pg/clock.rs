@@ -46,20 +46,20 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// The system's clock that nobody can set, in microseconds.
+    /// CLOCK_MONOTONIC in microseconds.
     fn since_boot() -> Micros {
         let mut time = libc::timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        // SAFETY: writes the time into the place it is given.
+        // SAFETY: writes the time to the given address.
         let status = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
         assert_eq!(status, 0);
         time.tv_sec as Micros * 1_000_000 + time.tv_nsec as Micros / 1_000
     }
 
     #[test]
-    fn waits_are_measured_by_a_clock_that_nobody_can_set() {
+    fn waits_are_measured_by_the_monotonic_clock() {
         let before = since_boot();
         let now = monotonic();
         assert!((before..=since_boot()).contains(&now));

@@ -206,7 +206,7 @@ mod tests {
                 }
                 for item in 0..6 {
                     if gate.is_shut(key(item), now, TTL) {
-                        let (began, at) = noted[item as usize].expect("nobody noted it");
+                        let (began, at) = noted[item as usize].expect("the item was noted");
                         prop_assert!(came_back[item as usize] == 0 || began > came_back[item as usize]);
                         prop_assert!(now - at < TTL);
                     }
