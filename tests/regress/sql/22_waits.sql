@@ -5,18 +5,21 @@
 CALL t.reset();
 SELECT flashsale.create_item(10, item_id => 1), flashsale.create_item(10, item_id => 2);
 
--- Waits until some process of a kind is seen to wait for this, however long that takes.
+-- Waits until some process of a kind is seen to wait for this. A minute is far more than it takes.
 CREATE FUNCTION t.until_waits(kind text, name text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     expected text := CASE WHEN current_setting('server_version_num')::int >= 170000 THEN name ELSE 'Extension' END;
+    until timestamptz := clock_timestamp() + interval '1 minute';
 BEGIN
-    LOOP
+    WHILE clock_timestamp() < until LOOP
         PERFORM pg_stat_clear_snapshot();
-        EXIT WHEN EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = kind AND pid <> pg_backend_pid()
-                          AND wait_event_type = 'Extension' AND wait_event = expected);
+        IF EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = kind AND pid <> pg_backend_pid()
+                   AND wait_event_type = 'Extension' AND wait_event = expected) THEN
+            RETURN format('%s: %s', kind, name);
+        END IF;
         PERFORM pg_sleep(0.001);
     END LOOP;
-    RETURN format('%s: %s', kind, name);
+    RETURN format('%s: never %s', kind, name);
 END $$;
 
 -- The workers, while there is nothing to do.
