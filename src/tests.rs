@@ -8,7 +8,6 @@ mod tests {
     use crate::pg::clock;
     use crate::store::direct;
     use flashsale_core::fit::Request;
-    use flashsale_core::item::Item;
     use pgrx::JsonB;
     use serde_json::{Value, json};
 
@@ -71,25 +70,22 @@ mod tests {
             idempotency_key: None,
             default_ttl: 1_000_000,
         };
-        Spi::connect(|client| {
+        let held = Spi::connect(|client| {
             let held = direct::lock_sellable(client, item_id, None).unwrap();
             let held = held.flatten().unwrap();
-            let read = direct::read(client, item_id).unwrap().flatten();
-            assert_eq!(read.map(|read| read.place), Some(held.place));
+            let read = direct::read(client, item_id).unwrap().flatten().unwrap();
+            assert_eq!(read.version, held.version);
             assert!(direct::take(client, &held, 2).unwrap().flatten().is_some());
             let other_version = direct::take(client, &held, 2).unwrap();
             assert_eq!(other_version, Some(None));
             let order_ids = direct::insert(client, &held, &[&request], clock::now());
             assert_eq!(order_ids.unwrap().map(|ids| ids.len()), Some(1));
+            held
         });
         assert_sound();
         Spi::run("ALTER TABLE flashsale.items ALTER paused DROP DEFAULT").unwrap();
         Spi::run("ALTER TABLE flashsale.orders ALTER status DROP DEFAULT").unwrap();
         Spi::connect(|client| {
-            let held = Item {
-                item_id,
-                ..Item::default()
-            };
             assert!(direct::read(client, item_id).unwrap().is_none());
             assert!(
                 direct::lock_sellable(client, item_id, None)

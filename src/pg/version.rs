@@ -39,3 +39,62 @@ pub fn wait_event(name: &'static CStr) -> u32 {
 pub fn wait_event(_name: &'static CStr) -> u32 {
     pg_sys::PG_WAIT_EXTENSION
 }
+
+/// heap_update without a crosscheck, waiting for whoever holds the row. 16 says which indexes need
+/// the new version; 15 leaves that to HEAP_ONLY_TUPLE, which both set.
+///
+/// # Safety
+/// The relation must be open for writing, a snapshot see the old version, and the new one be a
+/// tuple of the relation.
+pub unsafe fn heap_update(
+    relation: pg_sys::Relation,
+    old: &mut pg_sys::ItemPointerData,
+    new: &mut pg_sys::HeapTupleData,
+    command: pg_sys::CommandId,
+) -> pg_sys::TM_Result::Type {
+    let mut failure = pg_sys::TM_FailureData::default();
+    let mut lock = pg_sys::LockTupleMode::LockTupleExclusive;
+    #[cfg(not(feature = "pg15"))]
+    let mut indexes = pg_sys::TU_UpdateIndexes::TU_None;
+    // SAFETY: as the caller says.
+    unsafe {
+        pg_sys::heap_update(
+            relation,
+            old,
+            new,
+            command,
+            std::ptr::null_mut(),
+            true,
+            &mut failure,
+            &mut lock,
+            #[cfg(not(feature = "pg15"))]
+            &mut indexes,
+        )
+    }
+}
+
+/// ExecInsertIndexTuples without arbiters. 16 can enter a row into summarizing indexes alone.
+///
+/// # Safety
+/// The slot must hold a row and where it lies, and the target's indexes be open.
+pub unsafe fn enter_into_indexes(
+    target: &mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    state: *mut pg_sys::EState,
+    is_update: bool,
+) {
+    // SAFETY: as the caller says.
+    unsafe {
+        pg_sys::ExecInsertIndexTuples(
+            target,
+            slot,
+            state,
+            is_update,
+            false,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            #[cfg(not(feature = "pg15"))]
+            false,
+        );
+    }
+}

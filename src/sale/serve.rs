@@ -6,7 +6,7 @@ use crate::error::Fault;
 use crate::gate;
 use crate::pg::clock;
 use crate::pg::subtransaction::End;
-use crate::store::{items, orders};
+use crate::store::{Found, items, orders};
 use flashsale_core::fit::{self, Fit, PriorOrder, Request};
 use flashsale_core::item::Item;
 use flashsale_core::order::Status;
@@ -110,7 +110,7 @@ fn all_replayed(
 /// Locks the item's row and the new orders. Runs in the transaction of its caller.
 pub fn serve(
     client: &SpiClient<'_>,
-    item: &Item,
+    item: &Found,
     requests: &[Request<'_>],
     decrement: Decrement,
 ) -> Result<End<Outcomes>, Fault> {
@@ -151,7 +151,7 @@ pub fn serve(
 }
 
 /// Reads an item without a lock, `None` if there is none, and shuts the gate if it is sold out.
-pub fn look(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
+pub fn look(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
     let epoch = gate::epoch(item_id);
     let item = items::read(client, item_id)?;
     if item.is_some_and(|item| item.inventory == 0) {

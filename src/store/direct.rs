@@ -4,10 +4,10 @@
 //! something about the table that only a statement honours, or the transaction is read-only or
 //! has one snapshot for all its statements, or `flashsale.direct_access` is off.
 
-use super::{Statement, some};
+use super::{Found, Statement, some};
 use crate::error::Fault;
 use crate::pg::clock;
-use crate::pg::heap::{self, Lock, Purpose, Remembered, Seen, Snapshot, Table, Value};
+use crate::pg::heap::{self, Attempt, Ctid, Purpose, Remembered, Seen, Snapshot, Table, Value};
 use crate::settings;
 use flashsale_core::fit::Request;
 use flashsale_core::item::{Currency, Item, stock_adds_up};
@@ -48,7 +48,9 @@ macro_rules! describe {
 /// The primary key is the only index, so that each sale is a HOT update.
 static DESCRIBE_ITEMS: Statement = Statement::deciding(
     describe!(
-        "t.tgtype & 16 <> 0 AND (cardinality(t.tgattr::int2[]) = 0 OR t.tgattr::int2[] && '{2,4}')",
+        "t.tgtype & 16 <> 0 AND (cardinality(t.tgattr::int2[]) = 0 OR EXISTS ( \
+             SELECT FROM pg_attribute u WHERE u.attrelid = c.oid AND u.attnum = ANY (t.tgattr::int2[]) \
+               AND u.attname IN ('inventory', 'version')))",
         "1"
     ),
     &[OIDOID],
@@ -107,18 +109,50 @@ fn describes(
     Ok(row.get::<&str>(1)? == Some(as_made))
 }
 
-const ITEM_COLUMNS: usize = 13;
-const ITEM_ID: usize = 0;
-const INVENTORY: usize = 1;
-const STOCK: usize = 2;
-const VERSION: usize = 3;
-const PAUSED: usize = 4;
-const MAX_PER_USER: usize = 5;
-const STARTS_AT: usize = 6;
-const ENDS_AT: usize = 7;
-const RESERVATION_TTL: usize = 8;
-const UNIT_PRICE: usize = 9;
-const CURRENCY: usize = 10;
+/// How many columns a definition has, if `named` is not among them, or else how many are before
+/// that. So the numbers below agree with the definitions, or nothing compiles.
+const fn columns_before(definition: &str, named: &str) -> (usize, bool) {
+    let (text, name) = (definition.as_bytes(), named.as_bytes());
+    let (mut at, mut count, mut is_start) = (0, 0, true);
+    while at < text.len() && text[at] != b'\n' {
+        if is_start {
+            let mut same = 0;
+            while same < name.len() && text[at + same] == name[same] {
+                same += 1;
+            }
+            if same == name.len() && text[at + same] == b' ' {
+                return (count, true);
+            }
+            count += 1;
+        }
+        is_start = at > 0 && text[at - 1] == b',' && text[at] == b' ';
+        at += 1;
+    }
+    (count, false)
+}
+
+const fn columns(definition: &str) -> usize {
+    columns_before(definition, "").0
+}
+
+const fn column(definition: &str, named: &str) -> usize {
+    let (column, is_there) = columns_before(definition, named);
+    assert!(is_there, "no column of that name");
+    column
+}
+
+const ITEM_COLUMNS: usize = columns(ITEMS_AS_MADE);
+const ITEM_ID: usize = column(ITEMS_AS_MADE, "item_id");
+const INVENTORY: usize = column(ITEMS_AS_MADE, "inventory");
+const STOCK: usize = column(ITEMS_AS_MADE, "stock");
+const VERSION: usize = column(ITEMS_AS_MADE, "version");
+const PAUSED: usize = column(ITEMS_AS_MADE, "paused");
+const MAX_PER_USER: usize = column(ITEMS_AS_MADE, "max_per_user");
+const STARTS_AT: usize = column(ITEMS_AS_MADE, "starts_at");
+const ENDS_AT: usize = column(ITEMS_AS_MADE, "ends_at");
+const RESERVATION_TTL: usize = column(ITEMS_AS_MADE, "reservation_ttl");
+const UNIT_PRICE: usize = column(ITEMS_AS_MADE, "unit_price");
+const CURRENCY: usize = column(ITEMS_AS_MADE, "currency");
 
 type Items = Table<ITEM_COLUMNS>;
 
@@ -160,14 +194,16 @@ fn item(row: &Seen<'_, ITEM_COLUMNS>) -> Item {
         unit_price: row.int8(UNIT_PRICE),
         currency: row.text(CURRENCY).and_then(Currency::parse),
         reservation_ttl: row.span(RESERVATION_TTL),
-        place: row.ctid(),
     }
 }
 
 /// The item as it was last committed. Locks nothing.
-pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Option<Item>>, Fault> {
+pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Option<Found>>, Fault> {
     at_items(client, Purpose::Read, |table, snapshot| {
-        Some(table.find(snapshot, item_id).as_ref().map(item))
+        Some(table.find(snapshot, item_id).map(|row| Found {
+            item: item(&row),
+            ctid: row.ctid(),
+        }))
     })
 }
 
@@ -178,38 +214,59 @@ pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Option<Item>>
 pub fn lock_sellable(
     client: &SpiClient<'_>,
     item_id: i64,
-    last: Option<u64>,
-) -> Result<Option<Option<Item>>, Fault> {
+    last: Option<Ctid>,
+) -> Result<Option<Option<Found>>, Fault> {
     loop {
         let tried = at_items(client, Purpose::Lock, |table, snapshot| {
             let seen = last
                 .and_then(|ctid| table.at(snapshot, ctid))
                 .filter(|row| row.int8(ITEM_ID) == Some(item_id))
                 .or_else(|| table.find(snapshot, item_id));
+            let Some(row) = seen else {
+                return Some(Tried::Done(None));
+            };
+            let item = item(&row);
             // What cannot be sold is not locked, so a sold-out item costs its crowd a plain
             // read: no lock, no transaction id, no WAL.
-            Some(match seen.map(|row| (item(&row), row)) {
-                Some((item, row)) if item.not_on_sale(clock::now()).is_none() => {
-                    (row.lock(), Some(item))
-                }
-                _ => (Lock::Held, None),
-            })
+            if item.not_on_sale(clock::now()).is_some() {
+                return Some(Tried::Done(None));
+            }
+            match row.lock() {
+                Attempt::Held(row) => Some(Tried::Done(Some(Found {
+                    item,
+                    ctid: row.ctid(),
+                }))),
+                Attempt::Changed => Some(Tried::Changed),
+                Attempt::Unclear => None,
+            }
         })?;
         match tried {
-            Some((Lock::Held, item)) => return Ok(Some(item)),
-            Some((Lock::Changed, _)) => {
+            Some(Tried::Done(found)) => return Ok(Some(found)),
+            Some(Tried::Changed) => {
                 pgrx::check_for_interrupts!();
             }
-            Some((Lock::Unclear, _)) | None => return Ok(None),
+            None => return Ok(None),
         }
     }
 }
 
+enum Tried {
+    /// The item is held, or not on sale.
+    Done(Option<Found>),
+    /// Another transaction came first, and has ended: a new snapshot sees what it did.
+    Changed,
+}
+
 /// Takes units off an item as it was read, and returns where its row lies now; nothing if its
 /// version is not that any more. Waits for the row's lock, if the caller has not got it.
-pub fn take(client: &SpiClient<'_>, item: &Item, units: i64) -> Result<Option<Option<u64>>, Fault> {
+pub fn take(
+    client: &SpiClient<'_>,
+    found: &Found,
+    units: i64,
+) -> Result<Option<Option<Ctid>>, Fault> {
+    let item = &found.item;
     at_items(client, Purpose::Update, |table, snapshot| {
-        let Some(row) = table.at(snapshot, item.place) else {
+        let Some(row) = table.at(snapshot, found.ctid) else {
             return Some(None);
         };
         let (Some(inventory), Some(stock)) = (row.int8(INVENTORY), row.int8(STOCK)) else {
@@ -229,18 +286,18 @@ pub fn take(client: &SpiClient<'_>, item: &Item, units: i64) -> Result<Option<Op
     })
 }
 
-const ORDER_COLUMNS: usize = 17;
-const ORDER_ID: usize = 0;
-const ORDERED_ITEM_ID: usize = 1;
-const QUANTITY: usize = 2;
-const UNITS_HELD: usize = 3;
-const PRICE: usize = 4;
-const CREATED_AT: usize = 5;
-const EXPIRES_AT: usize = 6;
-const STATUS: usize = 11;
-const USER_ID: usize = 12;
-const PRICE_CURRENCY: usize = 13;
-const IDEMPOTENCY_KEY: usize = 14;
+const ORDER_COLUMNS: usize = columns(ORDERS_AS_MADE);
+const ORDER_ID: usize = column(ORDERS_AS_MADE, "order_id");
+const ORDERED_ITEM_ID: usize = column(ORDERS_AS_MADE, "item_id");
+const QUANTITY: usize = column(ORDERS_AS_MADE, "quantity");
+const UNITS_HELD: usize = column(ORDERS_AS_MADE, "units_held");
+const PRICE: usize = column(ORDERS_AS_MADE, "unit_price");
+const CREATED_AT: usize = column(ORDERS_AS_MADE, "created_at");
+const EXPIRES_AT: usize = column(ORDERS_AS_MADE, "expires_at");
+const STATUS: usize = column(ORDERS_AS_MADE, "status");
+const USER_ID: usize = column(ORDERS_AS_MADE, "user_id");
+const PRICE_CURRENCY: usize = column(ORDERS_AS_MADE, "currency");
+const IDEMPOTENCY_KEY: usize = column(ORDERS_AS_MADE, "idempotency_key");
 
 /// Writes a reserved order for each request and returns their ids. A reserved order's units
 /// add up, so its CHECK holds. Locks as an INSERT does.

@@ -1,20 +1,18 @@
 //! Statements on items: the only place where inventory and stock change.
 
-use super::{Stamp, Statement, direct, some, stamp};
+use super::{Found, Stamp, Statement, direct, some, stamp};
 use crate::error::Fault;
 use crate::gate;
-use crate::pg::heap;
+use crate::pg::heap::{self, Ctid};
 use flashsale_core::item::{Currency, Item, Stock};
 use pgrx::datum::Interval;
-use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
-use pgrx::pg_sys;
 use pgrx::pg_sys::BuiltinOid::{
     BOOLOID, INT4OID, INT8ARRAYOID, INT8OID, INTERVALOID, TEXTOID, TIDOID, TIMESTAMPTZOID,
 };
 use pgrx::spi::{SpiClient, SpiTupleTable};
 use std::cell::Cell;
 
-/// The columns a purchase decides on, in the order `read_item` expects.
+/// The columns a purchase decides on, in the order `read_found` expects.
 macro_rules! item_columns {
     () => {
         "item_id, inventory, version, paused, max_per_user, starts_at, ends_at, \
@@ -167,8 +165,8 @@ pub(super) fn currency(row: &SpiTupleTable<'_>, column: usize) -> Result<Option<
     Ok(row.get::<&str>(column)?.and_then(Currency::parse))
 }
 
-fn read_item(row: &SpiTupleTable<'_>) -> Result<Item, Fault> {
-    Ok(Item {
+fn read_found(row: &SpiTupleTable<'_>) -> Result<Found, Fault> {
+    let item = Item {
         item_id: some(row, 1)?,
         inventory: some(row, 2)?,
         version: some(row, 3)?,
@@ -179,55 +177,54 @@ fn read_item(row: &SpiTupleTable<'_>) -> Result<Item, Fault> {
         unit_price: row.get(8)?,
         currency: currency(row, 9)?,
         reservation_ttl: row.get(10)?,
-        place: item_pointer_to_u64(some(row, 11)?),
+    };
+    Ok(Found {
+        item,
+        ctid: some(row, 11)?,
     })
 }
 
 /// Holds the item if it is on sale; errs at once if somebody else does (55P03).
-pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
-    if let Some(item) = direct::lock_sellable(client, item_id, None)? {
-        return Ok(item);
+pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
+    if let Some(found) = direct::lock_sellable(client, item_id, None)? {
+        return Ok(found);
     }
     LOCK_SELLABLE
         .first(client, &[item_id.into()])?
-        .map(|row| read_item(&row))
+        .map(|row| read_found(&row))
         .transpose()
 }
 
 thread_local! {
-    /// The item that this session sold last, and where its row has lain since.
-    static LAST_SOLD: Cell<(i64, u64)> = const { Cell::new((0, 0)) };
+    /// The item that this session sold last, and where it left the row.
+    static LAST_SOLD: Cell<Option<(i64, Ctid)>> = const { Cell::new(None) };
 }
 
 /// As [`lock_sellable()`], for the seller: it looks first where it left the row.
-pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
-    let (last_sold, place) = LAST_SOLD.get();
-    let place = (last_sold == item_id).then_some(place);
-    if let Some(place) = place {
-        heap::prune(c"flashsale", c"items", (place >> 32) as u32);
+pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
+    let last = LAST_SOLD
+        .get()
+        .filter(|(last_sold, _)| *last_sold == item_id);
+    let last = last.map(|(_, ctid)| ctid);
+    if let Some(ctid) = last {
+        heap::prune(c"flashsale", c"items", ctid);
     }
-    if let Some(item) = direct::lock_sellable(client, item_id, place)? {
-        return Ok(item);
+    if let Some(found) = direct::lock_sellable(client, item_id, last)? {
+        return Ok(found);
     }
-    if let Some(place) = place
-        && let Some(row) = LOCK_SELLABLE_AT.first(client, &[item_id.into(), tid(place).into()])?
+    if let Some(ctid) = last
+        && let Some(row) = LOCK_SELLABLE_AT.first(client, &[item_id.into(), ctid.into()])?
     {
-        return read_item(&row).map(Some);
+        return read_found(&row).map(Some);
     }
     lock_sellable(client, item_id)
 }
 
-fn tid(place: u64) -> pg_sys::ItemPointerData {
-    let mut tid = pg_sys::ItemPointerData::default();
-    u64_to_item_pointer(place, &mut tid);
-    tid
-}
-
 /// Holds the item if it is on sale; waits for whoever holds it, `lock_timeout` at most.
-pub fn await_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
+pub fn await_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
     AWAIT_SELLABLE
         .first(client, &[item_id.into()])?
-        .map(|row| read_item(&row))
+        .map(|row| read_found(&row))
         .transpose()
 }
 
@@ -236,51 +233,48 @@ pub fn take_on_sale(
     client: &SpiClient<'_>,
     item_id: i64,
     units: i64,
-) -> Result<Option<Item>, Fault> {
+) -> Result<Option<Found>, Fault> {
     let row = TAKE_ON_SALE.first(client, &[item_id.into(), units.into()])?;
     row.map(|row| {
-        let after = read_item(&row)?;
-        Ok(Item {
-            inventory: after.inventory + units,
-            version: after.version - 1,
-            ..after
-        })
+        let mut found = read_found(&row)?;
+        found.item.inventory += units;
+        found.item.version -= 1;
+        Ok(found)
     })
     .transpose()
 }
 
 /// The item as it was last committed.
-pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Item>, Fault> {
-    if let Some(item) = direct::read(client, item_id)? {
-        return Ok(item);
+pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
+    if let Some(found) = direct::read(client, item_id)? {
+        return Ok(found);
     }
     READ.first(client, &[item_id.into()])?
-        .map(|row| read_item(&row))
+        .map(|row| read_found(&row))
         .transpose()
 }
 
 /// Takes units off an item as it was read; false if its version is not that any more.
-pub fn take_versioned(client: &SpiClient<'_>, item: &Item, units: i64) -> Result<bool, Fault> {
-    let place = match direct::take(client, item, units)? {
-        Some(place) => place,
-        None => take_by_sql(client, item, units)?,
+pub fn take_versioned(client: &SpiClient<'_>, found: &Found, units: i64) -> Result<bool, Fault> {
+    let ctid = match direct::take(client, found, units)? {
+        Some(ctid) => ctid,
+        None => take_by_sql(client, found, units)?,
     };
-    if let Some(place) = place {
-        LAST_SOLD.set((item.item_id, place));
+    if let Some(ctid) = ctid {
+        LAST_SOLD.set(Some((found.item_id, ctid)));
     }
-    Ok(place.is_some())
+    Ok(ctid.is_some())
 }
 
-fn take_by_sql(client: &SpiClient<'_>, item: &Item, units: i64) -> Result<Option<u64>, Fault> {
+fn take_by_sql(client: &SpiClient<'_>, found: &Found, units: i64) -> Result<Option<Ctid>, Fault> {
     let arguments = [
-        item.item_id.into(),
+        found.item_id.into(),
         units.into(),
-        item.version.into(),
-        tid(item.place).into(),
+        found.version.into(),
+        found.ctid.into(),
     ];
     let row = TAKE_VERSIONED.first(client, &arguments)?;
-    row.map(|row| Ok(item_pointer_to_u64(some(&row, 1)?)))
-        .transpose()
+    row.map(|row| some(&row, 1)).transpose()
 }
 
 /// Takes units if that many are free.

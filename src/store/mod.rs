@@ -9,13 +9,16 @@ pub mod payments;
 
 use crate::error::Fault;
 pub use crate::pg::datum::Stamp;
+use crate::pg::heap::Ctid;
 use crate::pg::planner::BY_INDEX;
 use crate::pg::session::Kept;
+use flashsale_core::item::Item;
 use flashsale_core::time::Micros;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::BuiltinOid;
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData, SpiTupleTable};
+use std::ops::Deref;
 
 /// Whether a statement sees what was committed a moment ago or what its caller sees.
 #[derive(Clone, Copy, PartialEq)]
@@ -114,6 +117,22 @@ impl Statement {
         arguments: &[DatumWithOid<'_>],
     ) -> Result<usize, Fault> {
         Ok(self.run(client, arguments)?.len())
+    }
+}
+
+/// An item, held or as it was read, and where that version of its row lay. The row is changed only
+/// where it still has the version that was read.
+#[derive(Clone, Copy)]
+pub struct Found {
+    pub item: Item,
+    ctid: Ctid,
+}
+
+impl Deref for Found {
+    type Target = Item;
+
+    fn deref(&self) -> &Item {
+        &self.item
     }
 }
 

@@ -37,8 +37,6 @@ pub struct Item {
     pub unit_price: Option<i64>,
     pub currency: Option<Currency>,
     pub reservation_ttl: Option<Micros>,
-    /// Where the store found its row.
-    pub place: u64,
 }
 
 impl Item {

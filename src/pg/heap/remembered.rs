@@ -1,0 +1,60 @@
+//! What was found out about a table, kept until its definition may have changed.
+
+use super::table::Table;
+use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::prelude::*;
+use std::cell::{Cell, RefCell};
+
+thread_local! {
+    /// Tables about which something is remembered.
+    static WATCHED: RefCell<Vec<Oid>> = const { RefCell::new(Vec::new()) };
+    /// How often the definition of one of them may have changed.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// What was found out about a table, until PostgreSQL says that its definition may have changed.
+pub struct Remembered<T>(Cell<Option<(Oid, u64, T)>>);
+
+impl<T: Copy> Remembered<T> {
+    pub const fn nothing() -> Self {
+        Self(Cell::new(None))
+    }
+
+    /// What `find_out` says of the table, called only where that is not known. Opening the table
+    /// has brought word of every change before, and its lock keeps out those that would matter.
+    pub fn about<const N: usize, E>(
+        &self,
+        table: &Table<N>,
+        find_out: impl FnOnce(Oid) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (oid, changes) = (table.oid(), CHANGES.get());
+        if let Some((of, at, known)) = self.0.get()
+            && (of, at) == (oid, changes)
+        {
+            return Ok(known);
+        }
+        watch(oid);
+        let known = find_out(oid)?;
+        self.0.set(Some((oid, changes, known)));
+        Ok(known)
+    }
+}
+
+fn watch(oid: Oid) {
+    WATCHED.with_borrow_mut(|watched| {
+        if watched.is_empty() {
+            // SAFETY: the callback lives as long as the library, which is never unloaded.
+            unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), Datum::null()) };
+        }
+        if !watched.contains(&oid) {
+            watched.push(oid);
+        }
+    });
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn forget(_argument: Datum, oid: Oid) {
+    if oid == Oid::INVALID || WATCHED.with_borrow(|watched| watched.contains(&oid)) {
+        CHANGES.set(CHANGES.get() + 1);
+    }
+}

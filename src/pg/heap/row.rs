@@ -1,0 +1,239 @@
+//! Versions of rows as a snapshot sees them: found, read and locked.
+
+use super::table::{Ctid, Pin, Purpose, Relation, Snapshot, Table};
+use flashsale_core::time::Micros;
+use pgrx::FromDatum;
+use pgrx::pg_sys::{self, Datum, HeapTuple, HeapTupleData, Oid, SysScanDesc, TM_Result};
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::thread::panicking;
+
+impl<const N: usize> Table<N> {
+    /// The row with this primary key; nothing if the key is not a bigint alone in column 0.
+    pub fn find<'s>(&'s self, snapshot: &'s Snapshot, key: i64) -> Option<Seen<'s, N>> {
+        if !self.has_key_in_column_0() {
+            return None;
+        }
+        let scan = KeyScan::begin(&self.relation, snapshot, key);
+        // SAFETY: the scan is open. Its tuple is copied before it ends.
+        unsafe {
+            let tuple = pg_sys::systable_getnext(scan.descriptor).as_ref()?;
+            Some(Seen::copy(self, tuple))
+        }
+    }
+
+    fn has_key_in_column_0(&self) -> bool {
+        use pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY as PRIMARY_KEY;
+        let relation = self.relation.0;
+        let mut column = 0;
+        // SAFETY: a copy of what the relation knows; once it is made, rd_pkindex is known.
+        unsafe {
+            let columns = pg_sys::RelationGetIndexAttrBitmap(relation, PRIMARY_KEY);
+            let is_one = pg_sys::bms_get_singleton_member(columns, &mut column);
+            pg_sys::bms_free(columns);
+            (*relation).rd_pkindex != Oid::INVALID
+                && is_one
+                && column == 1 - pg_sys::FirstLowInvalidHeapAttributeNumber
+                && self.type_of(0) == pg_sys::INT8OID
+        }
+    }
+
+    /// The version of a row at a ctid, if there is one and the snapshot sees it.
+    pub fn at<'s>(&'s self, snapshot: &'s Snapshot, ctid: Ctid) -> Option<Seen<'s, N>> {
+        if !self.relation.reaches(ctid) {
+            return None; // the table was rewritten
+        }
+        let mut tuple = ctid.tuple();
+        let mut buffer = 0;
+        // SAFETY: the ctid is within the open relation. Where heap_fetch finds the version, it has
+        // pinned the buffer, and the tuple is copied before that ends.
+        unsafe {
+            let relation = self.relation.0;
+            if !pg_sys::heap_fetch(relation, snapshot.0, &mut tuple, &mut buffer, false) {
+                return None;
+            }
+            let _pin = Pin(buffer);
+            Some(Seen::copy(self, &tuple))
+        }
+    }
+}
+
+/// A scan of a primary key in column 0.
+struct KeyScan<'s> {
+    descriptor: SysScanDesc,
+    relation: PhantomData<(&'s Relation, &'s Snapshot)>,
+}
+
+impl<'s> KeyScan<'s> {
+    fn begin(relation: &'s Relation, snapshot: &'s Snapshot, key: i64) -> Self {
+        // SAFETY: the relation is open and the snapshot registered for longer than the scan; it
+        // copies the key.
+        unsafe {
+            let mut sought = pg_sys::ScanKeyData::default();
+            pg_sys::ScanKeyInit(
+                &mut sought,
+                1,
+                pg_sys::BTEqualStrategyNumber as u16,
+                pg_sys::F_INT8EQ.into(),
+                Datum::from(key),
+            );
+            let (table, index) = (relation.0, (*relation.0).rd_pkindex);
+            Self {
+                descriptor: pg_sys::systable_beginscan(
+                    table,
+                    index,
+                    true,
+                    snapshot.0,
+                    1,
+                    &mut sought,
+                ),
+                relation: PhantomData,
+            }
+        }
+    }
+}
+
+impl Drop for KeyScan<'_> {
+    fn drop(&mut self) {
+        if !panicking() {
+            // SAFETY: begin() began it.
+            unsafe { pg_sys::systable_endscan(self.descriptor) };
+        }
+    }
+}
+
+/// A version of a row as a snapshot sees it, copied.
+///
+/// This is all that can be locked or rewritten. While the snapshot is there, the version stays
+/// where it was seen; afterwards its line of the page may belong to another row, which would then
+/// be locked or overwritten. The lifetime forbids that: a `Seen` outlives neither its snapshot nor
+/// its table, is made by them alone, is used up by `update()`, and its [`Ctid`] can be taken
+/// further but only to look again.
+pub struct Seen<'s, const N: usize> {
+    pub(super) table: &'s Table<N>,
+    pub(super) tuple: HeapTuple,
+    values: [Datum; N],
+    nulls: [bool; N],
+}
+
+/// A [`Seen`] that nobody else can change until the transaction ends. Only `Seen::lock()` makes
+/// one, so what was merely read cannot be taken for held.
+pub struct Locked<'s, const N: usize>(Seen<'s, N>);
+
+impl<'s, const N: usize> Deref for Locked<'s, N> {
+    type Target = Seen<'s, N>;
+
+    fn deref(&self) -> &Seen<'s, N> {
+        &self.0
+    }
+}
+
+/// The result of an attempt to lock a row.
+pub enum Attempt<'s, const N: usize> {
+    Held(Locked<'s, N>),
+    /// Another transaction has changed it since the snapshot, and has ended.
+    Changed,
+    /// The statement around the call has changed it.
+    Unclear,
+}
+
+impl<'s, const N: usize> Seen<'s, N> {
+    /// # Safety
+    /// The tuple must be of the table.
+    unsafe fn copy(table: &'s Table<N>, tuple: &HeapTupleData) -> Self {
+        let mut values = [Datum::null(); N];
+        let mut nulls = [true; N];
+        let columns = table.relation.descriptor();
+        // SAFETY: room for each of the N columns that open() has counted. The tuple is only read.
+        unsafe {
+            let tuple = pg_sys::heap_copytuple(std::ptr::from_ref(tuple).cast_mut());
+            let to = values.as_mut_ptr();
+            pg_sys::heap_deform_tuple(tuple, columns, to, nulls.as_mut_ptr());
+            Self {
+                table,
+                tuple,
+                values,
+                nulls,
+            }
+        }
+    }
+
+    fn read<T: FromDatum>(&self, column: usize, column_type: Oid) -> Option<T> {
+        assert!(self.table.type_of(column) == column_type);
+        // SAFETY: a value of its type, in our copy of the tuple.
+        unsafe { T::from_datum(self.values[column], self.nulls[column]) }
+    }
+
+    pub fn int8(&self, column: usize) -> Option<i64> {
+        self.read(column, pg_sys::INT8OID)
+    }
+
+    pub fn int4(&self, column: usize) -> Option<i32> {
+        self.read(column, pg_sys::INT4OID)
+    }
+
+    pub fn flag(&self, column: usize) -> Option<bool> {
+        self.read(column, pg_sys::BOOLOID)
+    }
+
+    pub fn text(&self, column: usize) -> Option<&str> {
+        self.read(column, pg_sys::TEXTOID)
+    }
+
+    pub fn time(&self, column: usize) -> Option<Micros> {
+        assert!(self.table.type_of(column) == pg_sys::TIMESTAMPTZOID);
+        (!self.nulls[column]).then(|| self.values[column].value() as Micros)
+    }
+
+    /// As extract(epoch FROM interval) has it: months of 30 days, years of 365.25.
+    pub fn span(&self, column: usize) -> Option<Micros> {
+        const DAY: i128 = 86_400_000_000;
+        assert!(self.table.type_of(column) == pg_sys::INTERVALOID);
+        if self.nulls[column] {
+            return None;
+        }
+        // SAFETY: an interval, in our copy of the tuple.
+        let interval = unsafe { &*self.values[column].cast_mut_ptr::<pg_sys::Interval>() };
+        let (years, months) = (interval.month / 12, interval.month % 12);
+        let days = i128::from(months) * 30 + i128::from(interval.day);
+        let sum =
+            i128::from(interval.time) + days * DAY + i128::from(years) * (365 * DAY + DAY / 4);
+        Some(sum as Micros)
+    }
+
+    pub fn ctid(&self) -> Ctid {
+        // SAFETY: our copy.
+        Ctid::of(unsafe { &*self.tuple })
+    }
+
+    /// Locks it FOR UPDATE until the transaction ends; errs at once if somebody else has (55P03).
+    pub fn lock(self) -> Attempt<'s, N> {
+        assert!(matches!(
+            self.table.purpose,
+            Purpose::Lock | Purpose::Update
+        ));
+        let mut tuple = self.ctid().tuple();
+        let mut buffer = 0;
+        let mut failure = pg_sys::TM_FailureData::default();
+        // SAFETY: what FOR UPDATE NOWAIT does, to a version that a snapshot still sees. It pins
+        // the buffer, whatever the result.
+        let result = unsafe {
+            pg_sys::heap_lock_tuple(
+                self.table.relation.0,
+                &mut tuple,
+                pg_sys::GetCurrentCommandId(false),
+                pg_sys::LockTupleMode::LockTupleExclusive,
+                pg_sys::LockWaitPolicy::LockWaitError,
+                true,
+                &mut buffer,
+                &mut failure,
+            )
+        };
+        drop(Pin(buffer));
+        match result {
+            TM_Result::TM_Ok => Attempt::Held(Locked(self)),
+            TM_Result::TM_Updated | TM_Result::TM_Deleted => Attempt::Changed,
+            _ => Attempt::Unclear,
+        }
+    }
+}

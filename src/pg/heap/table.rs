@@ -1,0 +1,237 @@
+//! Open tables, and what points into them: ctids, pinned buffers, snapshots.
+
+use crate::pg::transaction;
+use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
+use pgrx::pg_sys::{self, AclResult, Datum, HeapTupleData, ItemPointerData, Oid, TupleDesc};
+use pgrx::{FromDatum, IntoDatum, PgTupleDesc};
+use std::ffi::CStr;
+use std::thread::panicking;
+
+/// Where a version of a row lies in its table, or once lay: when nobody can see that version any
+/// more, another row may take its place. So a ctid only tells where to look, by [`Table::at()`] or
+/// by `WHERE ctid = …`; nothing here locks or rewrites what lies at a ctid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ctid(u64);
+
+impl Ctid {
+    pub(super) fn of(tuple: &HeapTupleData) -> Self {
+        Self(item_pointer_to_u64(tuple.t_self))
+    }
+
+    fn block(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(super) fn item_pointer(self) -> ItemPointerData {
+        let mut pointer = ItemPointerData::default();
+        u64_to_item_pointer(self.0, &mut pointer);
+        pointer
+    }
+
+    /// A tuple that has only its ctid so far.
+    pub(super) fn tuple(self) -> HeapTupleData {
+        HeapTupleData {
+            t_self: self.item_pointer(),
+            ..Default::default()
+        }
+    }
+}
+
+impl FromDatum for Ctid {
+    unsafe fn from_polymorphic_datum(datum: Datum, is_null: bool, oid: Oid) -> Option<Self> {
+        // SAFETY: as the caller says.
+        let pointer = unsafe { ItemPointerData::from_polymorphic_datum(datum, is_null, oid) };
+        pointer.map(|pointer| Self(item_pointer_to_u64(pointer)))
+    }
+}
+
+impl IntoDatum for Ctid {
+    fn into_datum(self) -> Option<Datum> {
+        self.item_pointer().into_datum()
+    }
+
+    fn type_oid() -> Oid {
+        pg_sys::TIDOID
+    }
+}
+
+/// An open relation. Its lock stays until the transaction ends.
+pub(super) struct Relation(pub(super) pg_sys::Relation);
+
+impl Relation {
+    /// `None` if there is no relation of that name, or another one by the time the lock is there.
+    fn open(schema: &CStr, name: &CStr, lock: u32) -> Option<Self> {
+        // SAFETY: looks two names up; what does not exist is INVALID, and opens as null.
+        unsafe {
+            let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
+            let named = || pg_sys::get_relname_relid(name.as_ptr(), schema);
+            let relation = pg_sys::try_relation_open(named(), lock as i32);
+            let relation = (!relation.is_null()).then(|| Self(relation))?;
+            (relation.oid() == named()).then_some(relation)
+        }
+    }
+
+    fn oid(&self) -> Oid {
+        // SAFETY: a field of an open relation.
+        unsafe { (*self.0).rd_id }
+    }
+
+    pub(super) fn descriptor(&self) -> TupleDesc {
+        // SAFETY: a field of an open relation.
+        unsafe { (*self.0).rd_att }
+    }
+
+    fn columns(&self) -> PgTupleDesc<'_> {
+        // SAFETY: the descriptor stays as long as the relation is open, which is borrowed.
+        unsafe { PgTupleDesc::from_pg_unchecked(self.descriptor()) }
+    }
+
+    fn is_heap(&self) -> bool {
+        // SAFETY: a field of an open relation.
+        let class = unsafe { &*(*self.0).rd_rel };
+        class.relkind as u8 == pg_sys::RELKIND_RELATION && class.relam == pg_sys::HEAP_TABLE_AM_OID
+    }
+
+    /// Whether the block that the ctid names is still part of the table.
+    pub(super) fn reaches(&self, ctid: Ctid) -> bool {
+        let main = pg_sys::ForkNumber::MAIN_FORKNUM;
+        // SAFETY: the relation is open.
+        ctid.block() < unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.0, main) }
+    }
+}
+
+impl Drop for Relation {
+    fn drop(&mut self) {
+        if !panicking() {
+            // SAFETY: open() opened it.
+            unsafe { pg_sys::relation_close(self.0, pg_sys::NoLock as i32) };
+        }
+    }
+}
+
+/// A pinned buffer.
+pub(super) struct Pin(pub(super) pg_sys::Buffer);
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        if !panicking() {
+            // SAFETY: whoever made this value has pinned the buffer for it.
+            unsafe { pg_sys::ReleaseBuffer(self.0) };
+        }
+    }
+}
+
+/// Prunes the page that a ctid names, as a scan of it does: row versions that nobody can see any
+/// more make room for the next. Does nothing while the page has room enough, nor to a table that
+/// is no heap. Takes the lock of a SELECT, which stays until the transaction ends.
+pub fn prune(schema: &CStr, name: &CStr, ctid: Ctid) {
+    let Some(relation) = Relation::open(schema, name, pg_sys::AccessShareLock) else {
+        return;
+    };
+    if relation.is_heap() && relation.reaches(ctid) {
+        // SAFETY: the block is within the open relation, and its buffer pinned while it is pruned,
+        // which takes the buffer's lock itself, if that is free.
+        unsafe {
+            let pin = Pin(pg_sys::ReadBuffer(relation.0, ctid.block()));
+            pg_sys::heap_page_prune_opt(relation.0, pin.0);
+        }
+    }
+}
+
+/// A new snapshot, which also sees what the statement around the call did.
+pub struct Snapshot(pub(super) pg_sys::Snapshot);
+
+impl Snapshot {
+    /// `None` in a transaction that is read-only or has one snapshot for all its statements.
+    pub fn fresh() -> Option<Self> {
+        if transaction::is_read_only() || transaction::has_one_snapshot() {
+            return None;
+        }
+        // SAFETY: within a transaction; registering copies the snapshot, which stays until it is
+        // given back.
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            Some(Self(pg_sys::RegisterSnapshot(
+                pg_sys::GetTransactionSnapshot(),
+            )))
+        }
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if !panicking() {
+            // SAFETY: fresh() registered it.
+            unsafe { pg_sys::UnregisterSnapshot(self.0) };
+        }
+    }
+}
+
+/// What a table is opened for. Decides which lock is taken and which rights are asked for.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Purpose {
+    Read,
+    /// SELECT FOR UPDATE.
+    Lock,
+    Update,
+    /// INSERT with RETURNING.
+    Insert,
+}
+
+impl Purpose {
+    fn lock(self) -> u32 {
+        match self {
+            Self::Read => pg_sys::AccessShareLock,
+            Self::Lock => pg_sys::RowShareLock,
+            Self::Update | Self::Insert => pg_sys::RowExclusiveLock,
+        }
+    }
+
+    fn rights(self) -> &'static [u32] {
+        match self {
+            Self::Read => &[pg_sys::ACL_SELECT],
+            Self::Lock | Self::Update => &[pg_sys::ACL_SELECT, pg_sys::ACL_UPDATE],
+            Self::Insert => &[pg_sys::ACL_SELECT, pg_sys::ACL_INSERT],
+        }
+    }
+}
+
+/// An open table: a plain heap with `N` columns, none of which was dropped.
+pub struct Table<const N: usize> {
+    pub(super) relation: Relation,
+    pub(super) purpose: Purpose,
+}
+
+impl<const N: usize> Table<N> {
+    /// `None` if there is no such table, or the current user lacks a right to the whole of it.
+    pub fn open(schema: &CStr, name: &CStr, purpose: Purpose) -> Option<Self> {
+        let relation = Relation::open(schema, name, purpose.lock())?;
+        let table = Self { relation, purpose };
+        (table.is_plain() && table.is_allowed()).then_some(table)
+    }
+
+    fn is_plain(&self) -> bool {
+        let columns = self.relation.columns();
+        self.relation.is_heap()
+            && columns.len() == N
+            && columns.iter().all(|column| !column.attisdropped)
+    }
+
+    fn is_allowed(&self) -> bool {
+        // SAFETY: looks at the rights of the current user.
+        let has = |right: u32| unsafe {
+            pg_sys::pg_class_aclcheck(self.oid(), pg_sys::GetUserId(), right as pg_sys::AclMode)
+        };
+        let mut rights = self.purpose.rights().iter();
+        rights.all(|&right| has(right) == AclResult::ACLCHECK_OK)
+    }
+
+    pub fn oid(&self) -> Oid {
+        self.relation.oid()
+    }
+
+    pub(super) fn type_of(&self, column: usize) -> Oid {
+        let columns = self.relation.columns();
+        columns.get(column).expect("a column").atttypid
+    }
+}

@@ -1,0 +1,221 @@
+//! Rows rewritten and appended.
+
+use super::row::Seen;
+use super::table::{Ctid, Purpose, Relation, Table};
+use crate::pg::version;
+use flashsale_core::time::Micros;
+use pgrx::pg_sys::{
+    self, Datum, EState, HeapTupleData, Oid, ResultRelInfo, TM_Result, TupleTableSlot,
+    TupleTableSlotOps,
+};
+use pgrx::{IntoDatum, direct_function_call};
+use std::marker::PhantomData;
+use std::ptr::null_mut;
+use std::thread::panicking;
+
+/// A value of a row to be appended.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    Null,
+    Int8(i64),
+    Time(Micros),
+    Text(&'a str),
+}
+
+impl Value<'_> {
+    fn is_of(&self, column_type: Oid) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Int8(_) => column_type == pg_sys::INT8OID,
+            Self::Time(_) => column_type == pg_sys::TIMESTAMPTZOID,
+            Self::Text(_) => column_type == pg_sys::TEXTOID,
+        }
+    }
+
+    fn datum(&self) -> Option<Datum> {
+        match *self {
+            Self::Null => None,
+            Self::Int8(number) | Self::Time(number) => Some(Datum::from(number)),
+            Self::Text(text) => text.into_datum(),
+        }
+    }
+}
+
+impl<const N: usize> Table<N> {
+    /// Appends rows: many of them take one lock of a page and one record of the log. A duplicate
+    /// of a unique key is an error.
+    pub fn append(&self, rows: &[[Value<'_>; N]]) {
+        assert!(self.purpose == Purpose::Insert);
+        let mut indexes = Indexes::open(&self.relation);
+        let slots: Vec<Slot<'_>> = rows.iter().map(|row| self.slot(row)).collect();
+        let mut pointers: Vec<_> = slots.iter().map(|slot| slot.pointer).collect();
+        // SAFETY: what COPY does for each of its batches, with as many slots as it is told. It
+        // notes in each where its row lies.
+        unsafe {
+            let command = pg_sys::GetCurrentCommandId(true);
+            let (first, count) = (pointers.as_mut_ptr(), pointers.len() as i32);
+            pg_sys::heap_multi_insert(self.relation.0, first, count, command, 0, null_mut());
+            for slot in &slots {
+                indexes.enter(slot, false);
+            }
+            pg_sys::CommandCounterIncrement();
+        }
+    }
+
+    /// A slot with a row that is yet to be written.
+    fn slot(&self, row: &[Value<'_>; N]) -> Slot<'_> {
+        // SAFETY: a slot made for the table has room for a value of each of its N columns, and
+        // each gets one of its type.
+        unsafe {
+            let kind = pg_sys::table_slot_callbacks(self.relation.0);
+            let slot = Slot::new(&self.relation, kind);
+            for (column, value) in row.iter().enumerate() {
+                assert!(value.is_of(self.type_of(column)), "type of column {column}");
+                let datum = value.datum();
+                (*slot.pointer)
+                    .tts_isnull
+                    .add(column)
+                    .write(datum.is_none());
+                let datum = datum.unwrap_or(Datum::null());
+                (*slot.pointer).tts_values.add(column).write(datum);
+            }
+            pg_sys::ExecStoreVirtualTuple(slot.pointer);
+            slot
+        }
+    }
+}
+
+impl<const N: usize> Seen<'_, N> {
+    /// Gives bigint columns other values and returns the new ctid; `None` if somebody else was
+    /// first. Waits for the row's lock, if the caller has not got it.
+    pub fn update<const M: usize>(self, changes: [(usize, i64); M]) -> Option<Ctid> {
+        assert!(self.table.purpose == Purpose::Update);
+        for (column, _) in changes {
+            assert!(self.table.type_of(column) == pg_sys::INT8OID);
+        }
+        let mut numbers = changes.map(|(column, _)| column as i32 + 1);
+        let mut values = changes.map(|(_, value)| Datum::from(value));
+        let mut nulls = [false; M];
+        let relation = &self.table.relation;
+        // SAFETY: what UPDATE does with a row that it has found: the new tuple is the old one but
+        // for columns that it has and whose type was looked at.
+        unsafe {
+            let new = &mut *pg_sys::heap_modify_tuple_by_cols(
+                self.tuple,
+                relation.descriptor(),
+                M as i32,
+                numbers.as_mut_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+            pg_sys::CheckCmdReplicaIdentity(relation.0, pg_sys::CmdType::CMD_UPDATE);
+            if !self.replace_by(new) {
+                return None;
+            }
+            if (*new.t_data).t_infomask2 as u32 & pg_sys::HEAP_ONLY_TUPLE == 0 {
+                let slot = Slot::new(relation, &raw const pg_sys::TTSOpsHeapTuple);
+                pg_sys::ExecStoreHeapTuple(new, slot.pointer, false);
+                Indexes::open(relation).enter(&slot, true);
+            }
+            pg_sys::CommandCounterIncrement();
+            Some(Ctid::of(new))
+        }
+    }
+
+    /// False if somebody else was first.
+    ///
+    /// # Safety
+    /// The tuple must be of the table.
+    unsafe fn replace_by(&self, new: &mut HeapTupleData) -> bool {
+        let mut old = self.ctid().item_pointer();
+        // SAFETY: a snapshot still sees the old version. Waits for who holds it, as UPDATE does.
+        let result = unsafe {
+            let command = pg_sys::GetCurrentCommandId(true);
+            version::heap_update(self.table.relation.0, &mut old, new, command)
+        };
+        result == TM_Result::TM_Ok
+    }
+}
+
+/// A slot for a row of an open relation.
+struct Slot<'t> {
+    pointer: *mut TupleTableSlot,
+    relation: PhantomData<&'t Relation>,
+}
+
+impl<'t> Slot<'t> {
+    /// # Safety
+    /// The kind must be one of PostgreSQL's.
+    unsafe fn new(relation: &'t Relation, kind: *const TupleTableSlotOps) -> Self {
+        // SAFETY: as the caller says.
+        let pointer = unsafe { pg_sys::MakeSingleTupleTableSlot(relation.descriptor(), kind) };
+        Self {
+            pointer,
+            relation: PhantomData,
+        }
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        if !panicking() {
+            // SAFETY: new() made it.
+            unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.pointer) };
+        }
+    }
+}
+
+/// The indexes of an open relation, opened to have rows entered.
+struct Indexes<'t> {
+    target: ResultRelInfo,
+    state: *mut EState,
+    relation: PhantomData<&'t Relation>,
+}
+
+impl<'t> Indexes<'t> {
+    fn open(relation: &'t Relation) -> Self {
+        let mut target = ResultRelInfo::default();
+        // SAFETY: the executor's own steps, on a target that is part of no plan.
+        unsafe {
+            let state = pg_sys::CreateExecutorState();
+            pg_sys::InitResultRelInfo(&mut target, relation.0, 0, null_mut(), 0);
+            pg_sys::ExecOpenIndices(&mut target, false);
+            Self {
+                target,
+                state,
+                relation: PhantomData,
+            }
+        }
+    }
+
+    /// Enters a row, whose duplicates are errors. What an index leaves for later is the work of a
+    /// trigger, which a table that is accessed directly has not got.
+    ///
+    /// # Safety
+    /// The slot must hold the row and where it lies.
+    unsafe fn enter(&mut self, slot: &Slot<'_>, is_update: bool) {
+        // SAFETY: as the caller says; the indexes are open.
+        unsafe {
+            version::enter_into_indexes(&mut self.target, slot.pointer, self.state, is_update)
+        };
+    }
+}
+
+impl Drop for Indexes<'_> {
+    fn drop(&mut self) {
+        if !panicking() {
+            // SAFETY: open() opened them and made the state.
+            unsafe {
+                pg_sys::ExecCloseIndices(&mut self.target);
+                pg_sys::FreeExecutorState(self.state);
+            }
+        }
+    }
+}
+
+/// The next value of a sequence, for who has the right to it.
+pub fn next_value(sequence: Oid) -> i64 {
+    // SAFETY: the function behind nextval(regclass), which looks at what it is given.
+    unsafe { direct_function_call(pg_sys::nextval_oid, &[sequence.into_datum()]) }
+        .expect("a sequence has a next value")
+}
