@@ -176,10 +176,7 @@ fn at_items<T>(
     if !is_as_made {
         return Ok(None);
     }
-    let Some(snapshot) = Snapshot::fresh() else {
-        return Ok(None);
-    };
-    Ok(body(&table, &snapshot))
+    Ok(body(&table, &table.snapshot()))
 }
 
 fn item(row: &Seen<'_, ITEM_COLUMNS>) -> Item {
@@ -200,7 +197,8 @@ fn item(row: &Seen<'_, ITEM_COLUMNS>) -> Item {
 /// The item as it was last committed. Locks nothing.
 pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Option<Found>>, Fault> {
     at_items(client, Purpose::Read, |table, snapshot| {
-        Some(table.find(snapshot, item_id).map(|row| Found {
+        let row = table.find(snapshot, item_id).ok()?;
+        Some(row.map(|row| Found {
             item: item(&row),
             ctid: row.ctid(),
         }))
@@ -220,8 +218,11 @@ pub fn lock_sellable(
         let tried = at_items(client, Purpose::Lock, |table, snapshot| {
             let seen = last
                 .and_then(|ctid| table.at(snapshot, ctid))
-                .filter(|row| row.int8(ITEM_ID) == Some(item_id))
-                .or_else(|| table.find(snapshot, item_id));
+                .filter(|row| row.int8(ITEM_ID) == Some(item_id));
+            let seen = match seen {
+                None => table.find(snapshot, item_id).ok()?,
+                seen => seen,
+            };
             let Some(row) = seen else {
                 return Some(Tried::Done(None));
             };

@@ -9,16 +9,20 @@ use std::ops::Deref;
 use std::thread::panicking;
 
 impl<const N: usize> Table<N> {
-    /// The row with this primary key; nothing if the key is not a bigint alone in column 0.
-    pub fn find<'s>(&'s self, snapshot: &'s Snapshot, key: i64) -> Option<Seen<'s, N>> {
+    /// The row with this primary key, if there is one and the snapshot sees it.
+    pub fn find<'s>(
+        &'s self,
+        snapshot: &'s Snapshot,
+        key: i64,
+    ) -> Result<Option<Seen<'s, N>>, OtherKey> {
         if !self.has_key_in_column_0() {
-            return None;
+            return Err(OtherKey);
         }
         let scan = KeyScan::begin(&self.relation, snapshot, key);
-        // SAFETY: the scan is open. Its tuple is copied before it ends.
+        // SAFETY: the scan is open, and its tuple, which is of the table, is copied before it ends.
         unsafe {
-            let tuple = pg_sys::systable_getnext(scan.descriptor).as_ref()?;
-            Some(Seen::copy(self, tuple))
+            let tuple = pg_sys::systable_getnext(scan.descriptor).as_ref();
+            Ok(tuple.map(|tuple| Seen::copy(self, tuple)))
         }
     }
 
@@ -57,6 +61,10 @@ impl<const N: usize> Table<N> {
         }
     }
 }
+
+/// The table has no primary key, or one that is not a single bigint in column 0.
+#[derive(Debug)]
+pub struct OtherKey;
 
 /// A scan of a primary key in column 0.
 struct KeyScan<'s> {

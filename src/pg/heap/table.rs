@@ -138,30 +138,13 @@ pub fn prune(schema: &CStr, name: &CStr, ctid: Ctid) {
     }
 }
 
-/// A new snapshot, which also sees what the statement around the call did.
+/// A registered snapshot. [`Table::snapshot()`] makes it.
 pub struct Snapshot(pub(super) pg_sys::Snapshot);
-
-impl Snapshot {
-    /// `None` in a transaction that is read-only or has one snapshot for all its statements.
-    pub fn fresh() -> Option<Self> {
-        if transaction::is_read_only() || transaction::has_one_snapshot() {
-            return None;
-        }
-        // SAFETY: within a transaction; registering copies the snapshot, which stays until it is
-        // given back.
-        unsafe {
-            pg_sys::CommandCounterIncrement();
-            Some(Self(pg_sys::RegisterSnapshot(
-                pg_sys::GetTransactionSnapshot(),
-            )))
-        }
-    }
-}
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
         if !panicking() {
-            // SAFETY: fresh() registered it.
+            // SAFETY: Table::snapshot() registered it.
             unsafe { pg_sys::UnregisterSnapshot(self.0) };
         }
     }
@@ -203,8 +186,12 @@ pub struct Table<const N: usize> {
 }
 
 impl<const N: usize> Table<N> {
-    /// `None` if there is no such table, or the current user lacks a right to the whole of it.
+    /// `None` if there is no such table, if the current user lacks a privilege on the whole of it,
+    /// or in a transaction that is read-only or has one snapshot for all its statements.
     pub fn open(schema: &CStr, name: &CStr, purpose: Purpose) -> Option<Self> {
+        if transaction::is_read_only() || transaction::has_one_snapshot() {
+            return None;
+        }
         let relation = Relation::open(schema, name, purpose.lock())?;
         let table = Self { relation, purpose };
         (table.is_plain() && table.is_allowed()).then_some(table)
@@ -228,6 +215,17 @@ impl<const N: usize> Table<N> {
 
     pub fn oid(&self) -> Oid {
         self.relation.oid()
+    }
+
+    /// A new snapshot. It is taken after the table's lock, so it sees what those committed for whom
+    /// the lock had to wait; and it sees what the statement around the call has done.
+    pub fn snapshot(&self) -> Snapshot {
+        // SAFETY: in a transaction, as the table is open. Registering copies the snapshot, and the
+        // copy stays until it is unregistered.
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            Snapshot(pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot()))
+        }
     }
 
     pub(super) fn type_of(&self, column: usize) -> Oid {
