@@ -14,7 +14,7 @@ use flashsale_core::fit::Request;
 use flashsale_core::order::Moved;
 use flashsale_core::outcome::Outcome;
 use flashsale_core::slots::{Collected, Ticket};
-use flashsale_core::time::Micros;
+use flashsale_core::time::{Micros, left_ms};
 use pgrx::pg_sys::TransactionId;
 use std::cell::{Cell, OnceCell};
 
@@ -154,15 +154,13 @@ impl HeldSlot {
                 HELD.set(None);
                 return Some(collected);
             }
-            let max_wait_ms = settings::group_wait_ms();
-            let waited_ms = (clock::monotonic() - self.since) / 1_000;
+            let left_ms = left_ms(self.since, clock::monotonic(), settings::group_wait_ms());
             // Once the seller has taken the request, only the seller knows its outcome.
-            if waited_ms >= max_wait_ms && self.queue.withdraw(self.ticket) {
+            if left_ms <= 0 && self.queue.withdraw(self.ticket) {
                 HELD.set(None);
                 return None;
             }
-            self.queue
-                .park(self.ticket, (max_wait_ms - waited_ms).max(50));
+            self.queue.park(self.ticket, left_ms.max(50));
         }
     }
 }
