@@ -119,7 +119,7 @@ SELECT flashsale.purchase_item(8, 'kid') ->> 'remaining_inventory';
 ROLLBACK;
 DROP TABLE t.more_items;
 
--- A column, and its trace when it is gone, which makes this the last test of the file and the run.
+-- A column, and its trace in the table when it is gone, so this comes last, and then new tables.
 ALTER TABLE flashsale.items ADD COLUMN color text DEFAULT 'red';
 SELECT flashsale.purchase_item(1, 'liam') ->> 'remaining_inventory';
 SELECT color, inventory FROM flashsale.items WHERE item_id = 1;
@@ -131,4 +131,5 @@ SELECT inventory, (SELECT count(*) FROM flashsale.orders WHERE item_id = 1) AS s
 SELECT * FROM flashsale.audit();
 DROP TABLE t.seen;
 DROP FUNCTION t.see(), t.buy(text);
-CALL t.reset();
+DROP EXTENSION flashsale;
+CREATE EXTENSION flashsale;
