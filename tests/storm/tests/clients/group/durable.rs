@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use tokio_postgres::{Client, NoTls};
 
 use super::{
-    CALLERS, DOORS, assert_truthful, buy, buying, close_door, open_door, orders, set, storm,
+    CALLERS, DOORS, assert_truthful, buy, buying, close_door, open_door, orders, set, soon, storm,
     terminate, until, until_asked, worker,
 };
 use crate::shop::{Shop, answer, within};
@@ -167,12 +167,13 @@ async fn each_waits_for_its_own_durability() {
     until_asked(&shop.client, 5).await;
     open_door(&doors, 1).await;
 
-    assert!(within(at_other).await.expect("an answer").success());
-    let refused = within(refused).await.expect("an answer");
+    const WAITED: &str = "it waited for a standby that it does not require";
+    assert!(soon(at_other, WAITED).await.success());
+    let refused = soon(refused, WAITED).await;
     assert_eq!(refused.reason(), "out_of_stock", "{refused:?}");
     let careful = callers.remove(0);
     for caller in callers {
-        assert!(within(caller).await.expect("an answer").success());
+        assert!(soon(caller, WAITED).await.success());
     }
     assert_eq!(orders(&shop.client).await, 4);
     assert!(!careful.is_finished(), "a success without the standby");

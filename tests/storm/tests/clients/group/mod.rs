@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use storm::{Answer, Call, Crowd, Done, Pool};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -86,6 +86,14 @@ async fn until(client: &Client, query: &str) {
         }
     })
     .await;
+}
+
+/// The answer of a caller that should not wait for somebody else, who waits for a minute or for ever.
+/// Not a measure of speed: far longer than an answer takes.
+async fn soon(caller: JoinHandle<Answer>, why_not: &str) -> Answer {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let answer = timeout(PATIENCE, caller).await.expect(why_not);
+    answer.expect("an answer")
 }
 
 /// Waits until this many callers wait for the seller.
