@@ -6,8 +6,9 @@ use pgrx::prelude::*;
 mod tests {
     use super::*;
     use crate::pg::clock;
-    use crate::store::direct;
+    use crate::store::{direct, items};
     use flashsale_core::fit::Request;
+    use flashsale_core::reason::Reason;
     use pgrx::JsonB;
     use serde_json::{Value, json};
 
@@ -96,6 +97,47 @@ mod tests {
             let order_ids = direct::insert(client, &held, &[&request], clock::now());
             assert!(order_ids.unwrap().is_none());
         });
+    }
+
+    /// Every combination of stock, pause and times of sale that an item can have, as SQL.
+    fn items_of_all_kinds() -> Vec<i64> {
+        let kinds =
+            "INSERT INTO flashsale.items (item_id, inventory, stock, paused, starts_at, ends_at)
+             SELECT row_number() OVER (), inventory, 1, paused, now() + starts, now() + ends
+             FROM unnest('{0,1}'::bigint[]) AS inventory, unnest('{f,t}'::boolean[]) AS paused,
+                  unnest('{NULL,-2 h,2 h}'::interval[]) AS starts,
+                  unnest('{NULL,-1 h,1 h,3 h}'::interval[]) AS ends
+             WHERE (starts < ends) IS NOT FALSE RETURNING item_id";
+        Spi::connect_mut(|client| {
+            let rows = client.update(kinds, None, &[]).unwrap();
+            rows.map(|row| row.get(1).unwrap().unwrap()).collect()
+        })
+    }
+
+    /// The rule stands in `flashsale-core`, in the statements that lock an item, and in
+    /// `flashsale.item_state`.
+    #[pg_test]
+    fn sql_and_code_agree_on_what_is_on_sale() {
+        for item_id in items_of_all_kinds() {
+            let state = call(&format!("item_availability({item_id})"))["state"].clone();
+            Spi::connect(|client| {
+                let item = items::read(client, item_id).unwrap().unwrap().item;
+                let refused = item.not_on_sale(clock::now());
+                let word = match refused {
+                    None => "on_sale",
+                    Some(Reason::OutOfStock) => "sold_out",
+                    Some(Reason::SaleNotStarted) => "not_started",
+                    Some(Reason::SaleEnded) => "ended",
+                    Some(Reason::SalePaused) => "paused",
+                    Some(other) => panic!("{other:?}"),
+                };
+                assert_eq!(state, json!(word), "{item:?}");
+                let awaited = items::await_sellable(client, item_id).unwrap();
+                assert_eq!(awaited.is_some(), refused.is_none(), "{item:?}");
+                let taken = items::take_on_sale(client, item_id, 1).unwrap();
+                assert_eq!(taken.is_some(), refused.is_none(), "{item:?}");
+            });
+        }
     }
 
     #[pg_test]
