@@ -1,7 +1,5 @@
 //! One bad request never fails its neighbours, and neither does work on the tables.
 
-use std::time::Duration;
-
 use storm::{Call, Done};
 
 use super::{
