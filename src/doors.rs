@@ -30,8 +30,9 @@ pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Outcome, Fa
     Ok(outcome)
 }
 
-/// Cancels an order, whose units come back once. Under `grouped` the seller does it and no lock
-/// remains, unless the cancel has to be part of the caller's transaction.
+/// Cancels an order and returns its units to the item; a repeat returns none. Under `grouped` the
+/// seller does it, and the caller holds no lock afterwards, unless the cancel has to be part of the
+/// caller's transaction.
 pub fn cancel(order_id: i64, reason: Option<&str>) -> Result<Moved<Cancelled>, Fault> {
     let cancel = Cancel {
         order_id,

@@ -13,15 +13,15 @@ use flashsale_core::reason::Reason;
 use flashsale_core::time::Micros;
 use serde_json::{Value, json};
 
-/// What an answer depends on beside what happened. Tests have one of their own.
+/// What an answer depends on besides what happened. Tests use their own.
 pub struct Context {
     /// A time as ISO 8601 text.
     pub iso: fn(Micros) -> String,
-    /// After how many milliseconds a caller should come back who met somebody else's lock.
+    /// After how many milliseconds a caller that got `busy` should try again.
     pub retry_after_ms: fn() -> i64,
 }
 
-/// Times in the session's time zone, and jitter by chance.
+/// Times in the session's time zone, and random jitter.
 pub const SESSION: Context = Context {
     iso: clock::iso,
     retry_after_ms: backoff::retry_after_ms,
@@ -66,7 +66,7 @@ pub fn outcome_to_json(item_id: i64, outcome: &Outcome, context: &Context) -> Va
 }
 
 fn reserved_to_json(item_id: i64, order: &PriorOrder, replayed: bool, context: &Context) -> Value {
-    // An order past reserved no longer expires.
+    // An order that is no longer reserved does not expire.
     let expires_at = order
         .expires_at
         .filter(|_| order.status == Status::Reserved);
@@ -128,7 +128,7 @@ pub fn refunded_to_json(order_id: i64, moved: Moved<Refunded>, context: &Context
     moved_to_json(order_id, moved, context, done)
 }
 
-/// The answer to a move of an order, where `done` has the fields of a success.
+/// The answer to a move of an order; `done` makes the fields of a success.
 fn moved_to_json<T>(
     order_id: i64,
     moved: Moved<T>,
@@ -279,7 +279,8 @@ fn with_success(success: bool, fields: Value) -> Value {
     Value::Object(answer)
 }
 
-/// Somebody else holds a lock; `retry_after_ms` is jittered so that buyers do not return in step.
+/// Another transaction holds a lock. `retry_after_ms` is jittered, so that buyers do not all return
+/// at the same time.
 fn busy(context: &Context) -> Value {
     let about = json!({ "retry_after_ms": (context.retry_after_ms)() });
     failure(Reason::Busy, about)

@@ -50,13 +50,13 @@ fn create_item(
     })
 }
 
-/// Runs a function that answers something else than jsonb.
+/// Runs a function whose answer is not jsonb.
 fn run<T>(body: impl FnOnce() -> Result<T, Fault>) -> Result<T, ErrorReport> {
     Ok(body()?)
 }
 
-/// The span as seconds alone: PostgreSQL counts a year as 360 days to compare it and as
-/// 365.25 to measure it.
+/// The span without months and years: PostgreSQL counts a year as 360 days when it compares
+/// intervals, and as 365.25 days when it extracts the seconds.
 fn whole_span(ttl: Interval) -> Result<Interval, Invalid> {
     Ok(Interval::from_micros(span(
         "reservation_ttl",

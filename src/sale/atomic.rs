@@ -1,4 +1,4 @@
-//! Strategy `atomic`: one conditional decrement, which waits its turn for the row.
+//! Strategy `atomic`: one conditional decrement, which waits for the row's lock.
 
 use super::serve::{self, Decrement, Outcomes};
 use crate::error::Fault;
@@ -18,7 +18,7 @@ fn once(
     item_id: i64,
     requests: &[Request<'_>],
 ) -> Result<End<Outcomes>, Fault> {
-    // How much several can have is known only once the row is held.
+    // How many units several requests get is known only when the row is locked.
     let (item, decrement) = match requests {
         [one] => (
             items::take_on_sale(client, item_id, one.quantity)?,

@@ -1,4 +1,4 @@
-//! Expiry: stale reservations give their units back.
+//! Expiry: the units of stale reservations are returned to their items.
 
 use crate::attempt::attempt_or_busy;
 use crate::error::Fault;
@@ -11,18 +11,19 @@ use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
 use std::collections::{BTreeMap, HashSet};
 
-/// A run under way.
+/// The progress of a run.
 #[derive(Default)]
 struct Progress {
     expired: Expired,
+    /// Items to leave out, because other transactions hold them.
     held_items: Vec<i64>,
-    /// Orders to leave out: those held by others, and those a caller wants left alone.
+    /// Orders to leave out: those that other transactions hold, and those that the caller excludes.
     but_orders: Vec<i64>,
 }
 
-/// Expires up to `max_orders` stale reservations: those that are due, or, with `older_than`, those
-/// created more than so many microseconds ago. Locks as [`expire_stale`]; `None` where a lock was
-/// refused all the same.
+/// Expires up to `max_orders` stale reservations: those that have expired or, with `older_than`,
+/// those that are older than that many microseconds. Locks the same as [`expire_stale`]. `None` if
+/// a lock was refused, as a table's can be.
 pub fn run(older_than: Option<Micros>, max_orders: i32) -> Result<Option<ExpiryRun>, Fault> {
     let now = clock::now();
     let staleness = match older_than {
@@ -41,9 +42,9 @@ pub fn run(older_than: Option<Micros>, max_orders: i32) -> Result<Option<ExpiryR
     })
 }
 
-/// Expires up to `max_orders` stale reservations but for `but_orders`. Locks orders, then their
-/// items, SKIP LOCKED, so it waits for nobody; an item none of whose orders it could lock is
-/// not touched, so that it holds up no sale. Runs in the transaction of its caller.
+/// Expires up to `max_orders` stale reservations, without `but_orders`. Locks orders, then their
+/// items, SKIP LOCKED, so it waits for no row. It locks no item of which it could not lock an
+/// order, because that would delay sales for nothing. Runs in the transaction of its caller.
 pub fn expire_stale(
     client: &SpiClient<'_>,
     staleness: Staleness,
@@ -61,8 +62,8 @@ pub fn expire_stale(
     Ok(progress.expired)
 }
 
-/// Expires those of the oldest stale orders that nobody else holds, and remembers the others, so
-/// that the next round leaves them out. False when nothing is left to try.
+/// Expires those of the oldest stale orders that no other transaction holds, and adds the others to
+/// those that the next round leaves out. False if no stale order was left.
 fn round(
     client: &SpiClient<'_>,
     staleness: Staleness,
@@ -94,6 +95,7 @@ fn round(
     Ok(true)
 }
 
+/// The ids of up to `limit` stale orders that are not left out.
 fn left(
     client: &SpiClient<'_>,
     staleness: Staleness,

@@ -21,8 +21,8 @@ use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
 use serve::Outcomes;
 
-/// The outcome if the gate knows the item to be sold out; else `None`. A key that stands for an
-/// order gets that order all the same. Locks nothing.
+/// The outcome if the gate is shut for the item; else `None`. If there is an order with the
+/// request's key, that is replayed nevertheless. Locks nothing.
 pub fn at_the_gate(request: &Request<'_>) -> Result<Option<Outcome>, Fault> {
     if !gate::is_shut(request.item_id) {
         return Ok(None);
@@ -41,15 +41,15 @@ pub fn at_the_gate(request: &Request<'_>) -> Result<Option<Outcome>, Fault> {
 }
 
 /// Obtains an item by the strategy and serves requests for it; returns the outcome of each, in
-/// their order. What is locked stays so until the caller's transaction ends: the item if units of
-/// it were sold, else nothing.
+/// their order. If units were sold, the item stays locked until the caller's transaction ends; else
+/// nothing stays locked.
 pub fn obtain(
     item_id: i64,
     requests: &[Request<'_>],
     strategy: Strategy,
 ) -> Result<Outcomes, Fault> {
     let outcomes = match strategy {
-        // A batch is a group already; only a single purchase joins one.
+        // A batch is a group already; only single purchases are passed to the seller.
         Strategy::Nowait | Strategy::Grouped => nowait::purchase(item_id, requests),
         Strategy::Optimistic => optimistic::purchase(item_id, requests),
         Strategy::Atomic => atomic::purchase(item_id, requests),
@@ -58,7 +58,7 @@ pub fn obtain(
     Ok(outcomes)
 }
 
-/// A replay writes nothing, so no commit of its own makes the order durable that it returns; and
+/// A replay writes nothing, so its own commit does not make the order durable that it reports, and
 /// the seller's commits are visible before they are durable.
 fn make_durable(outcomes: &[Outcome]) {
     if outcomes.iter().any(Outcome::is_replay) {

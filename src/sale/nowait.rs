@@ -1,4 +1,5 @@
-//! Strategy `nowait`: takes the item's row if nobody holds it, else answers busy at once.
+//! Strategy `nowait`: locks the item's row if no other transaction holds it, else answers busy at
+//! once.
 
 use super::serve::{self, Decrement, Outcomes};
 use crate::error::Fault;
@@ -9,7 +10,8 @@ use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
 use pgrx::spi::SpiClient;
 
-/// The outcomes of requests for one item, whose row it locks. Holds no lock between its tries.
+/// The outcomes of requests for one item. Locks its row if units were sold. Holds no lock between
+/// attempts.
 pub fn purchase(item_id: i64, requests: &[Request<'_>]) -> Result<Outcomes, Fault> {
     let is_busy = |outcomes: &Outcomes| outcomes.iter().all(|one| matches!(one, Outcome::Busy));
     serve::retry_while(is_busy, settings::nowait_retries(), || {

@@ -1,4 +1,4 @@
-//! Strategy `optimistic`: reads without a lock, then decrements where the version is unchanged.
+//! Strategy `optimistic`: reads without a lock, then decrements if the version is unchanged.
 
 use super::serve::{self, Decrement, Outcomes};
 use crate::error::Fault;
@@ -8,10 +8,10 @@ use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
 use pgrx::spi::SpiClient;
 
-/// The outcomes of requests for one item. Locks its row with the decrement. Tries again where
-/// somebody else changed the item in between; conflict where that was so in the last try too.
-/// Holdings and keys are read after the version: whoever changes them for this item raises the
-/// version too, so an unchanged version proves that they still hold.
+/// The outcomes of requests for one item. The decrement locks its row. If another transaction has
+/// changed the item in between, it tries again; after the last attempt the outcome is conflict.
+/// Holdings and keys are read after the version. Every transaction that changes them for this item
+/// also raises the version, so if that is unchanged, they are too.
 pub fn purchase(item_id: i64, requests: &[Request<'_>]) -> Result<Outcomes, Fault> {
     let conflicts = |all: &Outcomes| all.iter().any(|one| matches!(one, Outcome::Conflict));
     serve::retry_while(conflicts, settings::optimistic_retries(), || {

@@ -1,4 +1,4 @@
-//! The moves of an order, but for confirm, which belongs to its payment.
+//! The moves of an order, except confirm, which is in `payment`.
 
 use crate::attempt::attempt_or_busy;
 use crate::error::Fault;
@@ -25,7 +25,7 @@ fn with_order<T>(
     Ok(moved.unwrap_or(Moved::Busy))
 }
 
-/// A refusal gives the order's lock back at once, as a repeat does.
+/// A refusal releases the order's lock at once, as a repeat does.
 fn refused<T>(order: &Order, reason: Reason) -> End<Moved<T>> {
     End::RollBack(Moved::Refused {
         status: order.status,
@@ -33,8 +33,8 @@ fn refused<T>(order: &Order, reason: Reason) -> End<Moved<T>> {
     })
 }
 
-/// Moves a reserved order to paying, for `window` microseconds from now: it no longer expires by
-/// itself. A repeat returns the deadline of the first call. Locks the order.
+/// Changes a reserved order to paying, with a deadline in `window` microseconds: it no longer
+/// expires. A repeat returns the deadline of the first call. Locks the order.
 pub fn begin_payment(order_id: i64, window: Micros) -> Result<Moved<Begun>, Fault> {
     with_order(order_id, |client, order| {
         match step(order.status, Move::BeginPayment) {
@@ -55,7 +55,8 @@ pub fn begin_payment(order_id: i64, window: Micros) -> Result<Moved<Begun>, Faul
     })
 }
 
-/// Gives up a reservation; its units come back once. Locks the order, then its item.
+/// Cancels an order and returns its units to the item; a repeat returns none. Locks the order, then
+/// its item.
 pub fn cancel(cancel: &Cancel<'_>) -> Result<Moved<Cancelled>, Fault> {
     with_order(cancel.order_id, |client, order| {
         let moved = decide(order.status, order.quantity);
@@ -73,9 +74,9 @@ fn gives_units_back(moved: &Moved<Cancelled>) -> bool {
     matches!(moved, Moved::Done(Cancelled { restored: 1.., .. }))
 }
 
-/// Cancels many orders and restores their units in sums, item by item; returns what became of
-/// each, in the order of the cancels. Locks orders, then items, SKIP LOCKED: what somebody else
-/// holds is busy. Runs in the transaction of its caller.
+/// Cancels many orders and restores the units of each item in one sum; returns the result of each
+/// cancel, in their order. Locks orders, then items, SKIP LOCKED: a cancel whose order or item
+/// another transaction holds is busy. Runs in the transaction of its caller.
 pub fn cancel_many(
     client: &SpiClient<'_>,
     cancels: &[Cancel<'_>],
@@ -124,8 +125,8 @@ pub fn cancel_many(
     Ok(End::Commit(results))
 }
 
-/// Takes back a confirmed order: its payment becomes due for refund, and its units are free again
-/// (`restock`) or written off. Locks the order, then its payment, then its item.
+/// Refunds a confirmed order: its payment becomes due for refund, and its units return to the item
+/// (`restock`) or are written off. Locks the order, then its payment, then its item.
 pub fn refund(order_id: i64, restock: bool) -> Result<Moved<Refunded>, Fault> {
     with_order(order_id, |client, order| {
         let (item_id, quantity) = (order.item_id, order.quantity);

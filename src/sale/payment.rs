@@ -12,12 +12,12 @@ use flashsale_core::fate::{Fate, Standing, Why, fate};
 use flashsale_core::reason::Reason;
 use pgrx::spi::SpiClient;
 
-/// How often a confirm looks again after somebody else recorded the same ref first.
+/// How often a confirm tries again after another transaction has recorded the same ref.
 const DUPLICATE_RETRIES: u32 = 3;
 
-/// Settles a reported charge. Locks the order, then writes the payment, then, only
-/// to reinstate an expired order, locks the item. 22023 for a second charge without a ref; 40001
-/// where what another transaction has committed can be seen by no snapshot of this one.
+/// Settles a reported charge. Locks the order, then writes the payment, and then locks the item,
+/// but only to reinstate an expired order. 22023 for a second charge without a ref; 40001 if this
+/// transaction has one snapshot and that cannot see what another one has committed.
 pub fn confirm(charge: &Charge<'_>) -> Result<Confirmed, Fault> {
     let mut duplicates = 0;
     loop {
@@ -36,7 +36,7 @@ pub fn confirm(charge: &Charge<'_>) -> Result<Confirmed, Fault> {
 fn settle(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<End<Confirmed>, Fault> {
     let order = orders::lock(client, charge.order_id)?;
     if order.is_none() {
-        // What was committed meanwhile cannot be looked at.
+        // The order was committed after this transaction's only snapshot, which cannot see it.
         if transaction::has_one_snapshot() && orders::exists_by_now(client, charge.order_id)? {
             return Err(Fault::Serialization);
         }
@@ -78,8 +78,8 @@ fn settle(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<End<Confirmed>,
     })
 }
 
-/// The payment is recorded before the item is waited for, as due until the order has its units
-/// again: the other way round, two confirms of one ref could each wait for the other.
+/// Records the payment before it waits for the item, as due until the order has its units again. In
+/// the opposite order two confirms of one ref could wait for each other.
 fn reinstate(
     client: &SpiClient<'_>,
     charge: &Charge<'_>,
@@ -94,7 +94,7 @@ fn reinstate(
     Ok(Confirmed::Reinstated)
 }
 
-/// Notes that a payment due was given back at the gateway. Locks the payment alone.
+/// Records that the gateway has refunded a payment that was due. Locks only the payment.
 pub fn refund(payment_ref: &str, refund_ref: Option<&str>) -> Result<PaymentRefunded, Fault> {
     let refunded = attempt_or_busy(|client| {
         let Some(payment) = payments::lock(client, payment_ref)? else {

@@ -16,7 +16,7 @@ use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
 use std::collections::HashMap;
 
-/// Whether the units of the requests are off the item's inventory already.
+/// Whether the units of the requests have already been taken from the item's inventory.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Decrement {
     Due,
@@ -26,7 +26,7 @@ pub enum Decrement {
 /// The outcomes of requests for one item, in the order of the requests.
 pub type Outcomes = Vec<Outcome>;
 
-/// The outcomes of requests whose key stands for an order already, `None` for the others. Locks
+/// The outcomes of requests for whose key there is already an order, `None` for the others. Locks
 /// nothing.
 pub fn replays(
     client: &SpiClient<'_>,
@@ -39,7 +39,7 @@ pub fn replays(
         .collect())
 }
 
-/// The outcome of a request whose key stands for an order already.
+/// The outcome of a request for whose key there is already an order.
 fn replay(request: &Request<'_>, order: PriorOrder) -> Outcome {
     match fit::replay(request, &order) {
         None => Outcome::Reserved {
@@ -53,8 +53,8 @@ fn replay(request: &Request<'_>, order: PriorOrder) -> Outcome {
     }
 }
 
-/// Tries once, and up to `retries` times more while `should_retry` says so of the outcomes. Before
-/// each of them it pauses for about `flashsale.retry_delay`.
+/// Tries once, and then up to `retries` times more while `should_retry` is true of the outcomes.
+/// Before each of these it pauses for about `flashsale.retry_delay`.
 pub fn retry_while(
     should_retry: impl Fn(&Outcomes) -> bool,
     retries: i32,
@@ -79,7 +79,7 @@ pub fn attempt(
     Ok(attempt_or_busy(body)?.unwrap_or_else(|| vec![Outcome::Busy; requests.len()]))
 }
 
-/// As [`attempt`], where requests that are all replays need no lock.
+/// Like [`attempt`], but if all requests are replays, `body` is not run and nothing is locked.
 pub fn attempt_unless_replayed(
     requests: &[Request<'_>],
     body: impl FnOnce(&SpiClient<'_>) -> Result<End<Outcomes>, Fault>,
@@ -90,7 +90,7 @@ pub fn attempt_unless_replayed(
     })
 }
 
-/// The outcomes if every request is a replay.
+/// The outcomes if every request is a replay, else `None`.
 fn all_replayed(
     client: &SpiClient<'_>,
     requests: &[Request<'_>],
@@ -105,9 +105,9 @@ fn all_replayed(
 }
 
 /// Serves requests for an item whose row is locked, or whose version is compared later (see
-/// `optimistic`): holdings, keys again, fit, store. Returns the outcomes, to be committed if
-/// there is a new order; those that are no replays are conflicts if the version has changed.
-/// Locks the item's row and the new orders. Runs in the transaction of its caller.
+/// `optimistic`): reads holdings and keys, fits the requests, stores the orders. Returns the
+/// outcomes, to be committed if there is a new order. If the version has changed, all but replays
+/// are conflicts. Locks the item's row and the new orders. Runs in the transaction of its caller.
 pub fn serve(
     client: &SpiClient<'_>,
     item: &Found,
@@ -115,10 +115,10 @@ pub fn serve(
     decrement: Decrement,
 ) -> Result<End<Outcomes>, Fault> {
     let held = holdings(client, item, requests)?;
-    // Again, now that the item is obtained: a twin of the request may have bought in between.
+    // Again, because another call with the same key may have bought before the item was obtained.
     let mut outcomes = replays(client, requests)?;
     if decrement == Decrement::Done {
-        // They were read after the decrement, which is rolled back if they are all there is.
+        // They were read after the decrement, which is rolled back if there is no new order.
         for outcome in outcomes.iter_mut().flatten() {
             if let Outcome::Reserved { order, .. } = outcome {
                 order.remaining_inventory = item.inventory;
@@ -150,7 +150,8 @@ pub fn serve(
     })
 }
 
-/// Reads an item without a lock, `None` if there is none, and shuts the gate if it is sold out.
+/// Reads an item and shuts the gate if it is sold out; `None` if there is no such item. Locks
+/// nothing.
 pub fn look(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
     let epoch = gate::epoch(item_id);
     let item = items::read(client, item_id)?;
@@ -160,8 +161,8 @@ pub fn look(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault
     Ok(item)
 }
 
-/// The outcomes of requests for an item that was not found on sale, from a plain read: the crowd
-/// at a sold-out item takes no lock.
+/// The outcomes of requests for an item that was not on sale, from plain reads, so that calls for a
+/// sold-out item lock nothing.
 pub fn refuse(
     client: &SpiClient<'_>,
     item_id: i64,
@@ -174,7 +175,7 @@ pub fn refuse(
     let mut outcomes = replays(client, requests)?;
     let fresh = without_outcome(&outcomes, requests);
     let fits = fit::fit(&item, clock::now(), &fresh, held);
-    // The item came on sale between the two statements, so it is worth another try for everybody.
+    // The item has come on sale since, so every caller should try again.
     let is_on_sale = fits.iter().any(|fit| matches!(fit, Fit::Reserved { .. }));
     let mut refused = Vec::with_capacity(fits.len());
     for (request, fit) in fresh.iter().zip(&fits) {
@@ -197,7 +198,7 @@ fn without_outcome<'a>(outcomes: &[Option<Outcome>], requests: &[Request<'a>]) -
         .collect()
 }
 
-/// Gives those requests an outcome that have none yet.
+/// Fills in the missing outcomes, in order.
 fn fill(outcomes: &mut [Option<Outcome>], found: Vec<Outcome>) {
     let missing = outcomes.iter_mut().filter(|outcome| outcome.is_none());
     for (missing, outcome) in missing.zip(found) {
@@ -205,8 +206,9 @@ fn fill(outcomes: &mut [Option<Outcome>], found: Vec<Outcome>) {
     }
 }
 
-/// Units that each user holds or has bought; not read where there is no limit. Read before
-/// the keys: where nobody holds the item, a twin's order that counts here is found there.
+/// The units that each user holds or has bought; not read if there is no limit. Call it before the
+/// keys are read: if the item is not locked, the order of another call with the same key that
+/// counts here must be found there.
 fn holdings<'a>(
     client: &SpiClient<'_>,
     item: &Item,
@@ -218,7 +220,7 @@ fn holdings<'a>(
     }
 }
 
-/// Turns fits into outcomes; `order_ids` are those of the reserved ones, in their order.
+/// Converts fits to outcomes; `order_ids` are the ids of the reserved ones, in their order.
 fn to_outcomes(
     client: &SpiClient<'_>,
     item: &Item,

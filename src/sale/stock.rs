@@ -27,8 +27,8 @@ pub fn create(item: &NewItem<'_>) -> Result<i64, Fault> {
     }
 }
 
-/// Adds units, or takes free ones away, where `delta` is negative. Locks the item. 22003 where
-/// the stock or its price would be too large a number.
+/// Adds units, or removes free ones if `delta` is negative. Locks the item. 22003 if the stock or
+/// its value would be too large a number.
 pub fn restock(item_id: i64, delta: i64, reason: Option<&str>) -> Result<Restocked, Fault> {
     let restocked = attempt_or_busy(|client| {
         let Some(before) = items::lock_stock(client, item_id)? else {

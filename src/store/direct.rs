@@ -1,8 +1,8 @@
 //! Items and orders by direct table access, without the executor.
 //!
-//! Each function returns `None` where a statement has to do it: where the shop has changed
-//! something about the table that only a statement honours, or the transaction is read-only or
-//! has one snapshot for all its statements, or `flashsale.direct_access` is off.
+//! Each function returns `None` if a statement has to do the work: because the table is not defined
+//! as installed, and only a statement respects the difference; because [`Table::open`] refuses; or
+//! because `flashsale.direct_access` is off.
 
 use super::{Found, Statement, some};
 use crate::error::Fault;
@@ -17,8 +17,9 @@ use pgrx::pg_sys::BuiltinOid::OIDOID;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::SpiClient;
 
-/// What a table is, as far as a statement that writes it looks: columns, defaults, CHECKs, then
-/// a word for each thing that only the executor honours. Triggers count that `$fire`.
+/// The parts of a table's definition that a statement which writes to it respects: columns,
+/// defaults, CHECKs, and then one word for each thing that only the executor respects. `$fire`
+/// selects the triggers that count.
 macro_rules! describe {
     ($fire:literal, $indexes:literal) => {
         concat!(
@@ -65,7 +66,7 @@ static DESCRIBE_ORDERS: Statement = Statement::deciding(
     &[OIDOID],
 );
 
-/// As `sql/tables.sql` makes it.
+/// The description of `items` as `sql/tables.sql` creates it.
 const ITEMS_AS_MADE: &str = "\
     item_id bigint NOT NULL nextval('flashsale.items_item_id_seq'::regclass), \
     inventory bigint NOT NULL, stock bigint NOT NULL, version bigint NOT NULL 0, \
@@ -74,6 +75,7 @@ const ITEMS_AS_MADE: &str = "\
     name text, created_at timestamp with time zone NOT NULL clock_timestamp()\n\
     flashsale.stock_adds_up(inventory, stock)";
 
+/// The description of `orders` as `sql/tables.sql` creates it.
 const ORDERS_AS_MADE: &str = "\
     order_id bigint NOT NULL nextval('flashsale.orders_order_id_seq'::regclass), \
     item_id bigint NOT NULL, quantity bigint NOT NULL, units_held bigint NOT NULL, \
@@ -84,8 +86,8 @@ const ORDERS_AS_MADE: &str = "\
     user_id text NOT NULL, currency text, idempotency_key text, closed_by text, close_reason text\n\
     flashsale.units_add_up(status, quantity, units_held)";
 
-/// The sequence that orders_order_id_seq was when its default was read, by oid, since it may be
-/// renamed at any time without a word to the table.
+/// The sequence of the default of `order_id`. It is remembered by oid, because renaming it does not
+/// invalidate what is remembered about the table.
 static ORDER_IDS: Statement = Statement::deciding(
     "SELECT d.refobjid FROM pg_depend d JOIN pg_attrdef a ON a.oid = d.objid \
      WHERE d.classid = 'pg_attrdef'::regclass AND a.adrelid = $1 AND a.adnum = 1 \
@@ -95,7 +97,7 @@ static ORDER_IDS: Statement = Statement::deciding(
 
 thread_local! {
     static ARE_ITEMS_AS_MADE: Remembered<bool> = const { Remembered::nothing() };
-    /// If orders are as made, the sequence of their ids.
+    /// The sequence of their ids if orders are as made.
     static ORDERS_IF_AS_MADE: Remembered<Option<Oid>> = const { Remembered::nothing() };
 }
 
@@ -109,8 +111,8 @@ fn describes(
     Ok(row.get::<&str>(1)? == Some(as_made))
 }
 
-/// How many columns a definition has, if `named` is not among them, or else how many are before
-/// that. So the numbers below agree with the definitions, or nothing compiles.
+/// The number of columns before the column `named`, and true; or the number of all columns, and
+/// false. So the constants below cannot disagree with the descriptions.
 const fn columns_before(definition: &str, named: &str) -> (usize, bool) {
     let (text, name) = (definition.as_bytes(), named.as_bytes());
     let (mut at, mut count, mut is_start) = (0, 0, true);
@@ -156,7 +158,7 @@ const CURRENCY: usize = column(ITEMS_AS_MADE, "currency");
 
 type Items = Table<ITEM_COLUMNS>;
 
-/// Runs `body` on items and a new snapshot.
+/// Runs `body` with the table `items` and a new snapshot.
 fn at_items<T>(
     client: &SpiClient<'_>,
     purpose: Purpose,
@@ -205,10 +207,9 @@ pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Option<Found>
     })
 }
 
-/// Holds the row until the transaction ends if the item is on sale; errs at once if somebody
-/// else does (55P03). It is looked for at its last ctid first, if that is known: while somebody
-/// holds an old snapshot no earlier version of the row can be cleaned away, and the index leads
-/// to all of them.
+/// Locks the row until the transaction ends if the item is on sale; 55P03 at once if another
+/// transaction holds it. Looks first at the row's last ctid, if that is known: while there is an
+/// old snapshot, earlier versions of the row cannot be pruned, and the index leads to all of them.
 pub fn lock_sellable(
     client: &SpiClient<'_>,
     item_id: i64,
@@ -227,8 +228,7 @@ pub fn lock_sellable(
                 return Some(Tried::Done(None));
             };
             let item = item(&row);
-            // What cannot be sold is not locked, so a sold-out item costs its crowd a plain
-            // read: no lock, no transaction id, no WAL.
+            // As in the statements: what cannot be sold is not locked.
             if item.not_on_sale(clock::now()).is_some() {
                 return Some(Tried::Done(None));
             }
@@ -252,14 +252,14 @@ pub fn lock_sellable(
 }
 
 enum Tried {
-    /// The item is held, or not on sale.
+    /// The item is locked; or `None`, because it is not on sale.
     Done(Option<Found>),
-    /// Another transaction came first, and has ended: a new snapshot sees what it did.
+    /// Another transaction has changed the row, and has ended: a new snapshot sees what it did.
     Changed,
 }
 
-/// Takes units off an item as it was read, and returns where its row lies now; nothing if its
-/// version is not that any more. Waits for the row's lock, if the caller has not got it.
+/// Takes units of an item and returns its row's new ctid; `None` if the version has changed since
+/// the item was read. Waits for the row's lock, unless the caller holds it.
 pub fn take(
     client: &SpiClient<'_>,
     found: &Found,
@@ -279,7 +279,7 @@ pub fn take(
         if !is_same || left < 0 {
             return Some(None);
         }
-        // The CHECK, which is ours, would say no: let it.
+        // The CHECK fails, so a statement has to raise its error.
         if !stock_adds_up(left, stock) {
             return None;
         }
@@ -300,8 +300,8 @@ const USER_ID: usize = column(ORDERS_AS_MADE, "user_id");
 const PRICE_CURRENCY: usize = column(ORDERS_AS_MADE, "currency");
 const IDEMPOTENCY_KEY: usize = column(ORDERS_AS_MADE, "idempotency_key");
 
-/// Writes a reserved order for each request and returns their ids. A reserved order's units
-/// add up, so its CHECK holds. Locks as an INSERT does.
+/// Inserts a reserved order for each request and returns their ids. The CHECK is not evaluated: it
+/// holds for every reserved order. Locks only the new rows.
 pub fn insert(
     client: &SpiClient<'_>,
     item: &Item,

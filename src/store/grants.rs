@@ -1,11 +1,11 @@
-//! Statements on privileges: the two sets, and whose functions they are.
+//! Statements on privileges: the two sets, and the owner of the functions.
 
 use super::{Statement, some};
 use crate::error::Fault;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, SpiClient};
 
-/// What both sets need: to settle orders and to look things up.
+/// The functions in both sets: those that settle orders, and look-ups.
 const SHARED_FUNCTIONS: &str = "flashsale.confirm_order(bigint, text, bigint, text), \
      flashsale.cancel_order(bigint, text), flashsale.get_order(bigint), flashsale.user_orders(text), \
      flashsale.find_payment(text), flashsale.item_availability(bigint)";
@@ -26,7 +26,7 @@ const OPERATOR_RELATIONS: &str = "flashsale.items, flashsale.orders, flashsale.p
      flashsale.stock_movements, flashsale.item_status, flashsale.payment_checks, flashsale.refunds_due, \
      flashsale.stats";
 
-/// `role` is a quoted identifier.
+/// Grants what an application needs. `role` is a quoted identifier.
 pub fn to_app(role: &str) -> Result<(), Fault> {
     grant(&[
         format!("GRANT USAGE ON SCHEMA flashsale TO {role}"),
@@ -34,7 +34,7 @@ pub fn to_app(role: &str) -> Result<(), Fault> {
     ])
 }
 
-/// `role` is a quoted identifier.
+/// Grants what an operator needs. `role` is a quoted identifier.
 pub fn to_operator(role: &str) -> Result<(), Fault> {
     grant(&[
         format!("GRANT USAGE ON SCHEMA flashsale TO {role}"),
@@ -59,7 +59,7 @@ static FUNCTIONS_OWNER: Statement = Statement::looking(
     &[],
 );
 
-/// Who owns the functions; `None` while the extension is not installed.
+/// The extension's owner, and so the owner of its functions; `None` if it is not installed.
 pub fn functions_owner(client: &SpiClient<'_>) -> Result<Option<Oid>, Fault> {
     let row = FUNCTIONS_OWNER.first(client, &[])?;
     row.map(|row| some(&row, 1)).transpose()

@@ -1,4 +1,4 @@
-//! Statements on items: the only place where inventory and stock change.
+//! Statements on items. Nothing else changes inventory and stock, except `direct` for a purchase.
 
 use super::{Found, Stamp, Statement, direct, some, stamp};
 use crate::error::Fault;
@@ -12,7 +12,7 @@ use pgrx::pg_sys::BuiltinOid::{
 use pgrx::spi::{SpiClient, SpiTupleTable};
 use std::cell::Cell;
 
-/// The columns a purchase decides on, in the order `read_found` expects.
+/// The columns that a purchase needs, in the order in which `read_found` reads them.
 macro_rules! item_columns {
     () => {
         "item_id, inventory, version, paused, max_per_user, starts_at, ends_at, \
@@ -20,8 +20,8 @@ macro_rules! item_columns {
     };
 }
 
-/// A row that cannot be sold is neither returned nor locked, so a sold-out item costs
-/// its crowd a plain read: no lock, no transaction id, no WAL.
+/// An item that cannot be sold is neither returned nor locked. So a call for a sold-out item costs
+/// a plain read: no lock, no transaction id, no WAL.
 macro_rules! on_sale {
     () => {
         "item_id = $1 AND NOT paused \
@@ -45,10 +45,11 @@ macro_rules! lock_sellable {
     };
 }
 
-/// Locks the item's row until the transaction ends, or errs at once (55P03).
+/// Locks the item's row until the transaction ends; 55P03 at once if another transaction holds it.
 static LOCK_SELLABLE: Statement = Statement::deciding(lock_sellable!("", "NOWAIT"), &[INT8OID]);
 
-/// As LOCK_SELLABLE where the row was last seen; why, `direct::lock_sellable` says.
+/// Like LOCK_SELLABLE, if the row still has a certain ctid. `direct::lock_sellable` gives the
+/// reason.
 static LOCK_SELLABLE_AT: Statement = Statement::deciding(
     lock_sellable!("AND ctid = $2 ", "NOWAIT"),
     &[INT8OID, TIDOID],
@@ -78,8 +79,8 @@ static READ: Statement = Statement::deciding(
     &[INT8OID],
 );
 
-/// Waits for the row's lock, if the caller has not got it; finds no row if the version is
-/// not the one read, where it was read.
+/// Waits for the row's lock, unless the caller holds it. Finds no row if the version that was read
+/// is no longer the current one.
 static TAKE_VERSIONED: Statement = Statement::deciding(
     "UPDATE flashsale.items SET inventory = inventory - $2, version = version + 1 \
      WHERE ctid = $4 AND item_id = $1 AND version = $3 AND inventory >= $2 RETURNING ctid",
@@ -100,13 +101,13 @@ static RESTORE: Statement = Statement::deciding(
     &[INT8OID, INT8OID],
 );
 
-/// Locks the rows nobody else holds, in ascending id.
+/// Locks the rows that no other transaction holds, in ascending id.
 static LOCK_UNHELD: Statement = Statement::deciding(
     "SELECT item_id FROM flashsale.items WHERE item_id = ANY($1) ORDER BY item_id FOR UPDATE SKIP LOCKED",
     &[INT8ARRAYOID],
 );
 
-/// Rewrites rows the caller holds.
+/// Updates rows that the caller holds.
 static RESTORE_MANY: Statement = Statement::deciding(
     "UPDATE flashsale.items i SET inventory = i.inventory + back.units, version = i.version + 1 \
      FROM unnest($1, $2) AS back (item_id, units) WHERE i.item_id = back.item_id RETURNING i.item_id",
@@ -119,7 +120,7 @@ static LOCK_STOCK: Statement = Statement::deciding(
     &[INT8OID],
 );
 
-/// Waits for the row's lock, then notes the movement.
+/// Waits for the row's lock, then records the movement.
 static MOVE_STOCK: Statement = Statement::deciding(
     "WITH moved AS ( \
          UPDATE flashsale.items \
@@ -130,7 +131,7 @@ static MOVE_STOCK: Statement = Statement::deciding(
     &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID],
 );
 
-/// Waits for a transaction that inserts the same id, and for nobody else.
+/// Waits for a transaction that inserts the same id, and for no other.
 static CREATE: Statement = Statement::deciding(
     "WITH created AS ( \
          INSERT INTO flashsale.items (item_id, inventory, stock, name, unit_price, currency, \
@@ -160,8 +161,8 @@ static SET_PAUSED: Statement = Statement::deciding(
     &[INT8OID, BOOLOID],
 );
 
-/// A currency as the row holds it, which a CHECK keeps well-formed.
-pub(super) fn currency(row: &SpiTupleTable<'_>, column: usize) -> Result<Option<Currency>, Fault> {
+/// The currency in a column. The trigger `check_item` lets only codes into `items`.
+fn currency(row: &SpiTupleTable<'_>, column: usize) -> Result<Option<Currency>, Fault> {
     Ok(row.get::<&str>(column)?.and_then(Currency::parse))
 }
 
@@ -184,7 +185,8 @@ fn read_found(row: &SpiTupleTable<'_>) -> Result<Found, Fault> {
     })
 }
 
-/// Holds the item if it is on sale; errs at once if somebody else does (55P03).
+/// Locks the item until the transaction ends; `None` if it is not on sale. 55P03 at once if another
+/// transaction holds it.
 pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
     if let Some(found) = direct::lock_sellable(client, item_id, None)? {
         return Ok(found);
@@ -196,11 +198,11 @@ pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Foun
 }
 
 thread_local! {
-    /// The item that this session sold last, and where it left the row.
+    /// The item that this session sold last, and the ctid of the version that it wrote.
     static LAST_SOLD: Cell<Option<(i64, Ctid)>> = const { Cell::new(None) };
 }
 
-/// As [`lock_sellable()`], for the seller: it looks first where it left the row.
+/// Like [`lock_sellable()`], for the seller, which first looks at the ctid of its last sale.
 pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
     let last = LAST_SOLD
         .get()
@@ -220,7 +222,8 @@ pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Optio
     lock_sellable(client, item_id)
 }
 
-/// Holds the item if it is on sale; waits for whoever holds it, `lock_timeout` at most.
+/// Locks the item until the transaction ends; `None` if it is not on sale. Waits for the lock, for
+/// `lock_timeout` at most.
 pub fn await_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
     AWAIT_SELLABLE
         .first(client, &[item_id.into()])?
@@ -228,7 +231,8 @@ pub fn await_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Fou
         .transpose()
 }
 
-/// Waits for the row, takes the units if that many are free, and returns the item as it was before.
+/// Takes the units and returns the item as it was before; `None` if it is not on sale or has too
+/// few. Waits for the row's lock.
 pub fn take_on_sale(
     client: &SpiClient<'_>,
     item_id: i64,
@@ -244,7 +248,7 @@ pub fn take_on_sale(
     .transpose()
 }
 
-/// The item as it was last committed.
+/// The item as it was last committed. Locks nothing.
 pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
     if let Some(found) = direct::read(client, item_id)? {
         return Ok(found);
@@ -254,7 +258,8 @@ pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault
         .transpose()
 }
 
-/// Takes units off an item as it was read; false if its version is not that any more.
+/// Takes units of an item; false if its version has changed since it was read. Waits for the row's
+/// lock, unless the caller holds it.
 pub fn take_versioned(client: &SpiClient<'_>, found: &Found, units: i64) -> Result<bool, Fault> {
     let ctid = match direct::take(client, found, units)? {
         Some(ctid) => ctid,
@@ -277,18 +282,18 @@ fn take_by_sql(client: &SpiClient<'_>, found: &Found, units: i64) -> Result<Opti
     row.map(|row| some(&row, 1)).transpose()
 }
 
-/// Takes units if that many are free.
+/// Takes units of an item; false if too few are free. Waits for the row's lock.
 pub fn take_free(client: &SpiClient<'_>, item_id: i64, units: i64) -> Result<bool, Fault> {
     Ok(TAKE_FREE.count(client, &[item_id.into(), units.into()])? == 1)
 }
 
-/// Gives units back to an item.
+/// Returns units to an item. Waits for the row's lock.
 pub fn restore(client: &SpiClient<'_>, item_id: i64, units: i64) -> Result<(), Fault> {
     gate::open_at_commit(item_id);
     RESTORE.write(client, &[item_id.into(), units.into()], 1)
 }
 
-/// Holds those of the items that nobody else does, and says which.
+/// Locks those of the items that no other transaction holds, and returns their ids.
 pub fn lock_unheld(client: &SpiClient<'_>, item_ids: Vec<i64>) -> Result<Vec<i64>, Fault> {
     LOCK_UNHELD
         .run(client, &[item_ids.into()])?
@@ -296,7 +301,7 @@ pub fn lock_unheld(client: &SpiClient<'_>, item_ids: Vec<i64>) -> Result<Vec<i64
         .collect()
 }
 
-/// Gives units back to items that are held.
+/// Returns units to items that the caller holds.
 pub fn restore_many(
     client: &SpiClient<'_>,
     item_ids: Vec<i64>,
@@ -307,7 +312,8 @@ pub fn restore_many(
     RESTORE_MANY.write(client, &[item_ids.into(), units.into()], expected)
 }
 
-/// Holds the item, on sale or not.
+/// Locks the item, on sale or not, and returns its stock; `None` if there is no such item. Waits
+/// for the row's lock.
 pub fn lock_stock(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Stock>, Fault> {
     let row = LOCK_STOCK.first(client, &[item_id.into()])?;
     row.map(|row| {
@@ -320,7 +326,8 @@ pub fn lock_stock(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Stock>,
     .transpose()
 }
 
-/// Adds units to the stock, free to sell, or takes free ones away.
+/// Adds units to stock and inventory, or removes them if `delta` is negative. Waits for the row's
+/// lock.
 pub fn move_stock(
     client: &SpiClient<'_>,
     item_id: i64,
@@ -338,7 +345,8 @@ pub fn move_stock(
     MOVE_STOCK.write(client, &arguments, 1)
 }
 
-/// Takes the units of a refunded order out of the stock; they were not free.
+/// Removes the units of a refunded order from the stock; the inventory does not contain them. Waits
+/// for the row's lock.
 pub fn write_off(
     client: &SpiClient<'_>,
     item_id: i64,
@@ -390,7 +398,7 @@ pub fn create(client: &SpiClient<'_>, item: &NewItem<'_>) -> Result<Option<i64>,
     Ok(created)
 }
 
-/// Whether there is such an item.
+/// Pauses or resumes an item; false if there is no such item. Waits for the row's lock.
 pub fn set_paused(client: &SpiClient<'_>, item_id: i64, paused: bool) -> Result<bool, Fault> {
     Ok(SET_PAUSED.count(client, &[item_id.into(), paused.into()])? == 1)
 }

@@ -1,4 +1,4 @@
-//! Statements that only look: they lock nothing and see what their caller sees.
+//! Statements that only read. They lock nothing, and see what their caller sees.
 //!
 //! PostgreSQL builds their answers, as jsonb, which are returned as text: pgrx would leave a copy
 //! of each jsonb in the transaction's memory.
@@ -80,7 +80,7 @@ pub fn user_orders(client: &SpiClient<'_>, user_id: &str) -> Result<Option<Strin
     one(client, &USER_ORDERS, user_id.into())
 }
 
-/// A charge by its ref; `None` if there is none.
+/// The payment with a ref; `None` if there is none.
 pub fn payment(client: &SpiClient<'_>, payment_ref: &str) -> Result<Option<String>, Fault> {
     one(client, &PAYMENT, payment_ref.into())
 }

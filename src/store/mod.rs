@@ -1,4 +1,5 @@
-//! Every SQL statement, planned once a backend and kept; what each locks stands beside it.
+//! All SQL statements. Each is planned once in a backend, and its plan is saved; a comment beside
+//! it says what it locks.
 
 pub mod direct;
 pub mod grants;
@@ -20,17 +21,17 @@ use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData, SpiTupleTable};
 use std::ops::Deref;
 
-/// Whether a statement sees what was committed a moment ago or what its caller sees.
+/// The snapshot with which a statement runs.
 #[derive(Clone, Copy, PartialEq)]
 enum Snapshot {
-    /// A new snapshot for each run (under READ COMMITTED): decisions rest on it.
+    /// A new one for each run, under READ COMMITTED. For statements on which a decision rests.
     Fresh,
-    /// The caller's, until the transaction has written something: for look-ups alone.
+    /// The caller's, unless the transaction has written something. For look-ups.
     Callers,
 }
 
-/// A statement and its plan. Plans take built-in types only: one with a type of an
-/// extension would die with that extension.
+/// A statement and its saved plan. Its arguments have built-in types only: a plan with a type of an
+/// extension would not survive DROP EXTENSION.
 pub struct Statement {
     sql: &'static str,
     arguments: &'static [BuiltinOid],
@@ -57,8 +58,8 @@ impl Statement {
         }
     }
 
-    /// Runs it. `select` rather than `update`, which would assign a transaction id
-    /// even to a statement that finds nothing to write.
+    /// Runs it by pgrx's `select`. Its `update` would assign a transaction id even if the statement
+    /// finds nothing to write.
     fn run<'conn>(
         &self,
         client: &SpiClient<'conn>,
@@ -97,7 +98,7 @@ impl Statement {
         })
     }
 
-    /// Runs it and insists on how many rows it wrote.
+    /// Runs it; an error unless it has written `expected` rows.
     fn write(
         &self,
         client: &SpiClient<'_>,
@@ -110,7 +111,7 @@ impl Statement {
         }
     }
 
-    /// Runs it and says how many rows it wrote.
+    /// Runs it and returns the number of rows that it has written.
     fn count(
         &self,
         client: &SpiClient<'_>,
@@ -120,8 +121,8 @@ impl Statement {
     }
 }
 
-/// An item, held or as it was read, and where that version of its row lay. The row is changed only
-/// where it still has the version that was read.
+/// An item as it was read, and the ctid of that version of its row. Whether or not the row is
+/// locked, it is changed only if its version is still the one that was read.
 #[derive(Clone, Copy)]
 pub struct Found {
     pub item: Item,
@@ -142,7 +143,7 @@ fn some<T: FromDatum + IntoDatum>(row: &SpiTupleTable<'_>, column: usize) -> Res
         .ok_or(Fault::Broken("a column that is NOT NULL was NULL"))
 }
 
-/// As [`some`], for a row met while walking over several.
+/// Like [`some`], for one of several rows.
 fn cell<T: FromDatum + IntoDatum>(row: &SpiHeapTupleData<'_>, column: usize) -> Result<T, Fault> {
     row.get(column)?
         .ok_or(Fault::Broken("a column that is NOT NULL was NULL"))

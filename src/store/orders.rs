@@ -19,8 +19,8 @@ use pgrx::pg_sys::Oid;
 use pgrx::spi::{SpiClient, SpiHeapTupleData, SpiTupleTable};
 use std::collections::{HashMap, HashSet};
 
-/// Locks nothing. Runs once before the item's lock and again under it: a twin that
-/// just bought the last unit is seen only by a snapshot taken after the wait.
+/// Locks nothing. Runs before the item is locked and again afterwards: if another call with the
+/// same key has just bought the last unit, only a snapshot taken after the wait sees its order.
 static BY_KEY: Statement = Statement::deciding(
     "SELECT o.order_id, o.quantity, o.status, o.expires_at, o.unit_price, o.currency, i.inventory \
      FROM flashsale.orders o JOIN flashsale.items i USING (item_id) \
@@ -28,8 +28,8 @@ static BY_KEY: Statement = Statement::deciding(
     &[INT8OID, TEXTOID, TEXTOID],
 );
 
-/// As BY_KEY for many; LIMIT has each looked up in the index, whatever the planner thinks
-/// of the table's size.
+/// Like BY_KEY, for many keys. Because of the LIMIT each is looked up in the index, however small
+/// the planner believes the table to be.
 static BY_KEYS: Statement = Statement::deciding(
     "SELECT o.*, i.inventory, wanted.nth \
      FROM unnest($2, $3) WITH ORDINALITY AS wanted (user_id, idempotency_key, nth), \
@@ -40,14 +40,14 @@ static BY_KEYS: Statement = Statement::deciding(
     &[INT8OID, TEXTARRAYOID, TEXTARRAYOID],
 );
 
-/// Locks nothing; exact while the caller holds the item.
+/// Locks nothing. The sum cannot change while the caller holds the item.
 static HELD_UNITS: Statement = Statement::deciding(
     "SELECT coalesce(sum(units_held), 0)::bigint FROM flashsale.orders \
      WHERE user_id = $1 AND item_id = $2 AND units_held > 0",
     &[TEXTOID, INT8OID],
 );
 
-/// As HELD_UNITS for many, in the order of the users.
+/// Like HELD_UNITS, for many users, in their order.
 static HELD_UNITS_EACH: Statement = Statement::deciding(
     "SELECT (SELECT coalesce(sum(units_held), 0)::bigint FROM flashsale.orders o \
              WHERE o.user_id = wanted.user_id AND o.item_id = $2 AND o.units_held > 0) \
@@ -62,7 +62,7 @@ static HELD_ORDERS: Statement = Statement::deciding(
     &[TEXTOID, INT8OID],
 );
 
-/// Locks the new row alone, which nobody else can see yet.
+/// Locks only the new row, which no other transaction can see yet.
 static INSERT: Statement = Statement::deciding(
     "INSERT INTO flashsale.orders (item_id, user_id, quantity, units_held, unit_price, currency, \
                                    idempotency_key, created_at, expires_at) \
@@ -79,7 +79,7 @@ static INSERT: Statement = Statement::deciding(
     ],
 );
 
-/// As INSERT for many, in the order given.
+/// Like INSERT, for many orders, in the order of the arguments.
 static INSERT_EACH: Statement = Statement::deciding(
     "INSERT INTO flashsale.orders (item_id, user_id, quantity, units_held, unit_price, currency, \
                                    idempotency_key, created_at, expires_at) \
@@ -111,14 +111,14 @@ static EXISTS: Statement = Statement::looking(
     &[INT8OID],
 );
 
-/// Rewrites a row the caller holds.
+/// Updates a row that the caller holds.
 static BEGIN_PAYMENT: Statement = Statement::deciding(
     "UPDATE flashsale.orders SET status = 'paying', paying_at = $2, payment_deadline = $3 \
      WHERE order_id = $1 RETURNING order_id",
     &[INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID],
 );
 
-/// Rewrites a row the caller holds; a reinstated order is open again.
+/// Updates a row that the caller holds. An order that is reinstated is no longer closed.
 static CONFIRM: Statement = Statement::deciding(
     "UPDATE flashsale.orders SET status = 'confirmed', units_held = quantity, confirmed_at = $2, \
             closed_at = NULL, closed_by = NULL, close_reason = NULL \
@@ -126,7 +126,7 @@ static CONFIRM: Statement = Statement::deciding(
     &[INT8OID, TIMESTAMPTZOID],
 );
 
-/// Rewrites a row the caller holds.
+/// Updates a row that the caller holds.
 static CLOSE: Statement = Statement::deciding(
     "UPDATE flashsale.orders SET status = $2, units_held = 0, closed_at = $3, closed_by = session_user, \
             close_reason = $4 \
@@ -134,7 +134,7 @@ static CLOSE: Statement = Statement::deciding(
     &[INT8OID, TEXTOID, TIMESTAMPTZOID, TEXTOID],
 );
 
-/// Stale reservations but for items and orders to leave out, oldest first.
+/// Stale reservations, oldest first, without those of the items in $2 and the orders in $3.
 macro_rules! stale_where {
     ($stale:literal) => {
         concat!(
@@ -145,7 +145,7 @@ macro_rules! stale_where {
     };
 }
 
-/// Locks nothing. Two statements, since an OR of both would read every reservation.
+/// Locks nothing. There are two statements, because one with OR would read every reservation.
 static STALE_EXPIRED: Statement = Statement::deciding(
     stale_where!("expires_at <= $1"),
     &[TIMESTAMPTZOID, INT8ARRAYOID, INT8ARRAYOID, INT4OID],
@@ -155,14 +155,14 @@ static STALE_CREATED: Statement = Statement::deciding(
     &[TIMESTAMPTZOID, INT8ARRAYOID, INT8ARRAYOID, INT4OID],
 );
 
-/// Locks the rows nobody else holds and that are still stale.
+/// Locks the rows that no other transaction holds, and whose orders are still reserved.
 static LOCK_STALE: Statement = Statement::deciding(
     "SELECT order_id, item_id, quantity, status FROM flashsale.orders \
      WHERE order_id = ANY ($1) AND status = 'reserved' ORDER BY order_id FOR UPDATE SKIP LOCKED",
     &[INT8ARRAYOID],
 );
 
-/// Locks the rows nobody else holds.
+/// Locks the rows that no other transaction holds.
 static LOCK_UNHELD: Statement = Statement::deciding(
     "SELECT order_id, item_id, quantity, status FROM flashsale.orders \
      WHERE order_id = ANY ($1) ORDER BY order_id FOR UPDATE SKIP LOCKED",
@@ -176,7 +176,7 @@ static MISSING: Statement = Statement::deciding(
     &[INT8ARRAYOID],
 );
 
-/// Rewrites rows the caller holds.
+/// Updates rows that the caller holds.
 static CANCEL: Statement = Statement::deciding(
     "UPDATE flashsale.orders o SET status = 'cancelled', units_held = 0, closed_at = $4, \
             closed_by = pg_get_userbyid(wanted.by), close_reason = wanted.reason \
@@ -185,7 +185,7 @@ static CANCEL: Statement = Statement::deciding(
     &[INT8ARRAYOID, TEXTARRAYOID, OIDARRAYOID, TIMESTAMPTZOID],
 );
 
-/// Rewrites rows the caller holds.
+/// Updates rows that the caller holds.
 static EXPIRE: Statement = Statement::deciding(
     "UPDATE flashsale.orders SET status = 'expired', units_held = 0, closed_at = $2, \
             closed_by = session_user, close_reason = 'reservation expired' \
@@ -199,8 +199,8 @@ static COUNT_PAYMENT_CHECKS: Statement = Statement::deciding(
     &[TIMESTAMPTZOID],
 );
 
-/// The orders that the requests' keys already stand for, in the order of the requests; all are for
-/// one item. Locks nothing.
+/// For each request the order that was made with its key, if there is one. All requests are for one
+/// item. Locks nothing.
 pub fn by_keys(
     client: &SpiClient<'_>,
     requests: &[Request<'_>],
@@ -249,7 +249,7 @@ fn prior_order(row: &SpiHeapTupleData<'_>) -> Result<PriorOrder, Fault> {
     })
 }
 
-/// Units of the item that each of the requests' users holds or has bought. Locks nothing.
+/// The units of the item that each user of the requests holds or has bought. Locks nothing.
 pub fn held_units<'a>(
     client: &SpiClient<'_>,
     item_id: i64,
@@ -386,14 +386,14 @@ pub fn lock(client: &SpiClient<'_>, order_id: i64) -> Result<Option<Order>, Faul
     .transpose()
 }
 
-/// Whether an order exists by now, though the transaction's own snapshot may be too old to see it.
-/// Locks nothing.
+/// Whether an order exists now, even if the transaction's snapshot is too old to see it. Locks
+/// nothing.
 pub fn exists_by_now(client: &SpiClient<'_>, order_id: i64) -> Result<bool, Fault> {
     let found = with_latest_snapshot(|| EXISTS.count(client, &[order_id.into()]))?;
     Ok(found > 0)
 }
 
-/// Moves a locked order to paying.
+/// Changes a locked order to paying.
 pub fn begin_payment(
     client: &SpiClient<'_>,
     order: &Order,
@@ -408,12 +408,12 @@ pub fn begin_payment(
     BEGIN_PAYMENT.write(client, &arguments, 1)
 }
 
-/// Moves a locked order to confirmed.
+/// Changes a locked order to confirmed.
 pub fn confirm(client: &SpiClient<'_>, order: &Order, now: Micros) -> Result<(), Fault> {
     CONFIRM.write(client, &[order.order_id.into(), Stamp(now).into()], 1)
 }
 
-/// Cancels or refunds a locked order, as `status` says: it holds no units from here on.
+/// Changes a locked order to `status`, cancelled or refunded. It then holds no units.
 pub fn close(
     client: &SpiClient<'_>,
     order: &Order,
@@ -437,8 +437,8 @@ pub enum Staleness {
     CreatedBefore(Micros),
 }
 
-/// Ids of up to `limit` stale orders, oldest first, but for some orders and those of some items.
-/// Locks nothing.
+/// The ids of up to `limit` stale orders, oldest first, without `but_orders` and the orders of
+/// `but_items`. Locks nothing.
 pub fn stale(
     client: &SpiClient<'_>,
     staleness: Staleness,
@@ -460,7 +460,7 @@ pub fn stale(
     rows.map(|row| cell(&row, 1)).collect()
 }
 
-/// What it takes to close an order, read under its lock.
+/// What is needed to close an order, read under its lock.
 pub struct HeldOrder {
     pub order_id: i64,
     pub item_id: i64,
@@ -468,7 +468,7 @@ pub struct HeldOrder {
     pub status: Status,
 }
 
-/// Locks those of the orders that nobody else has locked and that are still reserved.
+/// Locks those of the orders that no other transaction holds and that are still reserved.
 pub fn lock_stale(client: &SpiClient<'_>, order_ids: Vec<i64>) -> Result<Vec<HeldOrder>, Fault> {
     let rows = LOCK_STALE.run(client, &[order_ids.into()])?;
     rows.map(|row| held_order(&row)).collect()
@@ -483,7 +483,7 @@ fn held_order(row: &SpiHeapTupleData<'_>) -> Result<HeldOrder, Fault> {
     })
 }
 
-/// Locks those of the orders that nobody else has locked; returns them by id.
+/// Locks those of the orders that no other transaction holds; returns them by id.
 pub fn lock_unheld(
     client: &SpiClient<'_>,
     order_ids: Vec<i64>,
@@ -496,7 +496,7 @@ pub fn lock_unheld(
     .collect()
 }
 
-/// Those of the ids that no order has. Locks nothing.
+/// The ids of which there is no order. Locks nothing.
 pub fn missing(client: &SpiClient<'_>, order_ids: Vec<i64>) -> Result<HashSet<i64>, Fault> {
     let rows = MISSING.run(client, &[order_ids.into()])?;
     rows.map(|row| cell(&row, 1)).collect()
@@ -522,7 +522,7 @@ pub fn expire(client: &SpiClient<'_>, order_ids: Vec<i64>, now: Micros) -> Resul
     EXPIRE.write(client, &[order_ids.into(), Stamp(now).into()], expected)
 }
 
-/// How many orders in paying are past their deadline. Locks nothing.
+/// The number of orders in paying whose deadline has passed. Locks nothing.
 pub fn count_payment_checks(client: &SpiClient<'_>, now: Micros) -> Result<i64, Fault> {
     some(
         &COUNT_PAYMENT_CHECKS

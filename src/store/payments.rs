@@ -7,17 +7,17 @@ use flashsale_core::fate::{Entry, Ledger, Standing, Why};
 use pgrx::pg_sys::BuiltinOid::{INT8OID, TEXTOID};
 use pgrx::spi::{SpiClient, SpiHeapTupleData};
 
-/// Waits for a transaction that reports a charge for the same unknown order, which has
-/// no row to lock: one with a ref and one without would not see each other.
+/// Waits for a transaction that reports a charge of the same unknown order. As there is no row to
+/// lock, a report with a ref and one without would not see each other.
 static LOCK_UNKNOWN_ORDER: Statement = Statement::deciding(
     "SELECT pg_advisory_xact_lock(hashtext('flashsale.payments'), ($1 & 2147483647)::integer)",
     &[INT8OID],
 );
 
-/// Locks nothing: what a confirm decides on changes only under the order's lock, but
-/// for due becoming refunded, which changes what is answered and not what is done. A
-/// row of another order is met by its ref alone; a second charge of a paid order bears
-/// on nothing.
+/// Locks nothing: what a confirm decides on changes only under the order's lock, except that a due
+/// payment becomes refunded, which changes the answer and not what is done. A payment of another
+/// order counts only if it has the ref. A second charge of a paid order counts only if it has the
+/// ref.
 static LEDGER: Statement = Statement::deciding(
     "SELECT payment_id, order_id = $1, true, false, status, why, amount, currency \
      FROM flashsale.payments WHERE payment_ref = $2 \
@@ -39,7 +39,7 @@ static INSERT: Statement = Statement::deciding(
     &[INT8OID, TEXTOID, INT8OID, TEXTOID, TEXTOID],
 );
 
-/// Locks the payment; a ref that stands elsewhere is 23505.
+/// Locks the payment; 23505 if another payment has the ref.
 static FILL_REF: Statement = Statement::deciding(
     "UPDATE flashsale.payments \
      SET payment_ref = $2, amount = coalesce(amount, $3), currency = coalesce(currency, $4) \
@@ -47,14 +47,14 @@ static FILL_REF: Statement = Statement::deciding(
     &[INT8OID, TEXTOID, INT8OID, TEXTOID],
 );
 
-/// Rewrites a row of the same transaction.
+/// Updates a row that the same transaction inserted.
 static MARK_PAID: Statement = Statement::deciding(
     "UPDATE flashsale.payments SET status = 'paid', why = NULL, due_since = NULL \
      WHERE payment_id = $1 RETURNING payment_id",
     &[INT8OID],
 );
 
-/// Locks the payment of an order the caller holds.
+/// Locks the payment of an order that the caller holds.
 static MARK_DUE: Statement = Statement::deciding(
     "UPDATE flashsale.payments SET status = 'due', why = 'order_refunded', due_since = clock_timestamp() \
      WHERE order_id = $1 AND status = 'paid' RETURNING payment_id",
@@ -68,7 +68,7 @@ static LOCK: Statement = Statement::deciding(
     &[TEXTOID],
 );
 
-/// Rewrites a row the caller holds.
+/// Updates a row that the caller holds.
 static MARK_REFUNDED: Statement = Statement::deciding(
     "UPDATE flashsale.payments \
      SET status = 'refunded', refunded_at = clock_timestamp(), refund_ref = $2 \
@@ -82,7 +82,8 @@ pub fn lock_unknown_order(client: &SpiClient<'_>, order_id: i64) -> Result<(), F
     LOCK_UNKNOWN_ORDER.run(client, &[order_id.into()]).map(drop)
 }
 
-/// What is recorded of the charges of an order and of the charge's own ref. Locks nothing.
+/// The recorded payments that decide about a charge: those of its order, and one with its ref.
+/// Locks nothing.
 pub fn ledger(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<Ledger, Fault> {
     let mut ledger = Ledger::default();
     for row in LEDGER.run(client, &[charge.order_id.into(), charge.payment_ref.into()])? {
@@ -117,8 +118,8 @@ fn standing(status: &str, why: Option<String>) -> Result<Standing, Fault> {
     Standing::parse(status, why.as_deref()).ok_or(Fault::Broken("a payment has no fate"))
 }
 
-/// Records a charge, as paid or, with a reason, as due; returns the payment's id. 23505 where the
-/// ref is recorded already.
+/// Records a charge as paid or, with a reason, as due; returns the payment's id. 23505 if the ref
+/// is already recorded.
 pub fn insert(client: &SpiClient<'_>, charge: &Charge<'_>, why: Option<Why>) -> Result<i64, Fault> {
     let arguments = [
         charge.order_id.into(),
@@ -133,8 +134,8 @@ pub fn insert(client: &SpiClient<'_>, charge: &Charge<'_>, why: Option<Why>) -> 
     some(&row, 1)
 }
 
-/// Gives a payment that was reported without a ref the charge's, and the amount and currency where
-/// it has none. Locks the payment. 23505 where the ref is recorded already.
+/// Adds the charge's ref to a payment that was reported without one, and amount and currency if
+/// they are missing. Locks the payment. 23505 if the ref is already recorded.
 pub fn fill_ref(client: &SpiClient<'_>, payment_id: i64, charge: &Charge<'_>) -> Result<(), Fault> {
     let arguments = [
         payment_id.into(),
@@ -145,12 +146,12 @@ pub fn fill_ref(client: &SpiClient<'_>, payment_id: i64, charge: &Charge<'_>) ->
     FILL_REF.write(client, &arguments, 1)
 }
 
-/// Marks a payment paid that this transaction recorded as due.
+/// Changes a payment that this transaction recorded as due to paid.
 pub fn mark_paid(client: &SpiClient<'_>, payment_id: i64) -> Result<(), Fault> {
     MARK_PAID.write(client, &[payment_id.into()], 1)
 }
 
-/// Marks the payment that paid a locked order due, if there is one. Locks the payment.
+/// Changes the payment that paid a locked order to due, if there is one. Locks the payment.
 pub fn mark_due(client: &SpiClient<'_>, order_id: i64) -> Result<(), Fault> {
     MARK_DUE.run(client, &[order_id.into()]).map(drop)
 }
@@ -177,7 +178,7 @@ pub fn lock(client: &SpiClient<'_>, payment_ref: &str) -> Result<Option<Payment>
     .transpose()
 }
 
-/// Marks a locked payment refunded.
+/// Changes a locked payment to refunded.
 pub fn mark_refunded(
     client: &SpiClient<'_>,
     payment_id: i64,

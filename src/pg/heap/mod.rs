@@ -1,12 +1,12 @@
-//! Direct table access: rows are read, locked, rewritten and appended without the executor, whose
-//! setup costs a purchase more than all four.
+//! Direct table access: rows are read, locked, updated and inserted without the executor. For a
+//! purchase, setting up the executor costs more than all four.
 //!
-//! Safe to call, but that alone does not make it right: triggers, constraints, defaults, rules, row
-//! security and children are the executor's work, and nothing here honours them. The caller must
-//! have compared the table's definition, and keeps the result in a [`Remembered`].
+//! It is memory-safe, but right only for some tables: triggers, constraints, defaults, rules, row
+//! security and children are the executor's work, and nothing here respects them. So the caller
+//! must compare the table's definition first; a [`Remembered`] keeps the result.
 //!
-//! What is opened, pinned or registered here is a value that gives it back when dropped, except
-//! while an error unwinds: then the rollback does, and giving back twice would be an error itself.
+//! Whatever is opened, pinned or registered is released by `Drop`, except while an error unwinds:
+//! then the rollback releases it, and a second release would be an error.
 
 mod remembered;
 mod row;

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 thread_local! {
     /// Tables about which something is remembered.
     static WATCHED: RefCell<Vec<Oid>> = const { RefCell::new(Vec::new()) };
-    /// How often the definition of one of them may have changed.
+    /// How often one of their definitions may have changed.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -20,8 +20,9 @@ impl<T: Copy> Remembered<T> {
         Self(Cell::new(None))
     }
 
-    /// What `find_out` says of the table, called only where that is not known. Opening the table
-    /// has brought word of every change before, and its lock keeps out those that would matter.
+    /// The result of `find_out` for the table, which is called only if that is not remembered. When
+    /// the table was locked, all earlier invalidations were processed, and the lock prevents the
+    /// changes that would matter.
     pub fn about<const N: usize, E>(
         &self,
         table: &Table<N>,
@@ -43,7 +44,9 @@ impl<T: Copy> Remembered<T> {
 fn watch(oid: Oid) {
     WATCHED.with_borrow_mut(|watched| {
         if watched.is_empty() {
-            // SAFETY: the callback lives as long as the library, which is never unloaded.
+            // SAFETY: the callback lives as long as the library, which is never unloaded. It
+            // borrows WATCHED, which is borrowed mutably only here, where no invalidation is
+            // processed.
             unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), Datum::null()) };
         }
         if !watched.contains(&oid) {

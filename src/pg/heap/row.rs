@@ -30,7 +30,8 @@ impl<const N: usize> Table<N> {
         use pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY as PRIMARY_KEY;
         let relation = self.relation.0;
         let mut column = 0;
-        // SAFETY: a copy of what the relation knows; once it is made, rd_pkindex is known.
+        // SAFETY: the relation is open. The bitmap is a copy, which is freed once. Computing it
+        // also sets rd_pkindex.
         unsafe {
             let columns = pg_sys::RelationGetIndexAttrBitmap(relation, PRIMARY_KEY);
             let is_one = pg_sys::bms_get_singleton_member(columns, &mut column);
@@ -45,12 +46,12 @@ impl<const N: usize> Table<N> {
     /// The version of a row at a ctid, if there is one and the snapshot sees it.
     pub fn at<'s>(&'s self, snapshot: &'s Snapshot, ctid: Ctid) -> Option<Seen<'s, N>> {
         if !self.relation.reaches(ctid) {
-            return None; // the table was rewritten
+            return None; // the table has been truncated or rewritten
         }
         let mut tuple = ctid.tuple();
         let mut buffer = 0;
-        // SAFETY: the ctid is within the open relation. Where heap_fetch finds the version, it has
-        // pinned the buffer, and the tuple is copied before that ends.
+        // SAFETY: the block is within the open relation. If heap_fetch finds the version, it has
+        // pinned the buffer, and the tuple is copied before the pin is released.
         unsafe {
             let relation = self.relation.0;
             if !pg_sys::heap_fetch(relation, snapshot.0, &mut tuple, &mut buffer, false) {
@@ -74,8 +75,8 @@ struct KeyScan<'s> {
 
 impl<'s> KeyScan<'s> {
     fn begin(relation: &'s Relation, snapshot: &'s Snapshot, key: i64) -> Self {
-        // SAFETY: the relation is open and the snapshot registered for longer than the scan; it
-        // copies the key.
+        // SAFETY: the relation is open and the snapshot registered for longer than the scan, which
+        // copies the key. has_key_in_column_0() has checked the index and the type of its column.
         unsafe {
             let mut sought = pg_sys::ScanKeyData::default();
             pg_sys::ScanKeyInit(
@@ -104,7 +105,7 @@ impl<'s> KeyScan<'s> {
 impl Drop for KeyScan<'_> {
     fn drop(&mut self) {
         if !panicking() {
-            // SAFETY: begin() began it.
+            // SAFETY: begin() began the scan, and nothing else ends it.
             unsafe { pg_sys::systable_endscan(self.descriptor) };
         }
     }
@@ -112,11 +113,10 @@ impl Drop for KeyScan<'_> {
 
 /// A version of a row as a snapshot sees it, copied.
 ///
-/// This is all that can be locked or rewritten. While the snapshot is there, the version stays
-/// where it was seen; afterwards its line of the page may belong to another row, which would then
-/// be locked or overwritten. The lifetime forbids that: a `Seen` outlives neither its snapshot nor
-/// its table, is made by them alone, is used up by `update()`, and its [`Ctid`] can be taken
-/// further but only to look again.
+/// Only a `Seen` can be locked or updated. While its snapshot is registered, the version keeps its
+/// ctid; afterwards that may belong to another row, which would then be locked or overwritten. The
+/// lifetime prevents that: a `Seen` outlives neither its snapshot nor its table, and `update()`
+/// consumes it. Its [`Ctid`] may be kept longer, but serves only to look again.
 pub struct Seen<'s, const N: usize> {
     pub(super) table: &'s Table<N>,
     pub(super) tuple: HeapTuple,
@@ -124,8 +124,8 @@ pub struct Seen<'s, const N: usize> {
     nulls: [bool; N],
 }
 
-/// A [`Seen`] that nobody else can change until the transaction ends. Only `Seen::lock()` makes
-/// one, so what was merely read cannot be taken for held.
+/// A [`Seen`] whose row is locked until the transaction ends. Only `Seen::lock()` makes one, so a
+/// row that was merely read cannot be mistaken for a locked one.
 pub struct Locked<'s, const N: usize>(Seen<'s, N>);
 
 impl<'s, const N: usize> Deref for Locked<'s, N> {
@@ -139,9 +139,9 @@ impl<'s, const N: usize> Deref for Locked<'s, N> {
 /// The result of an attempt to lock a row.
 pub enum Attempt<'s, const N: usize> {
     Held(Locked<'s, N>),
-    /// Another transaction has changed it since the snapshot, and has ended.
+    /// Another transaction has changed the row since the snapshot, and has committed.
     Changed,
-    /// The statement around the call has changed it.
+    /// This transaction has changed it since the snapshot, so a statement has to decide.
     Unclear,
 }
 
@@ -152,7 +152,8 @@ impl<'s, const N: usize> Seen<'s, N> {
         let mut values = [Datum::null(); N];
         let mut nulls = [true; N];
         let columns = table.relation.descriptor();
-        // SAFETY: room for each of the N columns that open() has counted. The tuple is only read.
+        // SAFETY: both arrays have room for the N columns that open() has counted, and the tuple is
+        // of the table, so of this descriptor. It is only read.
         unsafe {
             let tuple = pg_sys::heap_copytuple(std::ptr::from_ref(tuple).cast_mut());
             let to = values.as_mut_ptr();
@@ -168,7 +169,8 @@ impl<'s, const N: usize> Seen<'s, N> {
 
     fn read<T: FromDatum>(&self, column: usize, column_type: Oid) -> Option<T> {
         assert!(self.table.type_of(column) == column_type);
-        // SAFETY: a value of its type, in our copy of the tuple.
+        // SAFETY: the column has the type that T expects, and its value lies in our copy of the
+        // tuple.
         unsafe { T::from_datum(self.values[column], self.nulls[column]) }
     }
 
@@ -193,14 +195,16 @@ impl<'s, const N: usize> Seen<'s, N> {
         (!self.nulls[column]).then(|| self.values[column].value() as Micros)
     }
 
-    /// As extract(epoch FROM interval) has it: months of 30 days, years of 365.25.
+    /// As extract(epoch FROM interval) computes it: months of 30 days, years of 365.25. Spans that
+    /// do not fit are truncated; those of the tables are at most 7 days.
     pub fn span(&self, column: usize) -> Option<Micros> {
         const DAY: i128 = 86_400_000_000;
         assert!(self.table.type_of(column) == pg_sys::INTERVALOID);
         if self.nulls[column] {
             return None;
         }
-        // SAFETY: an interval, in our copy of the tuple.
+        // SAFETY: the column is an interval, which is never toasted and lies in our copy of the
+        // tuple.
         let interval = unsafe { &*self.values[column].cast_mut_ptr::<pg_sys::Interval>() };
         let (years, months) = (interval.month / 12, interval.month % 12);
         let days = i128::from(months) * 30 + i128::from(interval.day);
@@ -210,11 +214,12 @@ impl<'s, const N: usize> Seen<'s, N> {
     }
 
     pub fn ctid(&self) -> Ctid {
-        // SAFETY: our copy.
+        // SAFETY: our copy of the tuple, which nothing frees while this exists.
         Ctid::of(unsafe { &*self.tuple })
     }
 
-    /// Locks it FOR UPDATE until the transaction ends; errs at once if somebody else has (55P03).
+    /// Locks the row FOR UPDATE until the transaction ends; 55P03 at once if another transaction
+    /// holds it.
     pub fn lock(self) -> Attempt<'s, N> {
         assert!(matches!(
             self.table.purpose,
@@ -223,8 +228,9 @@ impl<'s, const N: usize> Seen<'s, N> {
         let mut tuple = self.ctid().tuple();
         let mut buffer = 0;
         let mut failure = pg_sys::TM_FailureData::default();
-        // SAFETY: what FOR UPDATE NOWAIT does, to a version that a snapshot still sees. It pins
-        // the buffer, whatever the result.
+        // SAFETY: FOR UPDATE NOWAIT calls it with the same arguments. The snapshot is still
+        // registered, so the ctid is that of the version it sees. Unless it raises an error, the
+        // buffer is pinned, whatever the result.
         let result = unsafe {
             pg_sys::heap_lock_tuple(
                 self.table.relation.0,

@@ -1,4 +1,4 @@
-//! Open tables, and what points into them: ctids, pinned buffers, snapshots.
+//! Open tables, ctids, pinned buffers and snapshots.
 
 use crate::pg::transaction;
 use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
@@ -7,9 +7,9 @@ use pgrx::{FromDatum, IntoDatum, PgTupleDesc};
 use std::ffi::CStr;
 use std::thread::panicking;
 
-/// Where a version of a row lies in its table, or once lay: when nobody can see that version any
-/// more, another row may take its place. So a ctid only tells where to look, by [`Table::at()`] or
-/// by `WHERE ctid = …`; nothing here locks or rewrites what lies at a ctid.
+/// The ctid of a version of a row. Once no snapshot needs that version, another row may get the
+/// same ctid. So it serves only to look there, by [`Table::at()`] or by `WHERE ctid = …`; nothing
+/// is locked or updated by its ctid alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ctid(u64);
 
@@ -59,9 +59,11 @@ impl IntoDatum for Ctid {
 pub(super) struct Relation(pub(super) pg_sys::Relation);
 
 impl Relation {
-    /// `None` if there is no relation of that name, or another one by the time the lock is there.
+    /// `None` if there is no relation of that name, or if the name had been given to another one by
+    /// the time the lock was obtained.
     fn open(schema: &CStr, name: &CStr, lock: u32) -> Option<Self> {
-        // SAFETY: looks two names up; what does not exist is INVALID, and opens as null.
+        // SAFETY: NUL-terminated names. If one does not exist, its oid is INVALID, for which
+        // try_relation_open returns null.
         unsafe {
             let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
             let named = || pg_sys::get_relname_relid(name.as_ptr(), schema);
@@ -103,7 +105,7 @@ impl Relation {
 impl Drop for Relation {
     fn drop(&mut self) {
         if !panicking() {
-            // SAFETY: open() opened it.
+            // SAFETY: open() opened it, and nothing else closes it.
             unsafe { pg_sys::relation_close(self.0, pg_sys::NoLock as i32) };
         }
     }
@@ -115,22 +117,22 @@ pub(super) struct Pin(pub(super) pg_sys::Buffer);
 impl Drop for Pin {
     fn drop(&mut self) {
         if !panicking() {
-            // SAFETY: whoever made this value has pinned the buffer for it.
+            // SAFETY: where this value was made, the buffer was pinned for it.
             unsafe { pg_sys::ReleaseBuffer(self.0) };
         }
     }
 }
 
-/// Prunes the page that a ctid names, as a scan of it does: row versions that nobody can see any
-/// more make room for the next. Does nothing while the page has room enough, nor to a table that
-/// is no heap. Takes the lock of a SELECT, which stays until the transaction ends.
+/// Prunes the page of a ctid, as an index scan would: removes row versions that no snapshot needs.
+/// Does nothing if the page has enough free space, or if the table is not a heap. Takes the table
+/// lock of a SELECT, which stays until the transaction ends.
 pub fn prune(schema: &CStr, name: &CStr, ctid: Ctid) {
     let Some(relation) = Relation::open(schema, name, pg_sys::AccessShareLock) else {
         return;
     };
     if relation.is_heap() && relation.reaches(ctid) {
-        // SAFETY: the block is within the open relation, and its buffer pinned while it is pruned,
-        // which takes the buffer's lock itself, if that is free.
+        // SAFETY: the block is within the open relation, and its buffer is pinned and not locked,
+        // as heap_page_prune_opt requires.
         unsafe {
             let pin = Pin(pg_sys::ReadBuffer(relation.0, ctid.block()));
             pg_sys::heap_page_prune_opt(relation.0, pin.0);
@@ -150,7 +152,7 @@ impl Drop for Snapshot {
     }
 }
 
-/// What a table is opened for. Decides which lock is taken and which rights are asked for.
+/// What a table is opened for. Determines its lock and the privileges that are checked.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Purpose {
     Read,
@@ -205,7 +207,7 @@ impl<const N: usize> Table<N> {
     }
 
     fn is_allowed(&self) -> bool {
-        // SAFETY: looks at the rights of the current user.
+        // SAFETY: reads catalogs, in a transaction, as the table is open.
         let has = |right: u32| unsafe {
             pg_sys::pg_class_aclcheck(self.oid(), pg_sys::GetUserId(), right as pg_sys::AclMode)
         };

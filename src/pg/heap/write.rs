@@ -1,4 +1,4 @@
-//! Rows rewritten and appended.
+//! Rows updated and inserted.
 
 use super::row::Seen;
 use super::table::{Ctid, Purpose, Relation, Table};
@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::ptr::null_mut;
 use std::thread::panicking;
 
-/// A value of a row to be appended.
+/// A value of a row to be inserted.
 #[derive(Clone, Copy)]
 pub enum Value<'a> {
     Null,
@@ -42,15 +42,16 @@ impl Value<'_> {
 }
 
 impl<const N: usize> Table<N> {
-    /// Appends rows: many of them take one lock of a page and one record of the log. A duplicate
-    /// of a unique key is an error.
+    /// Inserts rows, many of them under one page lock and in one WAL record. 23505 if a unique key
+    /// exists already.
     pub fn append(&self, rows: &[[Value<'_>; N]]) {
         assert!(self.purpose == Purpose::Insert);
         let mut indexes = Indexes::open(&self.relation);
         let slots: Vec<Slot<'_>> = rows.iter().map(|row| self.slot(row)).collect();
         let mut pointers: Vec<_> = slots.iter().map(|slot| slot.pointer).collect();
-        // SAFETY: what COPY does for each of its batches, with as many slots as it is told. It
-        // notes in each where its row lies.
+        // SAFETY: COPY inserts each of its batches in the same way. There are `count` slots, each
+        // with a row of the relation, which is open for writing. Each gets the ctid of its row,
+        // which the indexes need.
         unsafe {
             let command = pg_sys::GetCurrentCommandId(true);
             let (first, count) = (pointers.as_mut_ptr(), pointers.len() as i32);
@@ -62,7 +63,7 @@ impl<const N: usize> Table<N> {
         }
     }
 
-    /// A slot with a row that is yet to be written.
+    /// A slot with a row that is not inserted yet.
     fn slot(&self, row: &[Value<'_>; N]) -> Slot<'_> {
         // SAFETY: a slot made for the table has room for a value of each of its N columns, and
         // each gets one of its type.
@@ -86,8 +87,8 @@ impl<const N: usize> Table<N> {
 }
 
 impl<const N: usize> Seen<'_, N> {
-    /// Gives bigint columns other values and returns the new ctid; `None` if somebody else was
-    /// first. Waits for the row's lock, if the caller has not got it.
+    /// Sets bigint columns and returns the row's new ctid; `None` if the row has changed since the
+    /// snapshot. Waits for the row's lock, unless the transaction holds it.
     pub fn update<const M: usize>(self, changes: [(usize, i64); M]) -> Option<Ctid> {
         assert!(self.table.purpose == Purpose::Update);
         for (column, _) in changes {
@@ -97,8 +98,9 @@ impl<const N: usize> Seen<'_, N> {
         let mut values = changes.map(|(_, value)| Datum::from(value));
         let mut nulls = [false; M];
         let relation = &self.table.relation;
-        // SAFETY: what UPDATE does with a row that it has found: the new tuple is the old one but
-        // for columns that it has and whose type was looked at.
+        // SAFETY: the steps of UPDATE for a row that it has found. The three arrays have M
+        // elements; the new tuple is a copy of the old one, except for existing columns whose type
+        // was checked.
         unsafe {
             let new = &mut *pg_sys::heap_modify_tuple_by_cols(
                 self.tuple,
@@ -122,13 +124,15 @@ impl<const N: usize> Seen<'_, N> {
         }
     }
 
-    /// False if somebody else was first.
+    /// Puts the new version in place of the old one; false if the row has changed since the
+    /// snapshot.
     ///
     /// # Safety
     /// The tuple must be of the table.
     unsafe fn replace_by(&self, new: &mut HeapTupleData) -> bool {
         let mut old = self.ctid().item_pointer();
-        // SAFETY: a snapshot still sees the old version. Waits for who holds it, as UPDATE does.
+        // SAFETY: the table is open for writing, the snapshot that sees the old version is still
+        // registered, and the new one is of the table, as the caller says.
         let result = unsafe {
             let command = pg_sys::GetCurrentCommandId(true);
             version::heap_update(self.table.relation.0, &mut old, new, command)
@@ -165,7 +169,7 @@ impl Drop for Slot<'_> {
     }
 }
 
-/// The indexes of an open relation, opened to have rows entered.
+/// The indexes of an open relation, opened for inserts.
 struct Indexes<'t> {
     target: ResultRelInfo,
     state: *mut EState,
@@ -175,7 +179,8 @@ struct Indexes<'t> {
 impl<'t> Indexes<'t> {
     fn open(relation: &'t Relation) -> Self {
         let mut target = ResultRelInfo::default();
-        // SAFETY: the executor's own steps, on a target that is part of no plan.
+        // SAFETY: the executor's own steps. 0 is the range table index of a relation that no plan
+        // has.
         unsafe {
             let state = pg_sys::CreateExecutorState();
             pg_sys::InitResultRelInfo(&mut target, relation.0, 0, null_mut(), 0);
@@ -188,11 +193,11 @@ impl<'t> Indexes<'t> {
         }
     }
 
-    /// Enters a row, whose duplicates are errors. What an index leaves for later is the work of a
-    /// trigger, which a table that is accessed directly has not got.
+    /// Inserts the row's entries; 23505 if a unique key exists already. A deferrable key is checked
+    /// later by a trigger, so a table that has one must not be accessed directly.
     ///
     /// # Safety
-    /// The slot must hold the row and where it lies.
+    /// The slot must contain the row and its ctid.
     unsafe fn enter(&mut self, slot: &Slot<'_>, is_update: bool) {
         // SAFETY: as the caller says; the indexes are open.
         unsafe {
@@ -213,9 +218,9 @@ impl Drop for Indexes<'_> {
     }
 }
 
-/// The next value of a sequence, for who has the right to it.
+/// The next value of a sequence; 42501 if the current user may not use it.
 pub fn next_value(sequence: Oid) -> i64 {
-    // SAFETY: the function behind nextval(regclass), which looks at what it is given.
+    // SAFETY: the function behind nextval(regclass), with its one argument, which it checks.
     unsafe { direct_function_call(pg_sys::nextval_oid, &[sequence.into_datum()]) }
         .expect("a sequence has a next value")
 }
