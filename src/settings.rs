@@ -77,6 +77,14 @@ static DIRECT_ACCESS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static DEBUG_PUBLISH_DELAY_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
 
 pub fn init() {
+    init_of_purchases();
+    init_of_times();
+    init_of_workers();
+    guc::reserve_prefix(c"flashsale");
+}
+
+/// Settings of how a purchase obtains its item.
+fn init_of_purchases() {
     GucRegistry::define_enum_guc(
         c"flashsale.strategy",
         c"How a purchase handles contention on an item's row.",
@@ -112,6 +120,18 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::UNIT_MS,
     );
+    GucRegistry::define_bool_guc(
+        c"flashsale.direct_access",
+        c"Whether purchases read and write items and orders without the executor if both are defined as installed.",
+        c"Default on.",
+        &DIRECT_ACCESS,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+}
+
+/// Settings of times, which each session may set for itself.
+fn init_of_times() {
     int(
         c"flashsale.lock_wait",
         c"Longest wait for a lock before a function answers busy.",
@@ -139,16 +159,6 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::UNIT_S,
     );
-    GucRegistry::define_bool_guc(
-        c"flashsale.direct_access",
-        c"Whether purchases read and write items and orders without the executor if both are defined as installed.",
-        c"Default on.",
-        &DIRECT_ACCESS,
-        GucContext::Userset,
-        GucFlags::default(),
-    );
-    init_of_workers();
-    guc::reserve_prefix(c"flashsale");
 }
 
 /// Settings of what exists once for the whole server, set in postgresql.conf or by ALTER SYSTEM.
