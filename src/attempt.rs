@@ -21,9 +21,10 @@ pub enum Caught {
 /// Runs `body` in a subtransaction under `flashsale.lock_wait`, and returns its value.
 ///
 /// Any error rolls the subtransaction back. Errors other than a refused lock or a duplicate key
-/// are raised again unchanged. The row lock, the update and the insert of a purchase share this
-/// one subtransaction: if the row were locked in a released subtransaction and updated in its
-/// parent, each sale would create a multixact.
+/// are raised again; pgrx turns a SQLSTATE that PostgreSQL does not define into XX000. The row
+/// lock, the update and the insert of a purchase share this one subtransaction: if the row were
+/// locked in a released subtransaction and updated in its parent, each sale would create a
+/// multixact.
 pub fn attempt<T>(
     body: impl FnOnce(&SpiClient<'_>) -> Result<End<T>, Fault>,
 ) -> Result<Result<T, Caught>, Fault> {

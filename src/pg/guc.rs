@@ -31,7 +31,8 @@ pub fn pin_search_path() {
 }
 
 /// Like a function's SET clause: PostgreSQL restores the value when the innermost (sub)transaction
-/// ends, whether it commits or not, and even if something else has set it meanwhile.
+/// ends, whether it commits or not. As with a SET clause, a plain SET in between (one that is not LOCAL
+/// and has no SET clause around it) is what the session keeps.
 fn set_for_subtransaction(name: &CStr, value: &CStr) {
     // SAFETY: two NUL-terminated texts, which are copied.
     unsafe {

@@ -84,7 +84,7 @@ pub fn text<'a>(name: &'static str, value: &'a str) -> Result<&'a str, Invalid> 
 }
 
 /// A text as error messages show it: in quotes, and truncated if it is long.
-fn shown(value: &str) -> String {
+pub(crate) fn shown(value: &str) -> String {
     match value.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("'{}...'", &value[..end]),
         None => format!("'{value}'"),

@@ -1,6 +1,6 @@
 //! Parses the list that `purchase_batch` takes. The whole list is checked before any purchase.
 
-use crate::argument::{Invalid, at_least, optional_text, required, required_text};
+use crate::argument::{Invalid, at_least, optional_text, required, required_text, shown};
 use crate::fit::Request;
 use crate::limits::MAX_BATCH;
 use crate::time::Micros;
@@ -72,7 +72,7 @@ fn click(element: &Value) -> Result<Click<'_>, Invalid> {
     // If unknown fields were ignored, a misspelt quantity would silently buy one unit.
     if let Some(name) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
         let rule = format!("the fields are {}", FIELDS.join(", "));
-        return Err(Invalid::value("field", format!("'{name}'"), rule));
+        return Err(Invalid::value("field", shown(name), rule));
     }
     Ok(Click {
         item_id: integer("item_id", fields.get("item_id"))?,
@@ -80,13 +80,18 @@ fn click(element: &Value) -> Result<Click<'_>, Invalid> {
             Some(number @ Value::Number(_)) => {
                 integer("user_id", Some(number))?.map(|id| id.to_string().into())
             }
-            value => string("user_id", value)?.map(Cow::Borrowed),
+            value => string("user_id", value, "it must be a string or a whole number")?
+                .map(Cow::Borrowed),
         },
         quantity: match fields.get("quantity") {
             None => Some(1),
             value => integer("quantity", value)?,
         },
-        idempotency_key: string("idempotency_key", fields.get("idempotency_key"))?,
+        idempotency_key: string(
+            "idempotency_key",
+            fields.get("idempotency_key"),
+            "it must be a string",
+        )?,
     })
 }
 
@@ -111,11 +116,15 @@ fn integer(name: &'static str, value: Option<&Value>) -> Result<Option<i64>, Inv
     }
 }
 
-fn string<'a>(name: &'static str, value: Option<&'a Value>) -> Result<Option<&'a str>, Invalid> {
+fn string<'a>(
+    name: &'static str,
+    value: Option<&'a Value>,
+    rule: &str,
+) -> Result<Option<&'a str>, Invalid> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(Invalid::value(name, kind(other), "it must be a string")),
+        Some(other) => Err(Invalid::value(name, kind(other), rule)),
     }
 }
 

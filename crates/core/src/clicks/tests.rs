@@ -104,6 +104,14 @@ proptest! {
 }
 
 #[test]
+fn the_name_of_an_unknown_field_is_truncated_if_it_is_long() {
+    let name = "y".repeat(1_000);
+    let list = json!([{ "item_id": 1, "user_id": "a", &name: 1 }]);
+    let message = clicks(&list).err().unwrap().to_string();
+    assert!(message.len() < 200, "{message}");
+}
+
+#[test]
 fn a_misspelt_field_is_refused_before_anything_else_of_its_element() {
     let list = json!([{ "item_id": "x", "quantty": 2 }]);
     assert_eq!(
