@@ -1,6 +1,7 @@
 //! Databases of the server that the environment names, as their owner.
 
 use std::env;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -75,14 +76,17 @@ impl Database {
             .expect("their rights");
     }
 
-    /// How a role of the shop reaches it.
-    pub fn url_of(&self, role: &str) -> String {
+    /// How a role of the shop reaches it, at an address or where the environment says.
+    pub fn url_of(&self, role: &str, at: Option<SocketAddr>) -> String {
         let variable =
             |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.into());
-        let (host, port) = (
-            variable("PGHOST", "/var/run/postgresql"),
-            variable("PGPORT", "5432"),
-        );
+        let (host, port) = match at {
+            Some(at) => (at.ip().to_string(), at.port().to_string()),
+            None => (
+                variable("PGHOST", "/var/run/postgresql"),
+                variable("PGPORT", "5432"),
+            ),
+        };
         format!("host={host} port={port} user={role} dbname={}", self.0)
     }
 

@@ -30,6 +30,8 @@ pub struct Setup {
     pub apps: usize,
     /// Where they and the gateway listen; wherever it is free if not told.
     pub addresses: Option<(SocketAddr, SocketAddr)>,
+    /// Where the app reaches the database's server, if not at its own address.
+    pub database_at: Option<SocketAddr>,
     /// What the gateway does wrong: GATEWAY_… variables.
     pub faults: Vec<(&'static str, String)>,
     /// Further settings of the app, which come last and so win.
@@ -42,6 +44,7 @@ impl Default for Setup {
             own_database: false,
             apps: 1,
             addresses: None,
+            database_at: None,
             faults: Vec::new(),
             settings: Vec::new(),
         }
@@ -104,7 +107,13 @@ impl Stage {
         let gateway = Program::start("gateway", gateway, environment, &folder.0).await;
         let mut apps = Vec::new();
         for address in addresses {
-            let mut environment = settings_of(address, &database, &gateway);
+            let mut environment = settings_of(address, &gateway);
+            for (name, role) in [
+                ("DATABASE_URL", "shop_app"),
+                ("OPERATOR_DATABASE_URL", "shop_operator"),
+            ] {
+                environment.push((name, database.url_of(role, setup.database_at)));
+            }
             environment.extend(setup.settings.clone());
             apps.push(Program::start("checkout", address, environment, &folder.0).await);
         }
@@ -132,15 +141,9 @@ impl Drop for Folder {
     }
 }
 
-fn settings_of(
-    address: SocketAddr,
-    database: &Database,
-    gateway: &Program,
-) -> Vec<(&'static str, String)> {
+fn settings_of(address: SocketAddr, gateway: &Program) -> Vec<(&'static str, String)> {
     vec![
         ("LISTEN", address.to_string()),
-        ("DATABASE_URL", database.url_of("shop_app")),
-        ("OPERATOR_DATABASE_URL", database.url_of("shop_operator")),
         ("POOL_SIZE", POOL_SIZE.to_string()),
         ("SHOP_ID", "stage".into()),
         ("STRIPE_API_BASE", gateway.url("")),

@@ -6,3 +6,4 @@ mod purchase;
 mod requests;
 mod shopper;
 mod webhooks;
+mod wire;

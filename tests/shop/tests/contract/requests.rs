@@ -7,11 +7,12 @@ use reqwest::Method;
 use serde_json::json;
 use shop::database::Database;
 use shop::programs::program;
-use shop::stage::{SESSION_SECRET, session_of, session_until, signed_by};
+use shop::stage::{SESSION_SECRET, Setup, session_of, session_until, signed_by};
 
 use tokio::time::timeout;
 
 use crate::shopper::{Shop, With};
+use crate::wire::Wire;
 
 #[tokio::test]
 async fn without_a_valid_session_it_is_401() {
@@ -245,33 +246,24 @@ async fn without_its_database_it_is_503_and_back_with_it() {
 
 #[tokio::test]
 async fn a_database_that_falls_silent_is_given_up_for_new_connections() {
-    let shop = Shop::open(3).await;
+    let wire = Wire::open().await;
+    let setup = Setup {
+        database_at: Some(wire.address),
+        ..Setup::default()
+    };
+    let shop = Shop::with(3, setup).await;
     shop.buy("alice", "a").await.is(200);
-    let pids = "SELECT array_agg(pid) FROM pg_stat_activity \
-                WHERE usename LIKE 'shop\\_%' AND datname = current_database()";
-    let pids: Vec<i32> = shop.stage.database.value(pids, &[]).await;
-    signal("STOP", &pids);
+    wire.fall_silent();
     let outcome = timeout(Duration::from_secs(60), async {
         while shop.buy("bob", "b").await.status != 200 {}
     });
-    let outcome = outcome.await;
+    outcome.await.expect("bob bought over a new connection");
     let order_id = shop.reserve().await;
     let _: serde_json::Value = shop
         .sql("SELECT flashsale.begin_payment($1, '1 ms')", order_id)
         .await;
     let ledgers = timeout(Duration::from_secs(60), shop.ledgers()).await;
-    signal("CONT", &pids);
-    outcome.expect("bob bought over a new connection");
     assert_eq!(ledgers.expect("the resolver found one too").free(), 1);
-}
-
-fn signal(name: &str, pids: &[i32]) {
-    let pids = pids.iter().map(i32::to_string);
-    let status = Command::new("kill")
-        .arg(format!("-{name}"))
-        .args(pids)
-        .status();
-    assert!(status.is_ok_and(|status| status.success()));
 }
 
 #[tokio::test]
