@@ -1,0 +1,129 @@
+-- Updates the extension from 0.1.0 to 0.2.0: ALTER EXTENSION flashsale UPDATE TO '0.2.0'.
+--
+-- Whatever the install script of 0.2.0 makes differently is changed here, in the order of that
+-- script, with the same statements where possible. tests/regress/sql/24_upgrade.sql compares the
+-- catalog afterwards with that of a new installation.
+--
+-- Do not GRANT or REVOKE on an object that 0.1.0 made: PostgreSQL would note all privileges that
+-- the object has by then as the extension's own, and pg_dump would leave out those that the shop
+-- granted. A new object loses what PUBLIC may do right after it is created.
+
+\echo Use "ALTER EXTENSION flashsale UPDATE TO '0.2.0'" to load this file. \quit
+
+-- flashsale.direct_access is a setting that the library of 0.1.0 does not have.
+LOAD 'MODULE_PATHNAME';
+DO $$
+BEGIN
+    IF pg_catalog.current_setting('flashsale.direct_access', true) IS NULL THEN
+        RAISE EXCEPTION 'this session has loaded the library of flashsale 0.1.0'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Restart the server if flashsale is in shared_preload_libraries, else connect again; then update.';
+    END IF;
+END $$;
+
+-- Tables: items, orders, payments and stock movements.
+
+COMMENT ON FUNCTION flashsale.payment_adds_up(text, text, boolean, boolean, text, text, bigint) IS
+'CHECK: a payment is paid; or due, with a reason and a time; or refunded, with both and the time of the refund. refs have 1 to 255 bytes; amount is not negative.';
+COMMENT ON TABLE flashsale.items IS 'What is sold, one row for each item. inventory and stock change only through functions.';
+COMMENT ON COLUMN flashsale.items.unit_price IS 'Price of one unit in minor units of currency (cents). NULL: the application decides on prices.';
+COMMENT ON COLUMN flashsale.items.name IS 'Name for display, 1 to 255 bytes.';
+COMMENT ON TABLE flashsale.orders IS 'One buyer''s claim on units of one item, one row for each order. Changed only through functions.';
+COMMENT ON COLUMN flashsale.orders.expires_at IS 'When the reservation expires.';
+COMMENT ON COLUMN flashsale.orders.payment_deadline IS 'When an order that is still in paying appears in payment_checks.';
+COMMENT ON COLUMN flashsale.orders.user_id IS 'The buyer, as identified by the application, 1 to 255 bytes.';
+COMMENT ON TABLE flashsale.payments IS 'One row for each charge that was reported. Each pays exactly one confirmed order, is due for refund, or was refunded.';
+COMMENT ON COLUMN flashsale.payments.order_id IS 'The order that the charge was reported for, which may not exist.';
+COMMENT ON COLUMN flashsale.payments.amount IS 'Amount charged in minor units, as reported. NULL: not reported, so the order''s price.';
+COMMENT ON COLUMN flashsale.payments.currency IS 'Currency charged, as reported. NULL: not reported, so the order''s.';
+COMMENT ON COLUMN flashsale.payments.due_since IS 'When it became due for refund.';
+COMMENT ON TABLE flashsale.stock_movements IS 'Every change of an item''s stock. Rows are only added; the deltas of an item add up to its stock.';
+COMMENT ON COLUMN flashsale.stock_movements.delta IS 'Units added, or removed if negative.';
+COMMENT ON COLUMN flashsale.stock_movements.reason IS 'Why the stock changed.';
+COMMENT ON COLUMN flashsale.stock_movements.moved_by IS 'Database user that changed it.';
+COMMENT ON COLUMN flashsale.stock_movements.created_at IS 'When the stock changed.';
+COMMENT ON FUNCTION flashsale.guard_items() IS 'Trigger: an item with orders cannot be deleted, and no item can be given another id.';
+COMMENT ON FUNCTION flashsale.check_item() IS 'Trigger: checks all rules of an item except those of its inventory.';
+COMMENT ON FUNCTION flashsale.raise_version() IS 'Trigger: a change of price, window, pause or limit raises version, as a sale does.';
+
+-- Buyer functions.
+
+COMMENT ON FUNCTION flashsale.purchase_item(bigint, text, bigint, text, text) IS
+'Reserves quantity units of an item for a user, until expires_at. If it succeeds, it locks the item''s row until the end of the transaction. If that row is locked already, the strategy decides (default: the setting flashsale.strategy): nowait answers busy at once, atomic waits flashsale.lock_wait, optimistic tries again and answers conflict. Under grouped this session locks nothing, and the seller commits the purchase.
+Success: order_id, item_id, quantity, status, remaining_inventory, expires_at, unit_price, currency, replayed.
+Reasons: item_not_found, out_of_stock, busy, conflict, sale_not_started, sale_ended, sale_paused, user_limit_reached, idempotency_key_reused, order_cancelled, order_expired, order_refunded.
+Errors: 22004 for a NULL item_id, user_id or quantity; 22023 for a quantity below 1, a text not of 1 to 255 bytes, an unknown strategy; only under grouped: 25001 in a transaction block, 55000 without preload or outside flashsale.database, 08007 if the outcome cannot be known.';
+COMMENT ON FUNCTION flashsale.purchase_batch(jsonb) IS
+'Up to 1,000 independent purchases in one transaction, for an application that gathers its users'' clicks: an array of objects with item_id, user_id (text or whole number), quantity (default 1) and idempotency_key (may be left out). Each item is locked once, in ascending order of ids, as purchase_item does under flashsale.strategy (under grouped as under nowait).
+Returns an array of answers in the order of the requests, each as from purchase_item; one that fails changes nothing for the others.
+Errors, before anything changes: 22004 for NULL, or a NULL item_id, user_id or quantity; 22023 for anything but an array of such objects, for more than 1,000 of them, for an unknown field, and where purchase_item has it; 22003 for a number out of the range of bigint.';
+COMMENT ON FUNCTION flashsale.begin_payment(bigint, interval) IS
+'Call before charging: from then on the order does not expire by itself. The order is listed in payment_checks after payment_window (default: the setting flashsale.payment_window; at most 7 days); a repeat never extends it. Locks the order.
+Success: order_id, status (paying), payment_deadline.
+Reasons: order_not_found, order_expired, order_cancelled, order_refunded, already_confirmed, busy.
+Errors: 22004 for a NULL order_id, 22023 for a payment_window not above 0 and at most 7 days.';
+COMMENT ON FUNCTION flashsale.confirm_order(bigint, text, bigint, text) IS
+'Reports a charge that succeeded. It becomes the only payment of the order, or is recorded as due for refund. An expired order takes its units again if they are free. Locks the order, and the item too if an expired order is reinstated.
+Success: order_id, status (confirmed), already_confirmed, reinstated.
+Reasons, each but busy with refund_required: order_not_found, order_expired, order_cancelled, order_refunded, duplicate_payment, payment_ref_in_use, amount_mismatch, busy.
+Errors: 22004 for a NULL order_id; 22023 for a payment_ref not of 1 to 255 bytes or a NULL one where a different charge was reported without one, a negative amount, a currency that is not three letters; 22003 for an amount above 2^53 - 1.';
+COMMENT ON FUNCTION flashsale.get_order(bigint) IS
+'Returns one order with its payments. Locks nothing.
+Success: order_id, item_id, user_id, quantity, status, unit_price, currency, total, idempotency_key, times of its moves, close_reason, payments.
+Reasons: order_not_found. Errors: 22004 for NULL.';
+COMMENT ON FUNCTION flashsale.user_orders(text) IS
+'Returns the user''s orders, newest first, 100 at most, each as from get_order. Locks nothing.
+Success: user_id, orders. Reasons: user_not_found (no order at all). Errors: 22004 for NULL, 22023 for a text not of 1 to 255 bytes.';
+COMMENT ON FUNCTION flashsale.find_payment(text) IS
+'Returns the status of one charge. Locks nothing.
+Success: payment_ref, order_id, status (paid, due, refunded), why, amount, currency, created_at, due_since, refunded_at, refund_ref.
+Reasons: payment_not_found. Errors: 22004 for NULL, 22023 for a text not of 1 to 255 bytes.';
+COMMENT ON FUNCTION flashsale.item_availability(bigint) IS
+'Returns what a shop page shows about an item. Locks nothing.
+Success: item_id, name, available (can be bought now), state (on_sale, sold_out, not_started, ended, paused), remaining_inventory, unit_price, currency, max_per_user, starts_at, ends_at.
+Reasons: item_not_found. Errors: 22004 for NULL.';
+
+-- Operator functions.
+
+COMMENT ON FUNCTION flashsale.create_item(bigint, text, bigint, text, integer, timestamptz, timestamptz, interval, bigint) IS
+'Puts a new item on sale with inventory units and returns its id; unit_price is in minor units of currency, reservation_ttl 1 second to 7 days. Writes the first stock movement. Locks nothing, but waits for a transaction that creates the same id.
+Errors: 22004 for a NULL inventory; 22023 for a negative number, a reversed window, a malformed currency, an item_id that is taken; 22003 for numbers above 2^53 - 1; 55P03 after a wait of flashsale.lock_wait.';
+COMMENT ON FUNCTION flashsale.restock_item(bigint, bigint, text) IS
+'Adds delta units to an item, or removes free units if delta is negative; records a row in stock_movements. Locks the item, waiting up to flashsale.lock_wait.
+Success: item_id, delta, stock, remaining_inventory.
+Reasons: item_not_found, not_enough_free (with remaining_inventory), busy.
+Errors: 22004 for NULL; 22023 for a delta of 0; 22003 if the stock, or the price of the whole stock, would be above 2^53 - 1.';
+COMMENT ON FUNCTION flashsale.reconcile_stale_reservations(interval, integer) IS
+'Expires up to max_orders (1 to 100000) reserved orders past expires_at, or with older_than those created longer ago than that, and restores their units. Never changes an order in paying. It skips orders and items that are locked, so it waits for no row, and several sessions may call it at once.
+Success: expired (orders), restored (units), skipped (stale orders passed over, since they or their item were locked, or since they had changed meanwhile), payment_checks (orders in paying past their deadline), more (call again).
+Reasons: busy. Errors: 22004 for a NULL max_orders, 22023 for a negative older_than or a max_orders out of range.';
+COMMENT ON FUNCTION flashsale.refund_order(bigint, boolean) IS
+'Refunds a confirmed order: its payment becomes due for refund, and its units return to inventory, or with restock => false are removed from the stock. Final and idempotent. Locks the order, its payment, then the item.
+Success: order_id, status (refunded), restored (units), written_off (units), already_refunded.
+Reasons: order_not_found, order_not_confirmed (with status), busy. Errors: 22004 for NULL.';
+COMMENT ON FUNCTION flashsale.refund_payment(text, text) IS
+'Reports that a payment due for refund was refunded at the gateway, under refund_ref. Changes neither order nor stock; idempotent. Locks the payment.
+Success: payment_ref, order_id, status (refunded), refund_ref, already_refunded.
+Reasons: payment_not_found, payment_not_due (it pays a confirmed order), busy. Errors: 22004 for a NULL payment_ref, 22023 for a text not of 1 to 255 bytes.';
+COMMENT ON FUNCTION flashsale.grant_operator(regrole) IS
+'Lets a role call the operator functions, confirm and cancel orders, read everything, and change an item''s name, price, window and limits, but write nothing else. Runs with the caller''s rights, as grant_app.';
+COMMENT ON FUNCTION flashsale.read_stats() IS
+'Returns what the view stats shows: counters of the whole server, not of this database. Reads only shared memory. Errors: 55000 without preload.';
+
+-- Views and the audit.
+
+COMMENT ON FUNCTION flashsale.item_state(bigint, timestamptz, timestamptz, boolean) IS
+'Whether an item can be bought now, and if not, why. If several reasons apply: the first in the order of purchase_item.';
+COMMENT ON VIEW flashsale.item_status IS 'One row for each item, with the number of its units in each state: inventory + reserved + paying + confirmed = stock. Reads every order.';
+COMMENT ON COLUMN flashsale.item_status.name IS 'Name for display.';
+COMMENT ON VIEW flashsale.payment_checks IS 'Orders in paying past their deadline: ask the gateway about the charge, then call confirm_order or cancel_order.';
+COMMENT ON COLUMN flashsale.payment_checks.order_id IS 'The order to confirm or cancel.';
+COMMENT ON COLUMN flashsale.payment_checks.payment_deadline IS 'When it appeared here.';
+COMMENT ON VIEW flashsale.refunds_due IS 'One row for each charge that is due for refund: refund it at the gateway, then call refund_payment. A charge without a payment_ref gets it from confirm_order(order_id, payment_ref).';
+COMMENT ON COLUMN flashsale.refunds_due.payment_ref IS 'The gateway''s id of the charge to refund. NULL: not reported yet.';
+COMMENT ON COLUMN flashsale.refunds_due.order_id IS 'The order that it was reported for, which may not exist.';
+COMMENT ON COLUMN flashsale.refunds_due.amount IS 'The amount to refund, in minor units: as reported, else the order''s price.';
+COMMENT ON FUNCTION flashsale.audit() IS
+'One row for each broken invariant, none if all is well. It is one statement with one snapshot, so it is exact during a sale too. Reads every order and payment; locks nothing.';
+COMMENT ON VIEW flashsale.stats IS
+'Counters since the server started or stats_reset(), of all databases. purchases: answers by strategy and outcome. gate: hits, and how often an item was shut. seller: batches, requests, largest_batch, queue_wait_seconds (sum), longest_queue_wait_seconds, waiting (now), errors. reconciler: runs, expired, errors, backlog (stale orders that the last run passed over), last_run (seconds since 1970). stats: reset (seconds since 1970). Error 55000 without preload.';
