@@ -42,6 +42,15 @@ COMMENT ON COLUMN flashsale.stock_movements.delta IS 'Units added, or removed if
 COMMENT ON COLUMN flashsale.stock_movements.reason IS 'Why the stock changed.';
 COMMENT ON COLUMN flashsale.stock_movements.moved_by IS 'Database user that changed it.';
 COMMENT ON COLUMN flashsale.stock_movements.created_at IS 'When the stock changed.';
+ALTER TABLE flashsale.stock_movements
+    ADD COLUMN idempotency_key text COLLATE "C",
+    ADD COLUMN stock_after     bigint,
+    ADD COLUMN inventory_after bigint;
+CREATE UNIQUE INDEX stock_movements_idempotency_key ON flashsale.stock_movements (item_id, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+COMMENT ON COLUMN flashsale.stock_movements.idempotency_key IS 'The same key for the same item is the same movement, 1 to 255 bytes.';
+COMMENT ON COLUMN flashsale.stock_movements.stock_after IS 'Stock of the item after a movement with a key.';
+COMMENT ON COLUMN flashsale.stock_movements.inventory_after IS 'Free units of the item after a movement with a key.';
 COMMENT ON FUNCTION flashsale.guard_items() IS 'Trigger: an item with orders cannot be deleted, and no item can be given another id.';
 COMMENT ON FUNCTION flashsale.check_item() IS 'Trigger: checks all rules of an item except those of its inventory.';
 COMMENT ON FUNCTION flashsale.raise_version() IS 'Trigger: a change of price, window, pause or limit raises version, as a sale does.';
@@ -88,11 +97,40 @@ Reasons: item_not_found. Errors: 22004 for NULL.';
 COMMENT ON FUNCTION flashsale.create_item(bigint, text, bigint, text, integer, timestamptz, timestamptz, interval, bigint) IS
 'Puts a new item on sale with inventory units and returns its id; unit_price is in minor units of currency, reservation_ttl 1 second to 7 days. Writes the first stock movement. Locks nothing, but waits for a transaction that creates the same id.
 Errors: 22004 for a NULL inventory; 22023 for a negative number, a reversed window, a malformed currency, an item_id that is taken; 22003 for numbers above 2^53 - 1; 55P03 after a wait of flashsale.lock_wait.';
-COMMENT ON FUNCTION flashsale.restock_item(bigint, bigint, text) IS
-'Adds delta units to an item, or removes free units if delta is negative; records a row in stock_movements. Locks the item, waiting up to flashsale.lock_wait.
-Success: item_id, delta, stock, remaining_inventory.
-Reasons: item_not_found, not_enough_free (with remaining_inventory), busy.
-Errors: 22004 for NULL; 22023 for a delta of 0; 22003 if the stock, or the price of the whole stock, would be above 2^53 - 1.';
+CREATE FUNCTION flashsale.restock_item(
+    item_id bigint, delta bigint, reason text DEFAULT NULL, idempotency_key text DEFAULT NULL) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'restock_item_with_key_wrapper';
+COMMENT ON FUNCTION flashsale.restock_item(bigint, bigint, text, text) IS
+'Adds delta units to an item, or removes free units if delta is negative; records a row in stock_movements. A repeat with the same idempotency_key for the same item moves nothing and returns what the first call did. Locks the item, waiting up to flashsale.lock_wait.
+Success: item_id, delta, stock, remaining_inventory, replayed.
+Reasons: item_not_found, not_enough_free (with remaining_inventory), idempotency_key_reused (with another delta), busy.
+Errors: 22004 for a NULL item_id or delta; 22023 for a delta of 0, a text not of 1 to 255 bytes; 22003 if the stock, or the price of the whole stock, would be above 2^53 - 1.';
+REVOKE ALL ON FUNCTION flashsale.restock_item(bigint, bigint, text, text) FROM PUBLIC;
+-- Whoever may call the function of 0.1.0 may call this one. PostgreSQL notes what is granted here as
+-- the extension's own, which pg_dump leaves out, so that note is put back.
+DO $$
+DECLARE
+    old CONSTANT regprocedure := 'flashsale.restock_item(bigint, bigint, text)';
+    new CONSTANT regprocedure := 'flashsale.restock_item(bigint, bigint, text, text)';
+    owned CONSTANT aclitem[] := (SELECT i.initprivs FROM pg_catalog.pg_init_privs i
+        WHERE i.objoid = new AND i.classoid = 'pg_catalog.pg_proc'::regclass);
+    granted record;
+BEGIN
+    FOR granted IN
+        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS role, a.is_grantable
+        FROM pg_catalog.pg_proc p, pg_catalog.aclexplode(p.proacl) a WHERE p.oid = old AND a.grantee <> p.proowner
+    LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', new, granted.role,
+            CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' END);
+    END LOOP;
+    UPDATE pg_catalog.pg_init_privs i SET initprivs = owned
+    WHERE i.objoid = new AND i.classoid = 'pg_catalog.pg_proc'::regclass;
+    DELETE FROM pg_catalog.pg_shdepend d -- of the roles in it, from 17 on
+    WHERE d.objid = new AND d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'i'
+      AND d.dbid = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database());
+END $$;
+DROP FUNCTION flashsale.restock_item(bigint, bigint, text);
 COMMENT ON FUNCTION flashsale.reconcile_stale_reservations(interval, integer) IS
 'Expires up to max_orders (1 to 100000) reserved orders past expires_at, or with older_than those created longer ago than that, and restores their units. Never changes an order in paying. It skips orders and items that are locked, so it waits for no row, and several sessions may call it at once.
 Success: expired (orders), restored (units), skipped (stale orders passed over, since they or their item were locked, or since they had changed meanwhile), payment_checks (orders in paying past their deadline), more (call again).

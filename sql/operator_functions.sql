@@ -10,14 +10,15 @@ COMMENT ON FUNCTION flashsale.create_item(bigint, text, bigint, text, integer, t
 'Puts a new item on sale with inventory units and returns its id; unit_price is in minor units of currency, reservation_ttl 1 second to 7 days. Writes the first stock movement. Locks nothing, but waits for a transaction that creates the same id.
 Errors: 22004 for a NULL inventory; 22023 for a negative number, a reversed window, a malformed currency, an item_id that is taken; 22003 for numbers above 2^53 - 1; 55P03 after a wait of flashsale.lock_wait.';
 
-CREATE FUNCTION flashsale.restock_item(item_id bigint, delta bigint, reason text DEFAULT NULL) RETURNS jsonb
+CREATE FUNCTION flashsale.restock_item(
+    item_id bigint, delta bigint, reason text DEFAULT NULL, idempotency_key text DEFAULT NULL) RETURNS jsonb
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'restock_item_wrapper';
-COMMENT ON FUNCTION flashsale.restock_item(bigint, bigint, text) IS
-'Adds delta units to an item, or removes free units if delta is negative; records a row in stock_movements. Locks the item, waiting up to flashsale.lock_wait.
-Success: item_id, delta, stock, remaining_inventory.
-Reasons: item_not_found, not_enough_free (with remaining_inventory), busy.
-Errors: 22004 for NULL; 22023 for a delta of 0; 22003 if the stock, or the price of the whole stock, would be above 2^53 - 1.';
+AS 'MODULE_PATHNAME', 'restock_item_with_key_wrapper';
+COMMENT ON FUNCTION flashsale.restock_item(bigint, bigint, text, text) IS
+'Adds delta units to an item, or removes free units if delta is negative; records a row in stock_movements. A repeat with the same idempotency_key for the same item moves nothing and returns what the first call did. Locks the item, waiting up to flashsale.lock_wait.
+Success: item_id, delta, stock, remaining_inventory, replayed.
+Reasons: item_not_found, not_enough_free (with remaining_inventory), idempotency_key_reused (with another delta), busy.
+Errors: 22004 for a NULL item_id or delta; 22023 for a delta of 0, a text not of 1 to 255 bytes; 22003 if the stock, or the price of the whole stock, would be above 2^53 - 1.';
 
 CREATE FUNCTION flashsale.pause_item(item_id bigint) RETURNS jsonb
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -167,9 +167,14 @@ CREATE TABLE flashsale.stock_movements (
     reason      text,
     moved_by    text        NOT NULL DEFAULT session_user,
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    idempotency_key text COLLATE "C",
+    stock_after     bigint,
+    inventory_after bigint,
     CONSTRAINT stock_movements_delta CHECK (delta <> 0)
 );
 CREATE INDEX stock_movements_item ON flashsale.stock_movements (item_id, movement_id);
+CREATE UNIQUE INDEX stock_movements_idempotency_key ON flashsale.stock_movements (item_id, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
 
 COMMENT ON TABLE flashsale.stock_movements IS 'Every change of an item''s stock. Rows are only added; the deltas of an item add up to its stock.';
 COMMENT ON COLUMN flashsale.stock_movements.movement_id IS 'Id of the row.';
@@ -179,6 +184,9 @@ COMMENT ON COLUMN flashsale.stock_movements.order_id IS 'The refunded order whos
 COMMENT ON COLUMN flashsale.stock_movements.reason IS 'Why the stock changed.';
 COMMENT ON COLUMN flashsale.stock_movements.moved_by IS 'Database user that changed it.';
 COMMENT ON COLUMN flashsale.stock_movements.created_at IS 'When the stock changed.';
+COMMENT ON COLUMN flashsale.stock_movements.idempotency_key IS 'The same key for the same item is the same movement, 1 to 255 bytes.';
+COMMENT ON COLUMN flashsale.stock_movements.stock_after IS 'Stock of the item after a movement with a key.';
+COMMENT ON COLUMN flashsale.stock_movements.inventory_after IS 'Free units of the item after a movement with a key.';
 
 -- Rules that a purchase relies on and that no constraint can express.
 

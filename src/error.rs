@@ -19,6 +19,14 @@ pub enum Fault {
     #[error("{0} needs flashsale in shared_preload_libraries")]
     NotPreloaded(&'static str),
 
+    /// The objects in this database and the library do not belong together.
+    #[error("flashsale is of version {installed} in this database, and the library of {library}")]
+    OtherVersion {
+        installed: String,
+        library: &'static str,
+        is_older: bool,
+    },
+
     #[error("strategy grouped works only in the database that flashsale.database names")]
     OtherDatabase,
 
@@ -62,7 +70,9 @@ impl Fault {
             Self::Argument(Invalid::Value { .. }) => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::Argument(Invalid::OutOfRange { .. }) => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
             Self::Locked(_) => ERRCODE_LOCK_NOT_AVAILABLE,
-            Self::NotPreloaded(_) | Self::OtherDatabase => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::NotPreloaded(_) | Self::OtherVersion { .. } | Self::OtherDatabase => {
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
             Self::NotOnItsOwn(_) => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Suppressed => ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
             Self::ReadOnly => ERRCODE_READ_ONLY_SQL_TRANSACTION,
@@ -97,6 +107,12 @@ impl From<Fault> for ErrorReport {
             Fault::Broken(_) => report.set_hint("See flashsale.audit()."),
             Fault::NotPreloaded(_) => report.set_hint(
                 "Add flashsale to shared_preload_libraries and restart the server. The other strategies work without it.",
+            ),
+            Fault::OtherVersion { is_older: true, .. } => {
+                report.set_hint("Call ALTER EXTENSION flashsale UPDATE.")
+            }
+            Fault::OtherVersion { .. } => report.set_hint(
+                "This session has loaded the earlier library. Restart the server if flashsale is preloaded, else connect again.",
             ),
             Fault::OtherDatabase => report.set_hint(
                 "Set flashsale.database to this database and restart the server, or use another strategy.",

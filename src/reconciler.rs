@@ -7,7 +7,7 @@ use crate::pg::subtransaction::End;
 use crate::pg::worker::{self, Bounds, Worker};
 use crate::sale::expiry;
 use crate::store::orders::Staleness;
-use crate::store::{grants, orders};
+use crate::store::{grants, orders, schema};
 use crate::{settings, stats};
 use flashsale_core::order::Expired;
 use flashsale_core::time::Micros;
@@ -138,7 +138,11 @@ fn in_transaction<T>(
     body: impl FnOnce(&SpiClient<'_>) -> Result<T, Fault>,
 ) -> Result<Option<T>, Fault> {
     match committed(None, grants::functions_owner)? {
-        Some(owner) => committed(Some(owner), body).map(Some),
+        Some(owner) => committed(Some(owner), |client| {
+            schema::check_version_now(client)?;
+            body(client)
+        })
+        .map(Some),
         None => Ok(None),
     }
 }

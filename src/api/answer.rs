@@ -206,12 +206,20 @@ pub fn restocked_to_json(
     context: &Context,
 ) -> Value {
     match restocked {
-        Restocked::Done { stock, inventory } => success(json!({
+        Restocked::Done {
+            stock,
+            inventory,
+            replayed,
+        } => success(json!({
             "item_id": item_id,
             "delta": delta,
             "stock": stock,
             "remaining_inventory": inventory,
+            "replayed": replayed,
         })),
+        Restocked::KeyReused => {
+            failure(Reason::IdempotencyKeyReused, json!({ "item_id": item_id }))
+        }
         Restocked::NotEnoughFree { inventory } => failure(
             Reason::NotEnoughFree,
             json!({ "item_id": item_id, "remaining_inventory": inventory }),

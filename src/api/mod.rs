@@ -10,6 +10,7 @@ mod operator;
 
 use crate::error::Fault;
 use crate::pg::jsonb::Jsonb;
+use crate::store::schema;
 use pgrx::pg_sys::panic::ErrorReport;
 use serde_json::Value;
 
@@ -18,5 +19,11 @@ type Answer = Result<Jsonb, ErrorReport>;
 
 /// Runs a function and returns its answer.
 fn to_jsonb(body: impl FnOnce() -> Result<Value, Fault>) -> Answer {
-    Ok(Jsonb(body()?))
+    run(body).map(Jsonb)
+}
+
+/// Runs a function that uses tables. 55000 if these are of another version than the library.
+fn run<T>(body: impl FnOnce() -> Result<T, Fault>) -> Result<T, ErrorReport> {
+    schema::check_version()?;
+    Ok(body()?)
 }

@@ -1,8 +1,7 @@
 //! Operator functions: arguments checked, the work done elsewhere.
 
 use super::answer::{self, SESSION};
-use super::{Answer, to_jsonb};
-use crate::error::Fault;
+use super::{Answer, run, to_jsonb};
 use crate::group::queue::{Queue, queue};
 use crate::pg::session;
 use crate::sale::{expiry, order, payment, stock};
@@ -50,11 +49,6 @@ fn create_item(
     })
 }
 
-/// Runs a function whose answer is not jsonb.
-fn run<T>(body: impl FnOnce() -> Result<T, Fault>) -> Result<T, ErrorReport> {
-    Ok(body()?)
-}
-
 /// The span without months and years: PostgreSQL counts a year as 360 days when it compares
 /// intervals, and as 365.25 days when it extracts the seconds.
 fn whole_span(ttl: Interval) -> Result<Interval, Invalid> {
@@ -88,8 +82,19 @@ fn check(item: &NewItem<'_>) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// As 0.1.0 declares it, for a database that has not been updated.
 #[pg_extern(sql = false)]
 fn restock_item(item_id: Option<i64>, delta: Option<i64>, reason: Option<&str>) -> Answer {
+    restock_item_with_key(item_id, delta, reason, None)
+}
+
+#[pg_extern(sql = false)]
+fn restock_item_with_key(
+    item_id: Option<i64>,
+    delta: Option<i64>,
+    reason: Option<&str>,
+    idempotency_key: Option<&str>,
+) -> Answer {
     to_jsonb(|| {
         let item_id = required("item_id", item_id)?;
         let delta = required("delta", delta)?;
@@ -100,7 +105,9 @@ fn restock_item(item_id: Option<i64>, delta: Option<i64>, reason: Option<&str>) 
             let rule = format!("it must be at most {MAX_NUMBER}");
             return Err(Invalid::out_of_range("delta", delta, rule).into());
         }
-        let restocked = stock::restock(item_id, delta, optional_text("reason", reason)?)?;
+        let reason = optional_text("reason", reason)?;
+        let key = optional_text("idempotency_key", idempotency_key)?;
+        let restocked = stock::restock(item_id, delta, reason, key)?;
         Ok(answer::restocked_to_json(
             item_id, delta, restocked, &SESSION,
         ))

@@ -1,7 +1,7 @@
 //! This process: its database, its users, its exit.
 
 use pgrx::pg_sys::{self, Datum, Oid};
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::{CStr, CString};
 
 /// Whether the postmaster is loading the library, before it has any children.
@@ -42,6 +42,29 @@ pub fn role_name(role: Oid) -> String {
     // SAFETY: with false it raises for an unknown role, else returns a palloc'ed C string.
     let name = unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(role, false)) };
     name.to_string_lossy().into_owned()
+}
+
+thread_local! {
+    /// How often a function of this database may have changed; `None` while nobody asks.
+    static FUNCTION_CHANGES: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// A number that grows when a function may have been created, replaced or dropped, by whomever: so
+/// it does with every update of the extension. Costs nothing but to read it. It is up to date as of
+/// the beginning of the transaction at least.
+pub fn function_changes() -> u64 {
+    FUNCTION_CHANGES.get().unwrap_or_else(|| {
+        let id = pg_sys::SysCacheIdentifier::PROCOID as i32;
+        // SAFETY: the callback lives as long as the library, which is never unloaded.
+        unsafe { pg_sys::CacheRegisterSyscacheCallback(id, Some(function_changed), Datum::null()) };
+        FUNCTION_CHANGES.set(Some(0));
+        0
+    })
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn function_changed(_argument: Datum, _cache: i32, _hash: u32) {
+    FUNCTION_CHANGES.set(FUNCTION_CHANGES.get().map(|changes| changes + 1));
 }
 
 /// A random number, at least 0 and below 1.

@@ -3,6 +3,7 @@
 use crate::attempt::attempt_or_busy;
 use crate::error::Fault;
 use crate::pg::subtransaction::End;
+use crate::pg::wal;
 use crate::store::items::{self, NewItem};
 use flashsale_core::argument::Invalid;
 use flashsale_core::item::{self, Paused, Restocked};
@@ -27,20 +28,34 @@ pub fn create(item: &NewItem<'_>) -> Result<i64, Fault> {
     }
 }
 
-/// Adds units, or removes free ones if `delta` is negative. Locks the item. 22003 if the stock or
-/// its value would be too large a number.
-pub fn restock(item_id: i64, delta: i64, reason: Option<&str>) -> Result<Restocked, Fault> {
+/// Adds units, or removes free ones if `delta` is negative; a repeat with the same key moves none.
+/// Locks the item. 22003 if the stock or its value would be too large a number.
+pub fn restock(
+    item_id: i64,
+    delta: i64,
+    reason: Option<&str>,
+    key: Option<&str>,
+) -> Result<Restocked, Fault> {
     let restocked = attempt_or_busy(|client| {
         let Some(before) = items::lock_stock(client, item_id)? else {
             return Ok(End::RollBack(Restocked::NotFound));
         };
+        // Only now: another call with the same key may have held the item until it committed.
+        if let Some(key) = key
+            && let Some(movement) = items::movement_by_key(client, item_id, key)?
+        {
+            return Ok(End::RollBack(movement.again(delta)));
+        }
         let restocked = item::restock(before, delta)?;
         if !matches!(restocked, Restocked::Done { .. }) {
             return Ok(End::RollBack(restocked));
         }
-        items::move_stock(client, item_id, delta, reason)?;
+        items::move_stock(client, item_id, delta, reason, key)?;
         Ok(End::Commit(restocked))
     })?;
+    if matches!(restocked, Some(Restocked::Done { replayed: true, .. })) {
+        wal::make_seen_commits_durable();
+    }
     Ok(restocked.unwrap_or(Restocked::Busy))
 }
 

@@ -17,7 +17,7 @@ const APP_FUNCTIONS: &str = "flashsale.purchase_item(bigint, text, bigint, text,
 
 const OPERATOR_FUNCTIONS: &str = "flashsale.create_item(bigint, text, bigint, text, integer, timestamptz, \
          timestamptz, interval, bigint), \
-     flashsale.restock_item(bigint, bigint, text), flashsale.pause_item(bigint), \
+     flashsale.restock_item(bigint, bigint, text, text), flashsale.pause_item(bigint), \
      flashsale.resume_item(bigint), flashsale.reconcile_stale_reservations(interval, integer), \
      flashsale.refund_order(bigint, boolean), flashsale.refund_payment(text, text), flashsale.audit(), flashsale.stats_reset(), flashsale.read_stats(), \
      flashsale.item_state(bigint, timestamptz, timestamptz, boolean), flashsale.stock_adds_up(bigint, bigint)";

@@ -4,7 +4,7 @@ use super::{Found, Stamp, Statement, direct, some, stamp};
 use crate::error::Fault;
 use crate::gate;
 use crate::pg::heap::{self, Ctid};
-use flashsale_core::item::{Currency, Item, Stock};
+use flashsale_core::item::{Currency, Item, Movement, Stock};
 use pgrx::datum::Interval;
 use pgrx::pg_sys::BuiltinOid::{
     BOOLOID, INT4OID, INT8ARRAYOID, INT8OID, INTERVALOID, TEXTOID, TIDOID, TIMESTAMPTZOID,
@@ -120,15 +120,26 @@ static LOCK_STOCK: Statement = Statement::deciding(
     &[INT8OID],
 );
 
-/// Waits for the row's lock, then records the movement.
+/// Waits for the row's lock, then records the movement, and with a key what is answered.
 static MOVE_STOCK: Statement = Statement::deciding(
     "WITH moved AS ( \
          UPDATE flashsale.items \
          SET stock = stock + $2, inventory = inventory + $3, version = version + 1 \
-         WHERE item_id = $1 RETURNING item_id) \
-     INSERT INTO flashsale.stock_movements (item_id, delta, order_id, reason) \
-     SELECT item_id, $2, $4, $5 FROM moved RETURNING movement_id",
-    &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID],
+         WHERE item_id = $1 RETURNING item_id, stock, inventory) \
+     INSERT INTO flashsale.stock_movements (item_id, delta, order_id, reason, idempotency_key, stock_after, \
+                                            inventory_after) \
+     SELECT item_id, $2, $4, $5, $6, CASE WHEN $6 IS NOT NULL THEN stock END, \
+            CASE WHEN $6 IS NOT NULL THEN inventory END \
+     FROM moved RETURNING movement_id",
+    &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID],
+);
+
+/// Locks nothing. Runs after the item was locked: if another call with the same key has just
+/// committed, only a snapshot taken after the wait sees its movement.
+static MOVEMENT_BY_KEY: Statement = Statement::deciding(
+    "SELECT delta, stock_after, inventory_after FROM flashsale.stock_movements \
+     WHERE item_id = $1 AND idempotency_key = $2",
+    &[INT8OID, TEXTOID],
 );
 
 /// Waits for a transaction that inserts the same id, and for no other.
@@ -333,6 +344,7 @@ pub fn move_stock(
     item_id: i64,
     delta: i64,
     reason: Option<&str>,
+    key: Option<&str>,
 ) -> Result<(), Fault> {
     gate::open_at_commit(item_id);
     let arguments = [
@@ -341,8 +353,26 @@ pub fn move_stock(
         delta.into(),
         None::<i64>.into(),
         reason.into(),
+        key.into(),
     ];
     MOVE_STOCK.write(client, &arguments, 1)
+}
+
+/// The movement of the item that was made with the key; `None` if there is none. Locks nothing.
+pub fn movement_by_key(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    key: &str,
+) -> Result<Option<Movement>, Fault> {
+    let row = MOVEMENT_BY_KEY.first(client, &[item_id.into(), key.into()])?;
+    row.map(|row| {
+        Ok(Movement {
+            delta: some(&row, 1)?,
+            stock: some(&row, 2)?,
+            inventory: some(&row, 3)?,
+        })
+    })
+    .transpose()
 }
 
 /// Removes the units of a refunded order from the stock; the inventory does not contain them. Waits
@@ -360,6 +390,7 @@ pub fn write_off(
         0i64.into(),
         order_id.into(),
         why.into(),
+        None::<&str>.into(),
     ];
     MOVE_STOCK.write(client, &arguments, 1)
 }

@@ -7,6 +7,7 @@ pub mod items;
 pub mod lookups;
 pub mod orders;
 pub mod payments;
+pub mod schema;
 
 use crate::error::Fault;
 pub use crate::pg::datum::Stamp;

@@ -67,11 +67,13 @@ pub enum Restocked {
     Done {
         stock: i64,
         inventory: i64,
+        /// An earlier call with the same key did it, and got this answer.
+        replayed: bool,
     },
+    /// An earlier call with the same key moved another number of units.
+    KeyReused,
     /// Fewer units are free than were to be removed.
-    NotEnoughFree {
-        inventory: i64,
-    },
+    NotEnoughFree { inventory: i64 },
     /// There is no such item.
     NotFound,
     /// Another transaction holds the item.
@@ -84,6 +86,28 @@ pub struct Stock {
     pub inventory: i64,
     pub stock: i64,
     pub unit_price: Option<i64>,
+}
+
+/// A movement that was made with a key: its units, and the item's units after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Movement {
+    pub delta: i64,
+    pub stock: i64,
+    pub inventory: i64,
+}
+
+impl Movement {
+    /// What a repeat of the call that made it is answered.
+    pub fn again(self, delta: i64) -> Restocked {
+        match delta == self.delta {
+            true => Restocked::Done {
+                stock: self.stock,
+                inventory: self.inventory,
+                replayed: true,
+            },
+            false => Restocked::KeyReused,
+        }
+    }
 }
 
 /// Decides on adding `delta` units, or, if it is negative, removing them. Raises 22003 if the
@@ -101,7 +125,11 @@ pub fn restock(before: Stock, delta: i64) -> Result<Restocked, Invalid> {
         return Err(Invalid::out_of_range("delta", delta, rule));
     }
     value_of_stock("delta", delta, before.unit_price, stock)?;
-    Ok(Restocked::Done { stock, inventory })
+    Ok(Restocked::Done {
+        stock,
+        inventory,
+        replayed: false,
+    })
 }
 
 /// The outcome of pausing or resuming an item.
@@ -148,7 +176,13 @@ mod tests {
             stock: 5,
             unit_price: None,
         };
-        let done = |stock, inventory| Ok(Restocked::Done { stock, inventory });
+        let done = |stock, inventory| {
+            Ok(Restocked::Done {
+                stock,
+                inventory,
+                replayed: false,
+            })
+        };
         let too_few = Ok(Restocked::NotEnoughFree { inventory: 3 });
         assert_eq!(restock(before, 2), done(7, 5));
         assert_eq!(restock(before, -3), done(2, 0));
@@ -166,6 +200,22 @@ mod tests {
         };
         assert_eq!(restock(dear, 1), done(6, 4));
         assert!(restock(dear, 2).is_err());
+    }
+
+    #[test]
+    fn a_repeated_movement_is_answered_as_it_was_and_another_one_is_refused() {
+        let movement = Movement {
+            delta: -3,
+            stock: 7,
+            inventory: 4,
+        };
+        let done = Restocked::Done {
+            stock: 7,
+            inventory: 4,
+            replayed: true,
+        };
+        assert_eq!(movement.again(-3), done);
+        assert_eq!(movement.again(3), Restocked::KeyReused);
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Reason {
             Self::UserLimitReached => ("user_limit_reached", "This would pass the limit per user."),
             Self::IdempotencyKeyReused => (
                 "idempotency_key_reused",
-                "This idempotency key was used for a different purchase.",
+                "This idempotency key was used with other values.",
             ),
             Self::OrderNotFound => ("order_not_found", "There is no such order."),
             Self::OrderCancelled => ("order_cancelled", "The order was cancelled."),

@@ -301,14 +301,23 @@ fn restock_item() {
     let to_json = |restocked| restocked_to_json(1, -3, restocked, &PLAIN);
     let (stock, inventory) = (7, 4);
     assert_eq!(
-        to_json(Restocked::Done { stock, inventory }),
+        to_json(Restocked::Done {
+            stock,
+            inventory,
+            replayed: true
+        }),
         json!({
             "success": true,
             "item_id": 1,
             "delta": -3,
             "stock": 7,
             "remaining_inventory": 4,
+            "replayed": true,
         })
+    );
+    assert_eq!(
+        to_json(Restocked::KeyReused),
+        refused(Reason::IdempotencyKeyReused, json!({ "item_id": 1 }))
     );
     let about = json!({ "item_id": 1, "remaining_inventory": 4 });
     assert_eq!(

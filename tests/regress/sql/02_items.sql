@@ -50,6 +50,22 @@ SELECT t.answer(flashsale.restock_item(50, 1::smallint, NULL));
 SELECT delta, reason, order_id, moved_by = session_user AS by_me FROM flashsale.stock_movements
 WHERE item_id = 50 AND movement_id > (SELECT min(movement_id) FROM flashsale.stock_movements WHERE item_id = 50)
 ORDER BY movement_id;
+-- A key makes it once, for this item; another delta is refused, and a refused movement leaves its key unused.
+SELECT t.answer(flashsale.restock_item(50, 4, 'third lorry', 'note 3'));
+SELECT t.answer(flashsale.restock_item(50, 4, 'the same lorry', 'note 3'));
+SELECT t.answer(flashsale.restock_item(50, -4, idempotency_key => 'back'));
+SELECT t.answer(flashsale.restock_item(50, 4, idempotency_key => 'note 3'));
+SELECT t.answer(flashsale.restock_item(50, -4, idempotency_key => 'back'));
+SELECT t.answer(flashsale.restock_item(50, 5, 'third lorry', 'note 3'));
+SELECT t.answer(flashsale.restock_item(50, -4, 'third lorry', 'note 3'));
+SELECT t.answer(flashsale.restock_item(41, 4, 'third lorry', 'note 3'));
+SELECT t.answer(flashsale.restock_item(50, -100, idempotency_key => 'too many'));
+SELECT t.answer(flashsale.restock_item(50, -1, idempotency_key => 'too many'));
+SELECT t.answer(flashsale.restock_item(50, 1, idempotency_key => repeat('x', 255))) ->> 'replayed';
+SELECT t.error('SELECT flashsale.restock_item(50, 1, idempotency_key => repeat(''x'', 256))');
+SELECT t.error('SELECT flashsale.restock_item(50, 1, idempotency_key => '''')');
+SELECT item_id, delta, reason, left(idempotency_key, 10), stock_after, inventory_after FROM flashsale.stock_movements
+WHERE idempotency_key IS NOT NULL ORDER BY movement_id;
 -- Only free units can be removed: all of them, but not one more.
 SELECT flashsale.purchase_item(50, 'alice', 3) ->> 'success';
 SELECT t.answer(flashsale.restock_item(50, -11));

@@ -185,6 +185,10 @@ $$;
 CREATE TABLE rows_before AS SELECT * FROM rows();
 CREATE TABLE grants_before AS SELECT * FROM grants();
 
+-- Until the update, the library of 0.2.0 refuses.
+SELECT flashsale.purchase_item(2, 'alice');
+SELECT flashsale.grant_app('regress_upgrade_app');
+
 ALTER EXTENSION flashsale UPDATE TO '0.2.0';
 
 SELECT * FROM flashsale.audit();
@@ -197,6 +201,19 @@ TABLE grants_before EXCEPT ALL SELECT * FROM grants() ORDER BY 1, 2;
 -- None of these grants counts as the extension's own, which pg_dump would leave out.
 SELECT pg_describe_object(classoid, objoid, objsubid), sorted(initprivs) FROM pg_init_privs
 WHERE initprivs::text LIKE '%regress%' ORDER BY 1;
+
+-- The shop goes on, in the same session: with a key of 0.1.0, and under each strategy that works in any database.
+SET ROLE regress_upgrade_app;
+SELECT a ->> 'order_id', a ->> 'replayed' FROM flashsale.purchase_item(3, 'user 2', 3, 'key 2') a;
+SELECT flashsale.purchase_item(2, 'alice', strategy => strategy) ->> 'success' FROM unnest('{nowait,optimistic,atomic}'::text[]) AS strategy;
+SELECT flashsale.purchase_batch('[{"item_id": 2, "user_id": "alice"}, {"item_id": 3, "user_id": "bob"}]') -> 1 ->> 'success';
+SELECT flashsale.begin_payment(order_id) ->> 'status', flashsale.confirm_order(order_id, 'pay new') ->> 'status'
+FROM (VALUES (100002)) AS v (order_id);
+SET ROLE regress_upgrade_operator;
+SELECT flashsale.restock_item(2, 5) ->> 'success', flashsale.refund_order(100002) ->> 'success';
+SELECT flashsale.refund_payment('pay lost') ->> 'success';
+RESET ROLE;
+SELECT * FROM flashsale.audit();
 
 \c :regression
 DROP DATABASE flashsale_upgrade;

@@ -18,15 +18,31 @@ use crate::shop::{Shop, answer, refused, rush, sold, within};
 const PROGRAMS: [&str; 2] = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"];
 const PORT: u16 = 6432;
 const CLIENTS: usize = 50;
-const SERVER_CONNECTIONS: i64 = 5;
+pub const SERVER_CONNECTIONS: i64 = 5;
 
-struct Bouncer {
+pub struct Bouncer {
     process: Child,
     folder: Folder,
 }
 
 impl Bouncer {
-    fn start(program: &str, server: &Config) -> Self {
+    /// Where it is installed; says so if it is not.
+    pub fn program() -> Option<&'static str> {
+        let program = PROGRAMS
+            .into_iter()
+            .find(|program| Path::new(program).exists());
+        if program.is_none() {
+            // Straight to the terminal: what a passing test prints is not shown.
+            writeln!(
+                io::stderr(),
+                "SKIPPED: no {PROGRAMS:?}, so nothing is shown about poolers"
+            )
+            .ok();
+        }
+        program
+    }
+
+    pub fn start(program: &str, server: &Config) -> Self {
         let folder = Folder::new();
         let file = folder.0.join("pgbouncer.ini");
         fs::write(&file, settings(server, folder.path())).expect("a settings file");
@@ -39,7 +55,7 @@ impl Bouncer {
     }
 
     /// The database of this name, reached through the pooler.
-    async fn database(&self, name: &str) -> Config {
+    pub async fn database(&self, name: &str) -> Config {
         let mut config = Config::new();
         config
             .host(self.folder.path())
@@ -85,16 +101,7 @@ fn settings(server: &Config, folder: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_through_a_pooler_in_transaction_mode() {
-    let Some(program) = PROGRAMS
-        .into_iter()
-        .find(|program| Path::new(program).exists())
-    else {
-        // Straight to the terminal: what a passing test prints is not shown.
-        writeln!(
-            io::stderr(),
-            "SKIPPED: no {PROGRAMS:?}, so nothing is shown about poolers"
-        )
-        .ok();
+    let Some(program) = Bouncer::program() else {
         return;
     };
     const UNITS: usize = 200;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::env;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -116,16 +117,12 @@ async fn assert_carries_on(old: &Shop, new: &Shop, app: &str, item_id: i64) {
     new.assert_sound().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_plain_dump_restores_the_shop() {
-    let (old, app, item_id) = shop_with_a_past().await;
-    let new = old.sibling().await;
-    let mut dump = tool("pg_dump")
-        .args(["--dbname", &old.name])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("pg_dump");
-    let restored = tool("psql")
+/// Dumps a database as text, restores it into another one, and returns the text.
+pub fn restore_plain_dump(old: &Shop, new: &Shop) -> String {
+    let dump = tool("pg_dump").args(["--dbname", &old.name]).output();
+    let dump = dump.expect("pg_dump");
+    assert!(dump.status.success(), "pg_dump");
+    let mut psql = tool("psql")
         .args([
             "--no-psqlrc",
             "--quiet",
@@ -134,10 +131,21 @@ async fn a_plain_dump_restores_the_shop() {
             "--dbname",
             &new.name,
         ])
-        .stdin(dump.stdout.take().expect("a pipe"))
-        .status();
-    assert!(restored.expect("psql").success());
-    assert!(dump.wait().expect("pg_dump").success());
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("psql");
+    let mut input = psql.stdin.take().expect("a pipe");
+    input.write_all(&dump.stdout).expect("psql reads");
+    drop(input);
+    assert!(psql.wait().expect("psql").success());
+    String::from_utf8(dump.stdout).expect("UTF-8")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_dump_restores_the_shop() {
+    let (old, app, item_id) = shop_with_a_past().await;
+    let new = old.sibling().await;
+    restore_plain_dump(&old, &new);
     assert_carries_on(&old, &new, &app, item_id).await;
 }
 

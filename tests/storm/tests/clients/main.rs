@@ -27,5 +27,6 @@ mod sql;
 mod storms;
 mod strategy;
 mod transactions;
+mod upgrade;
 mod visit;
 mod watcher;
