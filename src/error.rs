@@ -2,6 +2,7 @@
 //! errors.
 
 use flashsale_core::argument::Invalid;
+use flashsale_core::launch::NoSeller;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::spi::SpiError;
@@ -29,6 +30,9 @@ pub enum Fault {
 
     #[error("strategy grouped works only in the database that flashsale.database names")]
     OtherDatabase,
+
+    #[error("strategy grouped has no seller: {}", why_no_seller(*.0))]
+    NoSeller(NoSeller),
 
     #[error("strategy grouped commits on its own and cannot be used {0}")]
     NotOnItsOwn(&'static str),
@@ -70,9 +74,10 @@ impl Fault {
             Self::Argument(Invalid::Value { .. }) => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::Argument(Invalid::OutOfRange { .. }) => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
             Self::Locked(_) => ERRCODE_LOCK_NOT_AVAILABLE,
-            Self::NotPreloaded(_) | Self::OtherVersion { .. } | Self::OtherDatabase => {
-                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-            }
+            Self::NotPreloaded(_)
+            | Self::OtherVersion { .. }
+            | Self::OtherDatabase
+            | Self::NoSeller(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NotOnItsOwn(_) => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Suppressed => ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
             Self::ReadOnly => ERRCODE_READ_ONLY_SQL_TRANSACTION,
@@ -117,6 +122,7 @@ impl From<Fault> for ErrorReport {
             Fault::OtherDatabase => report.set_hint(
                 "Set flashsale.database to this database and restart the server, or use another strategy.",
             ),
+            Fault::NoSeller(why) => report.set_hint(what_without_seller(why)),
             Fault::NotOnItsOwn(_) => report.set_hint(
                 "Call it outside a transaction block at READ COMMITTED, or use strategy nowait.",
             ),
@@ -126,6 +132,24 @@ impl From<Fault> for ErrorReport {
             Fault::Raised { detail, hint, .. } => with_texts(report, detail, hint),
             _ => report,
         }
+    }
+}
+
+fn why_no_seller(why: NoSeller) -> &'static str {
+    match why {
+        NoSeller::NoProcess => "no background worker could be started for it",
+        NoSeller::Copy => "the tables of this database are the copy of a subscription",
+        NoSeller::DoesNotStart => "it does not start",
+    }
+}
+
+fn what_without_seller(why: NoSeller) -> &'static str {
+    match why {
+        NoSeller::NoProcess => {
+            "Raise max_worker_processes and restart the server, or use another strategy."
+        }
+        NoSeller::Copy => "Sell on the server that it copies, or drop the subscription.",
+        NoSeller::DoesNotStart => "See the server's log, or use another strategy.",
     }
 }
 

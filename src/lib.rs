@@ -10,6 +10,8 @@ mod doors;
 mod error;
 mod gate;
 mod group;
+mod launcher;
+mod lookout;
 #[allow(unsafe_code)]
 mod pg;
 mod reconciler;
@@ -19,13 +21,14 @@ mod stats;
 mod store;
 #[cfg(feature = "pg_test")]
 mod tests;
+mod workers;
 
 use gate::GATE;
-use group::queue::{LATCHES, PARKINGS, QUEUE, WORDS};
-use pg::worker::CONNECTING;
+use group::queue::{PARKINGS, QUEUE, WORDS};
 use pgrx::pg_shmem_init;
 use pgrx::prelude::*;
 use stats::STATS;
+use workers::{LATCHES, STATE};
 
 ::pgrx::pg_module_magic!(name, version);
 
@@ -45,6 +48,7 @@ extension_sql_file!(
     name = "views",
     requires = ["operator_functions"]
 );
+extension_sql_file!("../sql/warning.sql", name = "warning", requires = ["views"]);
 extension_sql_file!(
     "../sql/privileges.sql",
     name = "privileges",
@@ -62,7 +66,7 @@ pub extern "C-unwind" fn _PG_init() {
     }
 }
 
-/// Requests shared memory and registers the workers, which only a preloaded library can do.
+/// Requests shared memory and registers the launcher, which only a preloaded library can do.
 fn preload() {
     pg_shmem_init!(QUEUE = ());
     pg_shmem_init!(WORDS = ());
@@ -70,10 +74,9 @@ fn preload() {
     pg_shmem_init!(LATCHES = ());
     pg_shmem_init!(GATE = ());
     pg_shmem_init!(STATS = ());
-    pg_shmem_init!(CONNECTING = ());
-    pg::worker::register("flashsale seller", "flashsale_seller_main");
-    pg::worker::register("flashsale publisher", "flashsale_publisher_main");
-    pg::worker::register("flashsale reconciler", "flashsale_reconciler_main");
+    pg_shmem_init!(STATE = ());
+    workers::init();
+    pg::worker::register_launcher();
 }
 
 /// `cargo pgrx test` expects this module at the root of the crate.

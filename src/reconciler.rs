@@ -1,6 +1,7 @@
 //! The reconciler: the worker that expires stale reservations every `flashsale.reconcile_interval`.
 
 use crate::error::Fault;
+use crate::lookout::Lookout;
 use crate::pg::clock;
 use crate::pg::signals;
 use crate::pg::subtransaction::End;
@@ -8,9 +9,10 @@ use crate::pg::worker::{self, Bounds, Worker};
 use crate::sale::expiry;
 use crate::store::orders::Staleness;
 use crate::store::{grants, orders, schema};
-use crate::{settings, stats};
+use crate::{settings, stats, workers};
+use flashsale_core::launch::{LOOK_AGAIN_AFTER, OnceAMinute};
 use flashsale_core::order::Expired;
-use flashsale_core::time::Micros;
+use flashsale_core::time::{MILLISECOND, Micros, left_ms};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -26,26 +28,32 @@ const RETURN_AFTER_MS: i64 = 10;
 /// For how long orders that fail to expire are skipped, and the most such orders to remember.
 const SKIPPED_FOR: Micros = 3_600_000_000;
 const MOST_AT_FAULT: usize = 10_000;
-/// How often a reconciler that is turned off checks its setting.
-const OFF_MS: i64 = 60_000;
+/// The longest sleep, after which it looks whether its database is still to be served.
+const LOOK_MS: i64 = LOOK_AGAIN_AFTER / MILLISECOND;
 
 #[pg_guard]
 #[allow(unsafe_code)] // the postmaster looks it up by name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
-    worker::connect(Worker::Reconciler, &settings::database());
+    let leave = || workers::leave(Worker::Reconciler);
+    let Some(mut lookout) = Lookout::arrive(Worker::Reconciler, leave) else {
+        return;
+    };
     let mut at_fault = AtFault::none();
-    loop {
+    let mut last_run = None;
+    while lookout.is_served() {
         signals::reload_if_requested();
         let interval_ms = settings::reconcile_interval_ms();
-        if interval_ms == 0 {
-            worker::idle(OFF_MS);
+        let left_ms = last_run.map_or(0, |at| left_ms(at, clock::monotonic(), interval_ms));
+        if interval_ms == 0 || left_ms > 0 {
+            let until_next = if interval_ms == 0 { LOOK_MS } else { left_ms };
+            worker::idle(until_next.min(LOOK_MS));
             continue;
         }
         worker::report(Some("flashsale: expiring stale reservations"));
         run(&mut at_fault);
         worker::report(None);
-        worker::idle(interval_ms);
+        last_run = Some(clock::monotonic());
     }
 }
 
@@ -53,6 +61,7 @@ pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
 struct AtFault {
     order_ids: Vec<i64>,
     since: Micros,
+    log: OnceAMinute,
 }
 
 impl AtFault {
@@ -61,7 +70,35 @@ impl AtFault {
         Self {
             order_ids: Vec::new(),
             since: clock::monotonic(),
+            log: OnceAMinute::default(),
         }
+    }
+
+    /// From now on all orders are tried again.
+    fn forget(&mut self) {
+        self.order_ids.clear();
+        self.since = clock::monotonic();
+    }
+
+    /// Skips an order because of this fault, unless too many are skipped already; then false. An
+    /// order of `None` could not be found out. Writes to the log, once a minute.
+    fn skip(&mut self, order_id: Option<i64>, fault: &Fault) -> bool {
+        let order_id = order_id.filter(|_| self.order_ids.len() < MOST_AT_FAULT);
+        if let Some(held_back) = self.log.may_pass(clock::monotonic()) {
+            let what = match order_id {
+                Some(order_id) => format!("order {order_id} does not expire: "),
+                None => String::new(),
+            };
+            let others = match held_back {
+                0 => String::new(),
+                more => format!(" ({more} more such errors since the last line)"),
+            };
+            log!(
+                "flashsale reconciler: {what}{fault}{others}; flashsale.reconcile_interval = 0 turns it off"
+            );
+        }
+        self.order_ids.extend(order_id);
+        order_id.is_some()
     }
 }
 
@@ -69,13 +106,12 @@ impl AtFault {
 /// and fewer orders, until the order at fault is alone; it is then skipped for an hour.
 fn run(at_fault: &mut AtFault) {
     if clock::monotonic() - at_fault.since > SKIPPED_FOR {
-        *at_fault = AtFault::none();
+        at_fault.forget();
     }
-    let at_fault = &mut at_fault.order_ids;
     let mut returns = 0;
     let mut most = ORDERS_PER_TRANSACTION;
     loop {
-        match expire_some(most, at_fault) {
+        match expire_some(most, &at_fault.order_ids) {
             Ok(Remaining::None) => break,
             Ok(Remaining::Some) => most = (most * 2).min(ORDERS_PER_TRANSACTION),
             Ok(Remaining::Locked) if returns < MOST_RETURNS => {
@@ -86,13 +122,10 @@ fn run(at_fault: &mut AtFault) {
             Err(_) if most > 1 => most /= 2,
             Err(fault) => {
                 stats::reconciler_failed();
-                let order_id = oldest(at_fault);
-                let Some(order_id) = order_id.filter(|_| at_fault.len() < MOST_AT_FAULT) else {
-                    log!("flashsale reconciler: {fault}");
+                let order_id = oldest(&at_fault.order_ids);
+                if !at_fault.skip(order_id, &fault) {
                     break;
-                };
-                log!("flashsale reconciler: order {order_id} does not expire: {fault}");
-                at_fault.push(order_id);
+                }
             }
         }
         worker::idle(0);

@@ -7,8 +7,9 @@ use crate::error::Fault;
 use crate::pg::clock;
 use crate::pg::wait::{self, WaitFor};
 use crate::pg::wal;
+use crate::pg::worker::Worker;
 use crate::pg::{session, transaction};
-use crate::settings;
+use crate::{settings, workers};
 use flashsale_core::cancel::{Cancel, Cancelled};
 use flashsale_core::fit::Request;
 use flashsale_core::order::Moved;
@@ -30,7 +31,10 @@ pub fn check_caller() -> Result<(), Fault> {
     if transaction::is_read_only() {
         return Err(Fault::ReadOnly);
     }
-    unfit_caller().map_or(Ok(()), |why| Err(Fault::NotOnItsOwn(why)))
+    if let Some(why) = unfit_caller() {
+        return Err(Fault::NotOnItsOwn(why));
+    }
+    workers::no_seller().map_or(Ok(()), |why| Err(Fault::NoSeller(why)))
 }
 
 fn preloaded() -> Result<Queue, Fault> {
@@ -52,7 +56,7 @@ pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Moved<Cancelled>>, Fault> {
     let Some(queue) = queue() else {
         return Ok(None);
     };
-    if check_caller().is_err() || !queue.is_served() {
+    if check_caller().is_err() || !workers::is_at_work(Worker::Seller) {
         return Ok(None);
     }
     match submit(queue, &Call::Cancel(*cancel))? {
@@ -69,7 +73,7 @@ fn submit(queue: Queue, call: &Call<'_>) -> Result<Reply, Fault> {
     let Some(ticket) = queue.join(call) else {
         return Ok(Reply::BUSY);
     };
-    let reply = match HeldSlot::new(queue, ticket).wait() {
+    let reply = match HeldSlot::new(queue, ticket).wait()? {
         Some(Collected::Answered(answered)) => answered.reply,
         Some(Collected::Orphaned(Some(QueuedReply {
             reply,
@@ -145,20 +149,21 @@ impl HeldSlot {
     }
 
     /// Waits for the reply. `None` if the seller did not take the request within
-    /// `flashsale.group_wait`; then the request is withdrawn.
-    fn wait(&self) -> Option<Collected<QueuedReply>> {
+    /// `flashsale.group_wait`; then the request is withdrawn. An error if there is no seller.
+    fn wait(&self) -> Result<Option<Collected<QueuedReply>>, Fault> {
         loop {
             if wait::yielding(|| !self.queue.is_pending(self.ticket))
                 && let Some(collected) = self.queue.collect(self.ticket)
             {
                 HELD.set(None);
-                return Some(collected);
+                return Ok(Some(collected));
             }
             let left_ms = left_ms(self.since, clock::monotonic(), settings::group_wait_ms());
             // Once the seller has taken the request, only the seller knows its outcome.
-            if left_ms <= 0 && self.queue.withdraw(self.ticket) {
+            let no_seller = workers::no_seller();
+            if (left_ms <= 0 || no_seller.is_some()) && self.queue.withdraw(self.ticket) {
                 HELD.set(None);
-                return None;
+                return no_seller.map_or(Ok(None), |why| Err(Fault::NoSeller(why)));
             }
             self.queue.park(self.ticket, left_ms.max(50));
         }

@@ -5,7 +5,7 @@ use super::queue::{Queue, queue};
 use crate::pg::wal::{self, Durable};
 use crate::pg::worker::{self, Worker};
 use crate::pg::{session, signals, wait};
-use crate::settings;
+use crate::{settings, workers};
 use flashsale_core::slots::Ticket;
 use pgrx::pg_sys::{self, XLogRecPtr};
 use pgrx::prelude::*;
@@ -24,9 +24,12 @@ pub const STANDBY_POLL_MS: i64 = 1;
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_publisher_main(_argument: pg_sys::Datum) {
     let Some(queue) = queue() else { return };
-    worker::connect(Worker::Publisher, &settings::database());
-    session::before_exit(detach);
-    queue.attach_publisher();
+    worker::connect(None); // it touches no table
+    if !workers::arrive(Worker::Publisher) {
+        return;
+    }
+    session::before_exit(leave);
+    workers::wake(Worker::Seller);
     loop {
         signals::reload_if_requested();
         publish_committed(queue);
@@ -96,8 +99,8 @@ fn flush_and_publish(queue: Queue, end: XLogRecPtr) {
     queue.publish_durable(|end, level| durable.covers(end, level));
 }
 
-fn detach() {
-    if let Some(queue) = queue() {
-        queue.detach_publisher();
-    }
+/// The seller has to publish from now on.
+fn leave() {
+    workers::leave(Worker::Publisher);
+    workers::wake(Worker::Seller);
 }

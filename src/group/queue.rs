@@ -1,13 +1,14 @@
 //! The queue between callers and the seller: one slot for each request, first come first served.
 //!
-//! It consists of four parts of shared memory. The slots are behind a lock that is held only for
-//! moments; the words with their phases, the words on which callers park, and the latches of the
-//! workers are read without a lock.
+//! It consists of three parts of shared memory. The slots are behind a lock that is held only for
+//! moments; the words with their phases, and the words on which callers park, are read without a
+//! lock.
 
 use super::request::{Call, QueuedReply, QueuedRequest};
 use crate::pg::memory::{LwLock, Shared};
-use crate::pg::wait::{Latches, Parking, WaitFor};
-use crate::settings;
+use crate::pg::wait::{Parking, WaitFor};
+use crate::pg::worker::Worker;
+use crate::{settings, workers};
 use flashsale_core::limits::SLOTS;
 use flashsale_core::slots::{Collected, Slots, Ticket, Words};
 use pgrx::pg_sys::XLogRecPtr;
@@ -17,10 +18,6 @@ pub static QUEUE: Shared<LwLock<Slots<QueuedRequest, QueuedReply, SLOTS>>> =
 pub static WORDS: Shared<Words<SLOTS>> = Shared::new(c"flashsale queue words");
 /// The word on which the caller of each slot sleeps.
 pub static PARKINGS: Shared<[Parking; SLOTS]> = Shared::new(c"flashsale queue parkings");
-/// The latches of the seller and the publisher, while they run.
-pub static LATCHES: Shared<Latches<2>> = Shared::new(c"flashsale queue latches");
-const SELLER: usize = 0;
-const PUBLISHER: usize = 1;
 
 /// References to all parts of the queue.
 #[derive(Clone, Copy)]
@@ -28,7 +25,6 @@ pub struct Queue {
     slots: &'static LwLock<Slots<QueuedRequest, QueuedReply, SLOTS>>,
     words: &'static Words<SLOTS>,
     parkings: &'static [Parking; SLOTS],
-    latches: &'static Latches<2>,
 }
 
 /// The queue; `None` if the library was not preloaded.
@@ -37,7 +33,6 @@ pub fn queue() -> Option<Queue> {
         slots: QUEUE.get()?,
         words: WORDS.get()?,
         parkings: PARKINGS.get()?,
-        latches: LATCHES.get()?,
     })
 }
 
@@ -48,7 +43,7 @@ impl Queue {
         let request = QueuedRequest::new(call);
         let capacity = settings::queue_size();
         let ticket = self.slots.lock().join(self.words, capacity, request)?;
-        self.latches.wake(SELLER);
+        workers::wake(Worker::Seller);
         Some(ticket)
     }
 
@@ -77,24 +72,13 @@ impl Queue {
     pub fn leave(self, ticket: Ticket) {
         self.slots.lock().leave(self.words, ticket);
     }
-
-    /// Whether a seller runs.
-    pub fn is_served(self) -> bool {
-        self.latches.is_taken(SELLER)
-    }
 }
 
 /// The seller's side.
 impl Queue {
-    /// Registers this process as the seller.
-    pub fn attach_seller(self) {
-        self.latches.take(SELLER);
-    }
-
     /// To be called when the seller exits. The callers of requests that it had taken find out
     /// whether its transaction committed; the other requests wait for the next seller.
     pub fn detach_seller(self) {
-        self.latches.leave(SELLER);
         let orphaned = self.slots.lock().orphan(self.words);
         self.unpark(orphaned);
     }
@@ -142,27 +126,15 @@ impl Queue {
 
     /// Wakes the publisher, after replies were handed over.
     pub fn wake_publisher(self) {
-        self.latches.wake(PUBLISHER);
+        workers::wake(Worker::Publisher);
     }
 }
 
 /// The publisher's side.
 impl Queue {
-    /// Registers this process as the publisher.
-    pub fn attach_publisher(self) {
-        self.latches.take(PUBLISHER);
-        self.latches.wake(SELLER);
-    }
-
-    /// To be called when the publisher exits: the seller has to publish from now on.
-    pub fn detach_publisher(self) {
-        self.latches.leave(PUBLISHER);
-        self.latches.wake(SELLER);
-    }
-
     /// Whether a publisher runs.
     pub fn has_publisher(self) -> bool {
-        self.latches.is_taken(PUBLISHER)
+        workers::is_at_work(Worker::Publisher)
     }
 
     /// The largest WAL position of a commit on the committed list; `None` if the list is empty.

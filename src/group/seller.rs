@@ -8,10 +8,11 @@ use super::publisher::{self, STANDBY_POLL_MS, Written};
 use super::queue::{Queue, queue};
 use super::request::{Call, Error, QueuedReply, Reply};
 use super::transaction::{self, Failure, Job, Served};
+use crate::lookout::Lookout;
 use crate::pg::clock;
 use crate::pg::worker::{self, Worker};
-use crate::pg::{session, signals, wait, wal};
-use crate::{settings, stats};
+use crate::pg::{signals, wait, wal};
+use crate::{settings, stats, workers};
 use flashsale_core::pace::Pace;
 use flashsale_core::time::Micros;
 use pgrx::pg_sys::{self, XLogRecPtr};
@@ -32,13 +33,13 @@ const IDLE_MS: i64 = 10_000;
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
     let Some(queue) = queue() else { return };
-    worker::connect(Worker::Seller, &settings::database());
+    let Some(mut lookout) = Lookout::arrive(Worker::Seller, leave) else {
+        return;
+    };
     wal::set_synchronous_commit(c"off");
-    session::before_exit(detach);
-    queue.attach_seller();
     let mut deferred = Vec::new();
     let mut pace = Pace::default();
-    loop {
+    while lookout.is_served() {
         signals::reload_if_requested();
         // In addition to the deferred jobs, so that these do not keep others from being served.
         let taken = queue.take(settings::group_size());
@@ -74,7 +75,8 @@ fn wait_for_requests(queue: Queue) {
     });
 }
 
-fn detach() {
+fn leave() {
+    workers::leave(Worker::Seller);
     if let Some(queue) = queue() {
         queue.detach_seller();
     }

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod datum;
 pub mod guc;
 pub mod heap;
+pub mod hooks;
 pub mod jsonb;
 pub mod memory;
 pub mod planner;

@@ -20,6 +20,12 @@ pub fn is_in_block() -> bool {
     unsafe { pg_sys::IsTransactionBlock() || pg_sys::GetCurrentTransactionNestLevel() > 1 }
 }
 
+/// Whether this server is a standby, or still recovering.
+pub fn is_in_recovery() -> bool {
+    // SAFETY: reads shared memory, which exists from the server's start.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
 /// Its id; `None` until it writes something.
 pub fn id() -> Option<TransactionId> {
     // SAFETY: reads this process's own state.

@@ -120,10 +120,15 @@ unsafe impl<const ROLES: usize> InSharedMemory for Latches<ROLES> {
 }
 
 impl<const ROLES: usize> Latches<ROLES> {
-    /// Gives this process the role, until it [leaves](Self::leave) it.
-    pub fn take(&self, role: usize) {
+    /// Gives this process the role, until it [leaves](Self::leave) it; false if another process
+    /// has it.
+    pub fn take(&self, role: usize) -> bool {
+        let nobody = std::ptr::null_mut();
         // SAFETY: set when the process started.
-        self.0[role].store(unsafe { pg_sys::MyLatch }, Ordering::Release);
+        let mine = unsafe { pg_sys::MyLatch };
+        self.0[role]
+            .compare_exchange(nobody, mine, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// Gives the role up: no process has it then.

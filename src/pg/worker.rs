@@ -1,22 +1,19 @@
 //! What the workers share: registration, connection, waiting, and transactions as the owner.
 
-use super::memory::Shared;
 use super::subtransaction::End;
 use super::wait::{self, WaitFor};
 use super::{clock, guc, session, signals, version, wal};
 use pgrx::PgTryBuilder;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::pg_sys::panic::CaughtError;
+use pgrx::pg_sys::submodules::utils::name_data_to_str;
 use pgrx::pg_sys::{self, Oid, XLogRecPtr};
 use std::ffi::{CStr, CString};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// One second is the minimum that PostgreSQL allows.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-/// How long to wait after a failed attempt to connect to the database.
-const RECONNECT_AFTER_MS: i64 = 2_000;
 
 /// Settings that a worker relies on. They override those of its database or role.
 const SETTINGS: &[(&CStr, &CStr)] = &[
@@ -30,49 +27,96 @@ const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"jit", c"off"),
 ];
 
-/// Registers a worker with the postmaster, which starts it once recovery has finished, and restarts
-/// it whenever it exits.
-pub fn register(name: &str, function: &str) {
-    BackgroundWorkerBuilder::new(name)
-        .set_type(name)
-        .set_library("flashsale")
-        .set_function(function)
-        .enable_spi_access()
-        .set_start_time(BgWorkerStartTime::RecoveryFinished)
-        .set_restart_time(Some(RESTART_AFTER))
-        .load();
-}
-
-/// The workers.
-#[derive(Clone, Copy)]
+/// The workers, in the order in which they are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Worker {
+    Launcher,
     Seller,
     Publisher,
     Reconciler,
 }
 
-/// Which workers failed to connect. It outlives their processes.
-pub static CONNECTING: Shared<[AtomicBool; 3]> = Shared::new(c"flashsale workers");
+/// How many workers there are.
+pub const WORKERS: usize = 4;
 
-/// Connects to the database. If the last attempt failed, as it does while the database does not
-/// exist, waits a while before.
-pub fn connect(worker: Worker, database: &CStr) {
-    signals::unblock();
-    let connecting = CONNECTING.get().map(|flags| &flags[worker as usize]);
-    if connecting.is_some_and(|flag| flag.swap(true, Ordering::Relaxed)) {
-        sleep(RECONNECT_AFTER_MS);
+impl Worker {
+    /// The name that pg_stat_activity shows, and the function that the process runs.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Launcher => ("flashsale launcher", "flashsale_launcher_main"),
+            Self::Seller => ("flashsale seller", "flashsale_seller_main"),
+            Self::Publisher => ("flashsale publisher", "flashsale_publisher_main"),
+            Self::Reconciler => ("flashsale reconciler", "flashsale_reconciler_main"),
+        }
     }
-    // SAFETY: a NUL-terminated name. The worker connects as the bootstrap superuser; each
+
+    fn builder(self) -> BackgroundWorkerBuilder {
+        let (name, function) = self.names();
+        BackgroundWorkerBuilder::new(name)
+            .set_type(name)
+            .set_library("flashsale")
+            .set_function(function)
+            .enable_spi_access()
+            .set_start_time(BgWorkerStartTime::RecoveryFinished)
+    }
+}
+
+/// Registers the launcher with the postmaster, which starts it once recovery has finished, and
+/// restarts it whenever it exits. Call it while the library is preloaded.
+pub fn register_launcher() {
+    let launcher = Worker::Launcher.builder();
+    launcher.set_restart_time(Some(RESTART_AFTER)).load();
+}
+
+/// Starts a worker, once; false if `max_worker_processes` are running already. Nobody restarts it.
+pub fn start(worker: Worker) -> bool {
+    worker.builder().load_dynamic().is_ok()
+}
+
+/// Connects to the database, or, without a name, only to the catalogs that all databases share. A
+/// process cannot connect a second time.
+pub fn connect(database: Option<&CStr>) {
+    signals::unblock();
+    // SAFETY: null or a NUL-terminated name. The worker connects as the bootstrap superuser; each
     // transaction acts as the owner.
     unsafe {
-        pg_sys::BackgroundWorkerInitializeConnection(database.as_ptr(), std::ptr::null(), 0);
-    }
-    if let Some(flag) = connecting {
-        flag.store(false, Ordering::Relaxed);
+        let database = database.map_or(std::ptr::null(), CStr::as_ptr);
+        pg_sys::BackgroundWorkerInitializeConnection(database, std::ptr::null(), 0);
     }
     for &(name, value) in SETTINGS.iter().chain(version::WORKER_SETTINGS) {
         guc::override_for_process(name, value);
     }
+}
+
+/// Whether a database of this name exists and lets processes connect. Call it outside a transaction.
+pub fn can_connect(database: &CStr) -> bool {
+    let is_it = |row: &pg_sys::FormData_pg_database| {
+        row.datallowconn && name_data_to_str(&row.datname).as_bytes() == database.to_bytes()
+    };
+    let mut found = false;
+    // SAFETY: this process is connected. The table is read without an index, as autovacuum's
+    // launcher reads it: right after the server's first start a process without a database knows
+    // no index. Its rows begin with the fixed columns.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        pg_sys::GetTransactionSnapshot();
+        let lock = pg_sys::AccessShareLock as i32;
+        let table = pg_sys::table_open(pg_sys::DatabaseRelationId, lock);
+        let scan = pg_sys::table_beginscan_catalog(table, 0, std::ptr::null_mut());
+        loop {
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            let tuple = pg_sys::heap_getnext(scan, forward);
+            if tuple.is_null() || found {
+                break;
+            }
+            found = is_it(&*pg_sys::GETSTRUCT(tuple).cast());
+        }
+        pg_sys::table_endscan(scan);
+        pg_sys::table_close(table, lock);
+        pg_sys::CommitTransactionCommand();
+    }
+    found
 }
 
 /// Sleeps for the whole time, even if the latch is set meanwhile.

@@ -5,6 +5,7 @@
 
 use super::{Statement, some};
 use crate::error::Fault;
+use flashsale_core::launch::Place;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::BuiltinOid::{INT8OID, TEXTOID};
 use pgrx::spi::SpiClient;
@@ -88,6 +89,26 @@ pub fn payment(client: &SpiClient<'_>, payment_ref: &str) -> Result<Option<Strin
 /// An item as a shop page shows it; `None` if there is none.
 pub fn availability(client: &SpiClient<'_>, item_id: i64) -> Result<Option<String>, Fault> {
     one(client, &AVAILABILITY, item_id.into())
+}
+
+static PLACE: Statement = Statement::looking(
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'flashsale'), \
+            EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r \
+                    JOIN pg_catalog.pg_class c ON c.oid = r.srrelid \
+                    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                    WHERE n.nspname = 'flashsale')",
+    &[],
+);
+
+/// Whether this database is to be served by the workers.
+pub fn place(client: &SpiClient<'_>) -> Result<Place, Fault> {
+    let row = PLACE.first(client, &[])?;
+    let row = row.ok_or(Fault::Broken("a statement returned no row"))?;
+    Ok(match (some(&row, 1)?, some(&row, 2)?) {
+        (false, _) => Place::NoExtension,
+        (true, true) => Place::Copy,
+        (true, false) => Place::Served,
+    })
 }
 
 fn one(

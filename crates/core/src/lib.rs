@@ -16,6 +16,7 @@ pub mod fate;
 pub mod fit;
 pub mod gate;
 pub mod item;
+pub mod launch;
 pub mod limits;
 pub mod order;
 pub mod outcome;

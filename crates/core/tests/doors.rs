@@ -10,10 +10,12 @@ const LAYERS: [&[&str]; 8] = [
     &["lib", "tests"],
     &["api/"],
     &["doors"],
-    &["group/", "reconciler"],
+    &["group/", "reconciler", "launcher", "lookout"],
     &["sale/"],
     &["store/"],
-    &["gate", "attempt", "backoff", "stats", "settings", "error"],
+    &[
+        "gate", "attempt", "backoff", "stats", "settings", "error", "workers",
+    ],
     &["pg/"],
 ];
 

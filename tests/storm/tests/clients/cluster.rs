@@ -148,6 +148,11 @@ impl Cluster {
         self.folder.path()
     }
 
+    /// What the server has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).expect("a log")
+    }
+
     /// Tells everybody to stop at once, as an operator does.
     pub fn stop(&self) {
         run(
@@ -176,7 +181,7 @@ impl Cluster {
             "-c listen_addresses= -c unix_socket_directories={} -c port={PORT}",
             self.folder.path()
         );
-        let log = format!("{}/log", self.folder.path());
+        let log = self.log_file();
         let mut pg_ctl = tool("pg_ctl");
         pg_ctl.envs(self.environment.iter().copied());
         run(
@@ -192,6 +197,10 @@ impl Cluster {
                 "start",
             ],
         );
+    }
+
+    fn log_file(&self) -> String {
+        format!("{}/log", self.folder.path())
     }
 
     fn data(&self) -> String {

@@ -6,6 +6,7 @@ mod durable;
 mod neighbours;
 mod queue;
 mod refusals;
+mod served;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};

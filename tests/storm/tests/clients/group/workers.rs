@@ -17,7 +17,7 @@ use crate::shop::{Shop, answer, sold, within};
 use crate::sql::{ask, audit, run, sqlstate, value};
 use crate::strategy::Strategy;
 
-const WORKERS: [&str; 3] = ["seller", "publisher", "reconciler"];
+const WORKERS: [&str; 4] = ["launcher", "seller", "publisher", "reconciler"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_worker_comes_back() {
@@ -42,10 +42,10 @@ async fn each_worker_comes_back() {
     shop.assert_sound().await;
 }
 
-/// Room for the seller, and none for the publisher.
+/// Room for the launcher and the seller, and none for the publisher. One is PostgreSQL's own.
 #[tokio::test(flavor = "multi_thread")]
 async fn sells_without_a_publisher() {
-    let shop = Shop::grouped(&["max_worker_processes = 2"]).await;
+    let shop = Shop::grouped(&["max_worker_processes = 3"]).await;
     let item_id = shop.item(100).await;
     let done = shop.rush(CALLERS, buyers(item_id, 500)).await;
     assert_eq!(sold(&done), 100);
@@ -215,11 +215,10 @@ async fn workers_are_killed_in_mid_storm() {
 }
 
 /// The extension is dropped and made again in mid-storm: calls fail or are answered, none
-/// hangs, and the same seller serves the new tables.
+/// hangs, and the new tables are served again.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_extension_is_dropped_in_mid_storm() {
     let shop = Shop::grouped(&["flashsale.debug_publish_delay = 20ms"]).await;
-    let seller = worker(&shop.client, "seller").await;
     for round in 0..2 {
         let item_id = shop.item(100_000).await;
         let pool = shop.pool(CALLERS).await;
@@ -235,11 +234,6 @@ async fn the_extension_is_dropped_in_mid_storm() {
         shop.assert_acknowledged(&done).await;
         shop.assert_sound().await;
     }
-    assert_eq!(
-        worker(&shop.client, "seller").await,
-        seller,
-        "the seller died of it"
-    );
 }
 
 /// A drop may lose against the calls it meets; that is for the operator to repeat.

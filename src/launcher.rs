@@ -1,0 +1,130 @@
+//! The launcher: the worker that starts the others while their database is there to be served. It
+//! is connected to no database, so it keeps none from being dropped.
+
+use crate::pg::worker::{self, Worker};
+use crate::pg::{clock, session, signals};
+use crate::{settings, workers};
+use flashsale_core::launch::{LOOK_AGAIN_AFTER, OnceAMinute, Place, Starts};
+use flashsale_core::time::{MILLISECOND, Micros};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// The workers that it starts, the most important one first. The seller is the one that finds out
+/// whether the database is to be served; the others are started once it is.
+const STARTED: [Worker; 3] = [Worker::Seller, Worker::Publisher, Worker::Reconciler];
+
+#[pg_guard]
+#[allow(unsafe_code)] // the postmaster looks it up by name
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn flashsale_launcher_main(_argument: pg_sys::Datum) {
+    worker::connect(None);
+    if !workers::arrive(Worker::Launcher) {
+        return;
+    }
+    session::before_exit(|| workers::leave(Worker::Launcher));
+    workers::miss_seller();
+    let mut launcher = Launcher::default();
+    loop {
+        signals::reload_if_requested();
+        let wait = launcher.start_missing();
+        worker::idle(wait.min(LOOK_AGAIN_AFTER) / MILLISECOND);
+    }
+}
+
+#[derive(Default)]
+struct Launcher {
+    starts: [Starts; STARTED.len()],
+    /// What the log was last told of the database.
+    told: Option<Place>,
+    no_database: OnceAMinute,
+    no_process: OnceAMinute,
+}
+
+impl Launcher {
+    /// Starts the workers that are not at work and should be. Returns how long to wait before
+    /// this is to be called again, unless something happens meanwhile.
+    fn start_missing(&mut self) -> Micros {
+        let mut wait = LOOK_AGAIN_AFTER;
+        let mut is_full = false;
+        if !workers::is_at_work(Worker::Seller) {
+            self.look_for_database();
+        }
+        self.tell_place();
+        for (worker, starts) in STARTED.into_iter().zip(&mut self.starts) {
+            if workers::is_at_work(worker) {
+                starts.arrived();
+                continue;
+            }
+            let (place, found_at) = workers::last_found();
+            starts.looked(found_at);
+            if !is_wanted(worker, place) {
+                continue;
+            }
+            let now = clock::monotonic();
+            if starts.wait(now) == 0 {
+                is_full |= !worker::start(worker);
+                starts.started(now);
+            }
+            wait = wait.min(starts.wait(now));
+        }
+        workers::set_full(is_full);
+        if is_full && self.no_process.may_pass(clock::monotonic()).is_some() {
+            log!("flashsale: no background worker can be started; raise max_worker_processes");
+        }
+        wait
+    }
+
+    /// Notes whether the database exists, because an attempt to connect would be logged.
+    fn look_for_database(&self) {
+        let news = workers::news();
+        let is_there = worker::can_connect(&settings::database());
+        match workers::last_found() {
+            _ if !is_there => workers::found(Place::NoDatabase, news),
+            (Place::NoDatabase, _) => workers::found(Place::Unknown, news),
+            _ => {}
+        }
+    }
+
+    /// Writes to the log what was found: whenever that has changed, and while the database is
+    /// missing, once a minute.
+    fn tell_place(&mut self) {
+        let (place, _) = workers::last_found();
+        let name = settings::database();
+        let name = name.to_string_lossy();
+        if place == Place::NoDatabase {
+            if self.no_database.may_pass(clock::monotonic()).is_some() {
+                log!(
+                    "flashsale: the workers cannot connect to database \"{name}\", which \
+                     flashsale.database names: it does not exist, or allows no connections"
+                );
+            }
+        } else if place != Place::Unknown && self.told != Some(place) {
+            match place {
+                Place::NoExtension => log!(
+                    "flashsale: the workers wait until the extension is created in database \
+                     \"{name}\", which flashsale.database names"
+                ),
+                Place::Copy => log!(
+                    "flashsale: the workers leave database \"{name}\" alone, because its tables \
+                     are the copy of a subscription"
+                ),
+                _ => log!("flashsale: the workers serve database \"{name}\""),
+            }
+        }
+        if place != Place::Unknown {
+            self.told = Some(place);
+        }
+    }
+}
+
+/// Whether a worker that is not at work should be.
+fn is_wanted(worker: Worker, place: Place) -> bool {
+    match place {
+        Place::Served => true,
+        Place::NoDatabase => false,
+        Place::Unknown => worker == Worker::Seller,
+        Place::NoExtension | Place::Copy => {
+            worker == Worker::Seller && workers::should_look_again()
+        }
+    }
+}
