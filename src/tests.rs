@@ -71,32 +71,20 @@ mod tests {
             idempotency_key: None,
             default_ttl: 1_000_000,
         };
-        let held = Spi::connect(|client| {
-            let held = direct::lock_sellable(client, item_id, None).unwrap();
-            let held = held.flatten().unwrap();
-            let read = direct::read(client, item_id).unwrap().flatten().unwrap();
-            assert_eq!(read.version, held.version);
-            assert!(direct::take(client, &held, 2).unwrap().flatten().is_some());
-            let other_version = direct::take(client, &held, 2).unwrap();
-            assert_eq!(other_version, Some(None));
-            let order_ids = direct::insert(client, &held, &[&request], clock::now());
-            assert_eq!(order_ids.unwrap().map(|ids| ids.len()), Some(1));
-            held
-        });
+        let held = direct::lock_sellable(item_id, None).flatten().unwrap();
+        let read = direct::read(item_id).flatten().unwrap();
+        assert_eq!(read.version, held.version);
+        assert!(direct::take(&held, 2).flatten().is_some());
+        assert_eq!(direct::take(&held, 2), Some(None)); // another version
+        let order_ids = direct::insert(&held, &[&request], clock::now());
+        assert_eq!(order_ids.map(|ids| ids.len()), Some(1));
         assert_sound();
         Spi::run("ALTER TABLE flashsale.items ALTER paused DROP DEFAULT").unwrap();
         Spi::run("ALTER TABLE flashsale.orders ALTER status DROP DEFAULT").unwrap();
-        Spi::connect(|client| {
-            assert!(direct::read(client, item_id).unwrap().is_none());
-            assert!(
-                direct::lock_sellable(client, item_id, None)
-                    .unwrap()
-                    .is_none()
-            );
-            assert!(direct::take(client, &held, 1).unwrap().is_none());
-            let order_ids = direct::insert(client, &held, &[&request], clock::now());
-            assert!(order_ids.unwrap().is_none());
-        });
+        assert!(direct::read(item_id).is_none());
+        assert!(direct::lock_sellable(item_id, None).is_none());
+        assert!(direct::take(&held, 1).is_none());
+        assert!(direct::insert(&held, &[&request], clock::now()).is_none());
     }
 
     /// Every combination of stock, pause and times of sale that an item can have, as SQL.

@@ -4,69 +4,19 @@
 //! as installed, and only a statement respects the difference; because [`Table::open`] refuses; or
 //! because `flashsale.direct_access` is off.
 
-use super::{Found, Statement, some};
-use crate::error::Fault;
+use super::Found;
 use crate::pg::clock;
-use crate::pg::heap::{self, Attempt, Ctid, Purpose, Remembered, Seen, Snapshot, Table, Value};
+use crate::pg::heap::{
+    self, Attempt, Ctid, Purpose, Remembered, Seen, Snapshot, Table, Value, Write,
+};
 use crate::settings;
 use flashsale_core::fit::Request;
 use flashsale_core::item::{Currency, Item, stock_adds_up};
 use flashsale_core::order::Status;
 use flashsale_core::time::Micros;
-use pgrx::pg_sys::BuiltinOid::OIDOID;
 use pgrx::pg_sys::Oid;
-use pgrx::spi::SpiClient;
 
-/// The parts of a table's definition that a statement which writes to it respects: columns,
-/// defaults, CHECKs, and then one word for each thing that only the executor respects. `$fire`
-/// selects the triggers that count.
-macro_rules! describe {
-    ($fire:literal, $indexes:literal) => {
-        concat!(
-            "SELECT concat_ws(E'\\n', ( \
-                 SELECT string_agg(concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod), \
-                     CASE WHEN a.attnotnull THEN 'NOT NULL' END, nullif(a.attgenerated, ''), nullif(a.attidentity, ''), \
-                     pg_get_expr(d.adbin, d.adrelid)), ', ' ORDER BY a.attnum) \
-                 FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
-                 WHERE a.attrelid = c.oid AND a.attnum > 0), ( \
-                 SELECT string_agg(pg_get_expr(k.conbin, k.conrelid), ', ' ORDER BY k.conname) \
-                 FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c'), \
-                 CASE WHEN c.relhasrules THEN 'rules' END, \
-                 CASE WHEN c.relrowsecurity THEN 'row security' END, \
-                 CASE WHEN c.relhassubclass THEN 'children' END, \
-                 CASE WHEN c.relispartition THEN 'parent' END, \
-                 CASE WHEN EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND ",
-            $fire,
-            ") THEN 'triggers' END, \
-                 CASE WHEN (SELECT count(*) FROM pg_index x WHERE x.indrelid = c.oid) <> ",
-            $indexes,
-            " THEN 'indexes' END) FROM pg_class c WHERE c.oid = $1"
-        )
-    };
-}
-
-/// An update of inventory and version fires triggers of UPDATE without columns and of these two.
-/// The primary key is the only index, so that each sale is a HOT update.
-static DESCRIBE_ITEMS: Statement = Statement::deciding(
-    describe!(
-        "t.tgtype & 16 <> 0 AND (cardinality(t.tgattr::int2[]) = 0 OR EXISTS ( \
-             SELECT FROM pg_attribute u WHERE u.attrelid = c.oid AND u.attnum = ANY (t.tgattr::int2[]) \
-               AND u.attname IN ('inventory', 'version')))",
-        "1"
-    ),
-    &[OIDOID],
-);
-
-/// An insert enters the row into whatever indexes there are.
-static DESCRIBE_ORDERS: Statement = Statement::deciding(
-    describe!(
-        "t.tgtype & 4 <> 0",
-        "(SELECT count(*) FROM pg_index x WHERE x.indrelid = c.oid)"
-    ),
-    &[OIDOID],
-);
-
-/// The description of `items` as `sql/tables.sql` creates it.
+/// The definition of `items` as `sql/tables.sql` creates it.
 const ITEMS_AS_MADE: &str = "\
     item_id bigint NOT NULL nextval('flashsale.items_item_id_seq'::regclass), \
     inventory bigint NOT NULL, stock bigint NOT NULL, version bigint NOT NULL 0, \
@@ -75,7 +25,7 @@ const ITEMS_AS_MADE: &str = "\
     name text, created_at timestamp with time zone NOT NULL clock_timestamp()\n\
     flashsale.stock_adds_up(inventory, stock)";
 
-/// The description of `orders` as `sql/tables.sql` creates it.
+/// The definition of `orders` as `sql/tables.sql` creates it.
 const ORDERS_AS_MADE: &str = "\
     order_id bigint NOT NULL nextval('flashsale.orders_order_id_seq'::regclass), \
     item_id bigint NOT NULL, quantity bigint NOT NULL, units_held bigint NOT NULL, \
@@ -86,29 +36,25 @@ const ORDERS_AS_MADE: &str = "\
     user_id text NOT NULL, currency text, idempotency_key text, closed_by text, close_reason text\n\
     flashsale.units_add_up(status, quantity, units_held)";
 
-/// The sequence of the default of `order_id`. It is remembered by oid, because renaming it does not
-/// invalidate what is remembered about the table.
-static ORDER_IDS: Statement = Statement::deciding(
-    "SELECT d.refobjid FROM pg_depend d JOIN pg_attrdef a ON a.oid = d.objid \
-     WHERE d.classid = 'pg_attrdef'::regclass AND a.adrelid = $1 AND a.adnum = 1 \
-       AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> $1 AND d.refobjsubid = 0",
-    &[OIDOID],
-);
-
 thread_local! {
     static ARE_ITEMS_AS_MADE: Remembered<bool> = const { Remembered::nothing() };
-    /// The sequence of their ids if orders are as made.
+    /// The sequence of their ids if orders are as made. It is remembered by oid, because renaming
+    /// it does not invalidate what is remembered about the table.
     static ORDERS_IF_AS_MADE: Remembered<Option<Oid>> = const { Remembered::nothing() };
 }
 
-fn describes(
-    client: &SpiClient<'_>,
-    statement: &Statement,
-    table: Oid,
-    as_made: &str,
-) -> Result<bool, Fault> {
-    let row = statement.run(client, &[table.into()])?.first();
-    Ok(row.get::<&str>(1)? == Some(as_made))
+/// The primary key must be the only index, so that each sale is a HOT update.
+fn are_items_as_made(table: &Items) -> bool {
+    table.definition() == ITEMS_AS_MADE
+        && !table.has_triggers(Write::Update(&[INVENTORY, VERSION]))
+        && table.indexes() == 1
+}
+
+/// The sequence of the orders' ids, if orders are as made. An insert enters the row into whatever
+/// indexes there are.
+fn sequence_if_as_made(table: &Orders) -> Option<Oid> {
+    let is_as_made = table.definition() == ORDERS_AS_MADE && !table.has_triggers(Write::Insert);
+    is_as_made.then(|| table.sequence(ORDER_ID)).flatten()
 }
 
 /// The number of columns before the column `named`, and true; or the number of all columns, and
@@ -159,26 +105,15 @@ const CURRENCY: usize = column(ITEMS_AS_MADE, "currency");
 type Items = Table<ITEM_COLUMNS>;
 
 /// Runs `body` with the table `items` and a new snapshot.
-fn at_items<T>(
-    client: &SpiClient<'_>,
-    purpose: Purpose,
-    body: impl FnOnce(&Items, &Snapshot) -> Option<T>,
-) -> Result<Option<T>, Fault> {
+fn at_items<T>(purpose: Purpose, body: impl FnOnce(&Items, &Snapshot) -> Option<T>) -> Option<T> {
     if !settings::direct_access() {
-        return Ok(None);
+        return None;
     }
-    let Some(table) = Items::open(c"flashsale", c"items", purpose) else {
-        return Ok(None);
-    };
-    let is_as_made = ARE_ITEMS_AS_MADE.with(|remembered| {
-        remembered.about(&table, |oid| {
-            describes(client, &DESCRIBE_ITEMS, oid, ITEMS_AS_MADE)
-        })
-    })?;
-    if !is_as_made {
-        return Ok(None);
-    }
-    Ok(body(&table, &table.snapshot()))
+    let table = Items::open(c"flashsale", c"items", purpose)?;
+    let is_as_made = ARE_ITEMS_AS_MADE.with(|known| known.about(&table, are_items_as_made));
+    is_as_made
+        .then(|| body(&table, &table.snapshot()))
+        .flatten()
 }
 
 fn item(row: &Seen<'_, ITEM_COLUMNS>) -> Item {
@@ -197,8 +132,8 @@ fn item(row: &Seen<'_, ITEM_COLUMNS>) -> Item {
 }
 
 /// The item as it was last committed. Locks nothing.
-pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Option<Found>>, Fault> {
-    at_items(client, Purpose::Read, |table, snapshot| {
+pub fn read(item_id: i64) -> Option<Option<Found>> {
+    at_items(Purpose::Read, |table, snapshot| {
         let row = table.find(snapshot, item_id).ok()?;
         Some(row.map(|row| Found {
             item: item(&row),
@@ -210,13 +145,9 @@ pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Option<Found>
 /// Locks the row until the transaction ends if the item is on sale; 55P03 at once if another
 /// transaction holds it. Looks first at the row's last ctid, if that is known: while there is an
 /// old snapshot, earlier versions of the row cannot be pruned, and the index leads to all of them.
-pub fn lock_sellable(
-    client: &SpiClient<'_>,
-    item_id: i64,
-    last: Option<Ctid>,
-) -> Result<Option<Option<Found>>, Fault> {
+pub fn lock_sellable(item_id: i64, last: Option<Ctid>) -> Option<Option<Found>> {
     loop {
-        let tried = at_items(client, Purpose::Lock, |table, snapshot| {
+        let tried = at_items(Purpose::Lock, |table, snapshot| {
             let seen = last
                 .and_then(|ctid| table.at(snapshot, ctid))
                 .filter(|row| row.int8(ITEM_ID) == Some(item_id));
@@ -240,13 +171,12 @@ pub fn lock_sellable(
                 Attempt::Changed => Some(Tried::Changed),
                 Attempt::Unclear => None,
             }
-        })?;
-        match tried {
-            Some(Tried::Done(found)) => return Ok(Some(found)),
-            Some(Tried::Changed) => {
+        });
+        match tried? {
+            Tried::Done(found) => return Some(found),
+            Tried::Changed => {
                 pgrx::check_for_interrupts!();
             }
-            None => return Ok(None),
         }
     }
 }
@@ -260,13 +190,9 @@ enum Tried {
 
 /// Takes units of an item and returns its row's new ctid; `None` if the version has changed since
 /// the item was read. Waits for the row's lock, unless the caller holds it.
-pub fn take(
-    client: &SpiClient<'_>,
-    found: &Found,
-    units: i64,
-) -> Result<Option<Option<Ctid>>, Fault> {
+pub fn take(found: &Found, units: i64) -> Option<Option<Ctid>> {
     let item = &found.item;
-    at_items(client, Purpose::Update, |table, snapshot| {
+    at_items(Purpose::Update, |table, snapshot| {
         let Some(row) = table.at(snapshot, found.ctid) else {
             return Some(None);
         };
@@ -300,32 +226,16 @@ const USER_ID: usize = column(ORDERS_AS_MADE, "user_id");
 const PRICE_CURRENCY: usize = column(ORDERS_AS_MADE, "currency");
 const IDEMPOTENCY_KEY: usize = column(ORDERS_AS_MADE, "idempotency_key");
 
+type Orders = Table<ORDER_COLUMNS>;
+
 /// Inserts a reserved order for each request and returns their ids. The CHECK is not evaluated: it
 /// holds for every reserved order. Locks only the new rows.
-pub fn insert(
-    client: &SpiClient<'_>,
-    item: &Item,
-    requests: &[&Request<'_>],
-    now: Micros,
-) -> Result<Option<Vec<i64>>, Fault> {
+pub fn insert(item: &Item, requests: &[&Request<'_>], now: Micros) -> Option<Vec<i64>> {
     if !settings::direct_access() {
-        return Ok(None);
+        return None;
     }
-    let Some(table) = Table::open(c"flashsale", c"orders", Purpose::Insert) else {
-        return Ok(None);
-    };
-    let sequence = ORDERS_IF_AS_MADE.with(|remembered| {
-        remembered.about(&table, |oid| {
-            if !describes(client, &DESCRIBE_ORDERS, oid, ORDERS_AS_MADE)? {
-                return Ok(None);
-            }
-            let row = ORDER_IDS.run(client, &[oid.into()])?.first();
-            some::<Oid>(&row, 1).map(Some)
-        })
-    })?;
-    let Some(sequence) = sequence else {
-        return Ok(None);
-    };
+    let table = Orders::open(c"flashsale", c"orders", Purpose::Insert)?;
+    let sequence = ORDERS_IF_AS_MADE.with(|known| known.about(&table, sequence_if_as_made))?;
     let order_ids: Vec<i64> = requests
         .iter()
         .map(|_| heap::next_value(sequence))
@@ -336,7 +246,7 @@ pub fn insert(
         .map(|(&order_id, request)| order(order_id, item, request, now))
         .collect();
     table.append(&rows);
-    Ok(Some(order_ids))
+    Some(order_ids)
 }
 
 fn order<'a>(

@@ -199,7 +199,7 @@ fn read_found(row: &SpiTupleTable<'_>) -> Result<Found, Fault> {
 /// Locks the item until the transaction ends; `None` if it is not on sale. 55P03 at once if another
 /// transaction holds it.
 pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
-    if let Some(found) = direct::lock_sellable(client, item_id, None)? {
+    if let Some(found) = direct::lock_sellable(item_id, None) {
         return Ok(found);
     }
     LOCK_SELLABLE
@@ -222,7 +222,7 @@ pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Optio
     if let Some(ctid) = last {
         heap::prune(c"flashsale", c"items", ctid);
     }
-    if let Some(found) = direct::lock_sellable(client, item_id, last)? {
+    if let Some(found) = direct::lock_sellable(item_id, last) {
         return Ok(found);
     }
     if let Some(ctid) = last
@@ -261,7 +261,7 @@ pub fn take_on_sale(
 
 /// The item as it was last committed. Locks nothing.
 pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
-    if let Some(found) = direct::read(client, item_id)? {
+    if let Some(found) = direct::read(item_id) {
         return Ok(found);
     }
     READ.first(client, &[item_id.into()])?
@@ -272,7 +272,7 @@ pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault
 /// Takes units of an item; false if its version has changed since it was read. Waits for the row's
 /// lock, unless the caller holds it.
 pub fn take_versioned(client: &SpiClient<'_>, found: &Found, units: i64) -> Result<bool, Fault> {
-    let ctid = match direct::take(client, found, units)? {
+    let ctid = match direct::take(found, units) {
         Some(ctid) => ctid,
         None => take_by_sql(client, found, units)?,
     };

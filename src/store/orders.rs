@@ -296,7 +296,7 @@ pub fn insert(
     if requests.is_empty() {
         return Ok(vec![]);
     }
-    match direct::insert(client, item, requests, now)? {
+    match direct::insert(item, requests, now) {
         Some(order_ids) => Ok(order_ids),
         None => insert_by_sql(client, item, requests, now),
     }

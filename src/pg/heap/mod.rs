@@ -8,11 +8,13 @@
 //! Whatever is opened, pinned or registered is released by `Drop`, except while an error unwinds:
 //! then the rollback releases it, and a second release would be an error.
 
+mod definition;
 mod remembered;
 mod row;
 mod table;
 mod write;
 
+pub use definition::Write;
 pub use remembered::Remembered;
 pub use row::{Attempt, Seen};
 pub use table::{Ctid, Purpose, Snapshot, Table, prune};

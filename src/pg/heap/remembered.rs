@@ -23,21 +23,21 @@ impl<T: Copy> Remembered<T> {
     /// The result of `find_out` for the table, which is called only if that is not remembered. When
     /// the table was locked, all earlier invalidations were processed, and the lock prevents the
     /// changes that would matter.
-    pub fn about<const N: usize, E>(
+    pub fn about<const N: usize>(
         &self,
         table: &Table<N>,
-        find_out: impl FnOnce(Oid) -> Result<T, E>,
-    ) -> Result<T, E> {
+        find_out: impl FnOnce(&Table<N>) -> T,
+    ) -> T {
         let (oid, changes) = (table.oid(), CHANGES.get());
         if let Some((of, at, known)) = self.0.get()
             && (of, at) == (oid, changes)
         {
-            return Ok(known);
+            return known;
         }
         watch(oid);
-        let known = find_out(oid)?;
+        let known = find_out(table);
         self.0.set(Some((oid, changes, known)));
-        Ok(known)
+        known
     }
 }
 

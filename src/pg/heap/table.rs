@@ -73,7 +73,7 @@ impl Relation {
         }
     }
 
-    fn oid(&self) -> Oid {
+    pub(super) fn oid(&self) -> Oid {
         // SAFETY: a field of an open relation.
         unsafe { (*self.0).rd_id }
     }
@@ -83,7 +83,7 @@ impl Relation {
         unsafe { (*self.0).rd_att }
     }
 
-    fn columns(&self) -> PgTupleDesc<'_> {
+    pub(super) fn columns(&self) -> PgTupleDesc<'_> {
         // SAFETY: the descriptor stays as long as the relation is open, which is borrowed.
         unsafe { PgTupleDesc::from_pg_unchecked(self.descriptor()) }
     }
@@ -215,7 +215,7 @@ impl<const N: usize> Table<N> {
         rights.all(|&right| has(right) == AclResult::ACLCHECK_OK)
     }
 
-    pub fn oid(&self) -> Oid {
+    pub(super) fn oid(&self) -> Oid {
         self.relation.oid()
     }
 
