@@ -1,6 +1,6 @@
 //! Checks the architecture in the sources: a file imports only from its own layer or from layers
 //! below, no files import each other in a cycle, unsafe code stands only in `src/pg`, SQL only in
-//! `src/store`, JSON only in `src/api`.
+//! `src/store`, JSON only in `src/api`, and one file decides every purchase.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -287,6 +287,25 @@ fn json_is_made_in_api_alone() {
             .into_iter()
             .find(|&name| code.contains(name));
         assert!(allowed || found.is_none(), "JSON in {file}: {found:?}");
+    }
+}
+
+/// What decides a purchase and stores it, and the one file that may call it. The single decrement of
+/// `atomic` is how that strategy obtains the row.
+#[test]
+fn one_file_decides_and_stores_every_purchase() {
+    let only = [
+        ("fit::fit(", "sale/serve"),
+        ("orders::insert(", "sale/serve"),
+        ("items::take_versioned(", "sale/serve"),
+        ("items::take_on_sale(", "sale/atomic"),
+    ];
+    let files = files();
+    for (call, place) in only {
+        let callers = files.iter().filter(|(_, code)| code.contains(call));
+        let callers = callers.map(|(file, _)| file.as_str());
+        let callers: Vec<&str> = callers.filter(|file| *file != "tests").collect();
+        assert_eq!(callers, [place], "{call}");
     }
 }
 
