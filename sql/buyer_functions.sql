@@ -21,7 +21,7 @@ AS 'MODULE_PATHNAME', 'purchase_item_uuid_wrapper';
 
 COMMENT ON FUNCTION flashsale.purchase_item(bigint, text, bigint, text, text) IS
 'Reserves quantity units of an item for a user, until expires_at. If it succeeds, it locks the item''s row until the end of the transaction. If that row is locked already, the strategy decides (default: the setting flashsale.strategy): nowait answers busy at once, atomic waits flashsale.lock_wait, optimistic tries again and answers conflict. Under grouped this session locks nothing, and the seller commits the purchase.
-Success: order_id, item_id, quantity, status, remaining_inventory, expires_at, unit_price, currency, replayed.
+Success: order_id, order_ref, item_id, quantity, status, remaining_inventory, expires_at, unit_price, currency, replayed.
 Reasons: item_not_found, out_of_stock, busy, conflict, sale_not_started, sale_ended, sale_paused, user_limit_reached, idempotency_key_reused, order_cancelled, order_expired, order_refunded.
 Errors: 22004 for a NULL item_id, user_id or quantity; 22023 for a quantity below 1, a text not of 1 to 255 bytes, an unknown strategy; only under grouped: 25001 in a transaction block, 55000 without preload or outside flashsale.database, 08007 if the outcome cannot be known.';
 COMMENT ON FUNCTION flashsale.purchase_item(bigint, bigint, bigint, text, text) IS
@@ -46,6 +46,12 @@ Success: order_id, status (paying), payment_deadline.
 Reasons: order_not_found, order_expired, order_cancelled, order_refunded, already_confirmed, busy.
 Errors: 22004 for a NULL order_id, 22023 for a payment_window not above 0 and at most 7 days.';
 
+CREATE FUNCTION flashsale.begin_payment(order_ref text, payment_window interval DEFAULT NULL) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'begin_payment_by_ref_wrapper';
+COMMENT ON FUNCTION flashsale.begin_payment(text, interval) IS
+'As begin_payment with order_id, for an order''s ref; digits alone are an order id.';
+
 CREATE FUNCTION flashsale.confirm_order(
     order_id bigint, payment_ref text DEFAULT NULL,
     amount bigint DEFAULT NULL, currency text DEFAULT NULL) RETURNS jsonb
@@ -57,6 +63,14 @@ Success: order_id, status (confirmed), already_confirmed, reinstated.
 Reasons, each but busy with refund_required: order_not_found, order_expired, order_cancelled, order_refunded, duplicate_payment, payment_ref_in_use, amount_mismatch, busy.
 Errors: 22004 for a NULL order_id; 22023 for a payment_ref not of 1 to 255 bytes or a NULL one where a different charge was reported without one, a negative amount, a currency that is not three letters; 22003 for an amount above 2^53 - 1.';
 
+CREATE FUNCTION flashsale.confirm_order(
+    order_ref text, payment_ref text DEFAULT NULL,
+    amount bigint DEFAULT NULL, currency text DEFAULT NULL) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'confirm_order_by_ref_wrapper';
+COMMENT ON FUNCTION flashsale.confirm_order(text, text, bigint, text) IS
+'As confirm_order with order_id, for an order''s ref; digits alone are an order id. A charge for a ref that names no order is recorded as due, with that ref.';
+
 CREATE FUNCTION flashsale.cancel_order(order_id bigint, reason text DEFAULT NULL) RETURNS jsonb
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'cancel_order_wrapper';
@@ -66,13 +80,25 @@ Success: order_id, status, restored (units), already_closed.
 Reasons: order_not_found, already_confirmed, busy.
 Errors: 22004 for a NULL order_id, 22023 for a reason not of 1 to 255 bytes.';
 
+CREATE FUNCTION flashsale.cancel_order(order_ref text, reason text DEFAULT NULL) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'cancel_order_by_ref_wrapper';
+COMMENT ON FUNCTION flashsale.cancel_order(text, text) IS
+'As cancel_order with order_id, for an order''s ref; digits alone are an order id.';
+
 CREATE FUNCTION flashsale.get_order(order_id bigint) RETURNS jsonb
 LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'get_order_wrapper';
 COMMENT ON FUNCTION flashsale.get_order(bigint) IS
 'Returns one order with its payments. Locks nothing.
-Success: order_id, item_id, user_id, quantity, status, unit_price, currency, total, idempotency_key, times of its moves, close_reason, payments.
+Success: order_id, order_ref, item_id, user_id, quantity, status, unit_price, currency, total, idempotency_key, times of its moves, close_reason, payments.
 Reasons: order_not_found. Errors: 22004 for NULL.';
+
+CREATE FUNCTION flashsale.get_order(order_ref text) RETURNS jsonb
+LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'get_order_by_ref_wrapper';
+COMMENT ON FUNCTION flashsale.get_order(text) IS
+'As get_order with order_id, for an order''s ref; digits alone are an order id.';
 
 CREATE FUNCTION flashsale.user_orders(user_id text) RETURNS jsonb
 LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -86,7 +112,7 @@ LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'find_payment_wrapper';
 COMMENT ON FUNCTION flashsale.find_payment(text) IS
 'Returns the status of one charge. Locks nothing.
-Success: payment_ref, order_id, status (paid, due, refunded), why, amount, currency, created_at, due_since, refunded_at, refund_ref.
+Success: payment_ref, order_id (null if the ref that it was reported for names no order), order_ref, status (paid, due, refunded), why, amount, currency, created_at, due_since, refunded_at, refund_ref.
 Reasons: payment_not_found. Errors: 22004 for NULL, 22023 for a text not of 1 to 255 bytes.';
 
 CREATE FUNCTION flashsale.item_availability(item_id bigint) RETURNS jsonb

@@ -23,6 +23,33 @@ END $$;
 
 -- Tables: items, orders, payments and stock movements.
 
+CREATE FUNCTION flashsale.new_ref_code() RETURNS text
+LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'new_ref_code_wrapper';
+COMMENT ON FUNCTION flashsale.new_ref_code() IS 'DEFAULT: ten random characters of Crockford''s base 32, from PostgreSQL''s strong source.';
+REVOKE ALL ON FUNCTION flashsale.new_ref_code() FROM PUBLIC;
+
+DO $$
+DECLARE twice text := (SELECT string_agg(order_id::text, ', ') FROM (
+    SELECT order_id FROM flashsale.orders GROUP BY order_id HAVING count(*) > 1 ORDER BY order_id LIMIT 10) o);
+BEGIN
+    IF twice IS NOT NULL THEN
+        RAISE EXCEPTION 'several orders have the id %', twice
+            USING ERRCODE = 'unique_violation',
+                HINT = 'From 0.2.0 on an id is unique. Give all but one of them new ids, and the payments that are theirs, which know an order only by its id; then update.';
+    END IF;
+END $$;
+ALTER TABLE flashsale.orders
+    DROP CONSTRAINT orders_pkey,
+    ADD PRIMARY KEY (order_id),
+    ADD COLUMN ref_code text COLLATE "C" NOT NULL DEFAULT flashsale.new_ref_code(); -- another one for each order
+COMMENT ON COLUMN flashsale.orders.ref_code IS 'The random part of its ref, which is order_id || ''-'' || ref_code. The ref names the order outside: at the gateway, in links and e-mails.';
+ALTER TABLE flashsale.payments
+    ALTER order_id DROP NOT NULL,
+    ADD COLUMN order_ref text COLLATE "C";
+CREATE UNIQUE INDEX payments_order_ref ON flashsale.payments (order_ref, payment_ref) NULLS NOT DISTINCT
+    WHERE order_ref IS NOT NULL;
+COMMENT ON COLUMN flashsale.payments.order_ref IS 'The ref that the charge was reported for, as it was reported, if it names no order; else NULL.';
 COMMENT ON FUNCTION flashsale.payment_adds_up(text, text, boolean, boolean, text, text, bigint) IS
 'CHECK: a payment is paid; or due, with a reason and a time; or refunded, with both and the time of the refund. refs have 1 to 255 bytes; amount is not negative.';
 COMMENT ON TABLE flashsale.items IS 'What is sold, one row for each item. inventory and stock change only through functions.';
@@ -33,7 +60,7 @@ COMMENT ON COLUMN flashsale.orders.expires_at IS 'When the reservation expires.'
 COMMENT ON COLUMN flashsale.orders.payment_deadline IS 'When an order that is still in paying appears in payment_checks.';
 COMMENT ON COLUMN flashsale.orders.user_id IS 'The buyer, as identified by the application, 1 to 255 bytes.';
 COMMENT ON TABLE flashsale.payments IS 'One row for each charge that was reported. Each pays exactly one confirmed order, is due for refund, or was refunded.';
-COMMENT ON COLUMN flashsale.payments.order_id IS 'The order that the charge was reported for, which may not exist.';
+COMMENT ON COLUMN flashsale.payments.order_id IS 'The order that the charge was reported for; if it was reported by its id, it may not exist. NULL: order_ref names no order.';
 COMMENT ON COLUMN flashsale.payments.amount IS 'Amount charged in minor units, as reported. NULL: not reported, so the order''s price.';
 COMMENT ON COLUMN flashsale.payments.currency IS 'Currency charged, as reported. NULL: not reported, so the order''s.';
 COMMENT ON COLUMN flashsale.payments.due_since IS 'When it became due for refund.';
@@ -59,7 +86,7 @@ COMMENT ON FUNCTION flashsale.raise_version() IS 'Trigger: a change of price, wi
 
 COMMENT ON FUNCTION flashsale.purchase_item(bigint, text, bigint, text, text) IS
 'Reserves quantity units of an item for a user, until expires_at. If it succeeds, it locks the item''s row until the end of the transaction. If that row is locked already, the strategy decides (default: the setting flashsale.strategy): nowait answers busy at once, atomic waits flashsale.lock_wait, optimistic tries again and answers conflict. Under grouped this session locks nothing, and the seller commits the purchase.
-Success: order_id, item_id, quantity, status, remaining_inventory, expires_at, unit_price, currency, replayed.
+Success: order_id, order_ref, item_id, quantity, status, remaining_inventory, expires_at, unit_price, currency, replayed.
 Reasons: item_not_found, out_of_stock, busy, conflict, sale_not_started, sale_ended, sale_paused, user_limit_reached, idempotency_key_reused, order_cancelled, order_expired, order_refunded.
 Errors: 22004 for a NULL item_id, user_id or quantity; 22023 for a quantity below 1, a text not of 1 to 255 bytes, an unknown strategy; only under grouped: 25001 in a transaction block, 55000 without preload or outside flashsale.database, 08007 if the outcome cannot be known.';
 COMMENT ON FUNCTION flashsale.purchase_batch(jsonb) IS
@@ -78,19 +105,45 @@ Reasons, each but busy with refund_required: order_not_found, order_expired, ord
 Errors: 22004 for a NULL order_id; 22023 for a payment_ref not of 1 to 255 bytes or a NULL one where a different charge was reported without one, a negative amount, a currency that is not three letters; 22003 for an amount above 2^53 - 1.';
 COMMENT ON FUNCTION flashsale.get_order(bigint) IS
 'Returns one order with its payments. Locks nothing.
-Success: order_id, item_id, user_id, quantity, status, unit_price, currency, total, idempotency_key, times of its moves, close_reason, payments.
+Success: order_id, order_ref, item_id, user_id, quantity, status, unit_price, currency, total, idempotency_key, times of its moves, close_reason, payments.
 Reasons: order_not_found. Errors: 22004 for NULL.';
 COMMENT ON FUNCTION flashsale.user_orders(text) IS
 'Returns the user''s orders, newest first, 100 at most, each as from get_order. Locks nothing.
 Success: user_id, orders. Reasons: user_not_found (no order at all). Errors: 22004 for NULL, 22023 for a text not of 1 to 255 bytes.';
 COMMENT ON FUNCTION flashsale.find_payment(text) IS
 'Returns the status of one charge. Locks nothing.
-Success: payment_ref, order_id, status (paid, due, refunded), why, amount, currency, created_at, due_since, refunded_at, refund_ref.
+Success: payment_ref, order_id (null if the ref that it was reported for names no order), order_ref, status (paid, due, refunded), why, amount, currency, created_at, due_since, refunded_at, refund_ref.
 Reasons: payment_not_found. Errors: 22004 for NULL, 22023 for a text not of 1 to 255 bytes.';
 COMMENT ON FUNCTION flashsale.item_availability(bigint) IS
 'Returns what a shop page shows about an item. Locks nothing.
 Success: item_id, name, available (can be bought now), state (on_sale, sold_out, not_started, ended, paused), remaining_inventory, unit_price, currency, max_per_user, starts_at, ends_at.
 Reasons: item_not_found. Errors: 22004 for NULL.';
+CREATE FUNCTION flashsale.begin_payment(order_ref text, payment_window interval DEFAULT NULL) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'begin_payment_by_ref_wrapper';
+COMMENT ON FUNCTION flashsale.begin_payment(text, interval) IS
+'As begin_payment with order_id, for an order''s ref; digits alone are an order id.';
+REVOKE ALL ON FUNCTION flashsale.begin_payment(text, interval) FROM PUBLIC;
+CREATE FUNCTION flashsale.confirm_order(
+    order_ref text, payment_ref text DEFAULT NULL,
+    amount bigint DEFAULT NULL, currency text DEFAULT NULL) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'confirm_order_by_ref_wrapper';
+COMMENT ON FUNCTION flashsale.confirm_order(text, text, bigint, text) IS
+'As confirm_order with order_id, for an order''s ref; digits alone are an order id. A charge for a ref that names no order is recorded as due, with that ref.';
+REVOKE ALL ON FUNCTION flashsale.confirm_order(text, text, bigint, text) FROM PUBLIC;
+CREATE FUNCTION flashsale.cancel_order(order_ref text, reason text DEFAULT NULL) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'cancel_order_by_ref_wrapper';
+COMMENT ON FUNCTION flashsale.cancel_order(text, text) IS
+'As cancel_order with order_id, for an order''s ref; digits alone are an order id.';
+REVOKE ALL ON FUNCTION flashsale.cancel_order(text, text) FROM PUBLIC;
+CREATE FUNCTION flashsale.get_order(order_ref text) RETURNS jsonb
+LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'get_order_by_ref_wrapper';
+COMMENT ON FUNCTION flashsale.get_order(text) IS
+'As get_order with order_id, for an order''s ref; digits alone are an order id.';
+REVOKE ALL ON FUNCTION flashsale.get_order(text) FROM PUBLIC;
 
 -- Operator functions.
 
@@ -141,14 +194,109 @@ Success: order_id, status (refunded), restored (units), written_off (units), alr
 Reasons: order_not_found, order_not_confirmed (with status), busy. Errors: 22004 for NULL.';
 COMMENT ON FUNCTION flashsale.refund_payment(text, text) IS
 'Reports that a payment due for refund was refunded at the gateway, under refund_ref. Changes neither order nor stock; idempotent. Locks the payment.
-Success: payment_ref, order_id, status (refunded), refund_ref, already_refunded.
+Success: payment_ref, order_id, order_ref, status (refunded), refund_ref, already_refunded.
 Reasons: payment_not_found, payment_not_due (it pays a confirmed order), busy. Errors: 22004 for a NULL payment_ref, 22023 for a text not of 1 to 255 bytes.';
 COMMENT ON FUNCTION flashsale.grant_operator(regrole) IS
 'Lets a role call the operator functions, confirm and cancel orders, read everything, and change an item''s name, price, window and limits, but write nothing else. Runs with the caller''s rights, as grant_app.';
 COMMENT ON FUNCTION flashsale.read_stats() IS
 'Returns what the view stats shows: counters of the whole server, not of this database. Reads only shared memory. Errors: 55000 without preload.';
+CREATE FUNCTION flashsale.refund_order(order_ref text, restock boolean DEFAULT true) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'refund_order_by_ref_wrapper';
+COMMENT ON FUNCTION flashsale.refund_order(text, boolean) IS
+'As refund_order with order_id, for an order''s ref; digits alone are an order id.';
+REVOKE ALL ON FUNCTION flashsale.refund_order(text, boolean) FROM PUBLIC;
 
 -- Views and the audit.
+
+CREATE OR REPLACE VIEW flashsale.payment_checks AS
+SELECT order_id, item_id, user_id, quantity, unit_price * quantity AS amount, currency,
+       paying_at, payment_deadline, clock_timestamp() - payment_deadline AS overdue,
+       order_id || '-' || ref_code AS order_ref
+FROM flashsale.orders
+WHERE status = 'paying' AND payment_deadline <= clock_timestamp();
+COMMENT ON COLUMN flashsale.payment_checks.order_ref IS 'Its ref: under this the gateway knows the charge, if the application passes refs to it.';
+CREATE OR REPLACE VIEW flashsale.refunds_due AS
+SELECT p.payment_ref, p.order_id, o.user_id,
+       coalesce(p.amount, o.unit_price * o.quantity) AS amount, coalesce(p.currency, o.currency) AS currency,
+       p.due_since, p.why, coalesce(p.order_ref, o.order_id || '-' || o.ref_code) AS order_ref
+FROM flashsale.payments p
+-- An order that got the id later is a stranger to the charge.
+LEFT JOIN flashsale.orders o ON o.order_id = p.order_id AND p.why <> 'order_not_found'
+WHERE p.status = 'due';
+COMMENT ON COLUMN flashsale.refunds_due.order_ref IS 'The ref of the order; if why is order_not_found, the ref as it was reported, or NULL if an id was.';
+CREATE OR REPLACE FUNCTION flashsale.audit(OUT invariant text, OUT item_id bigint, OUT order_id bigint, OUT payment_ref text, OUT detail text)
+RETURNS SETOF record
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'units_add_up_to_stock', i.item_id, NULL::bigint, NULL::text,
+           format('inventory %s + held %s <> stock %s', i.inventory, coalesce(o.held, 0), i.stock)
+    FROM flashsale.items i
+    LEFT JOIN (SELECT item_id, sum(units_held) AS held FROM flashsale.orders GROUP BY item_id) o USING (item_id)
+    WHERE i.inventory + coalesce(o.held, 0) <> i.stock
+UNION ALL
+    SELECT 'movements_add_up_to_stock', i.item_id, NULL, NULL,
+           format('movements %s <> stock %s', coalesce(m.moved, 0), i.stock)
+    FROM flashsale.items i
+    LEFT JOIN (SELECT item_id, sum(delta) AS moved FROM flashsale.stock_movements GROUP BY item_id) m USING (item_id)
+    WHERE coalesce(m.moved, 0) <> i.stock
+UNION ALL
+    SELECT 'inventory_within_stock', item_id, NULL, NULL, format('inventory %s, stock %s', inventory, stock)
+    FROM flashsale.items WHERE inventory < 0 OR inventory > stock
+UNION ALL
+    SELECT 'order_has_item', o.item_id, o.order_id, NULL, 'no such item'
+    FROM flashsale.orders o
+    WHERE NOT EXISTS (SELECT FROM flashsale.items i WHERE i.item_id = o.item_id)
+UNION ALL
+    SELECT 'units_held_match_status', item_id, order_id, NULL,
+           format('%s, quantity %s, units_held %s', status, quantity, units_held)
+    FROM flashsale.orders
+    WHERE units_held <> CASE WHEN status IN ('reserved', 'paying', 'confirmed') THEN quantity ELSE 0 END
+UNION ALL
+    SELECT 'reservation_expires', item_id, order_id, NULL, 'reserved without expires_at'
+    FROM flashsale.orders WHERE status = 'reserved' AND expires_at IS NULL
+UNION ALL
+    SELECT 'paying_has_deadline', item_id, order_id, NULL, 'paying without payment_deadline'
+    FROM flashsale.orders WHERE status = 'paying' AND payment_deadline IS NULL
+UNION ALL
+    SELECT 'order_status', item_id, order_id, NULL,
+           format('%s, confirmed at %s, closed at %s', status, confirmed_at, closed_at)
+    FROM flashsale.orders
+    WHERE status NOT IN ('reserved', 'paying', 'confirmed', 'cancelled', 'expired', 'refunded')
+       OR (status = 'confirmed' AND confirmed_at IS NULL)
+       OR (closed_at IS NOT NULL) <> (status IN ('cancelled', 'expired', 'refunded'))
+UNION ALL
+    SELECT 'order_ids_and_texts', item_id, order_id, NULL, 'an id or a text out of range'
+    FROM flashsale.orders
+    WHERE NOT order_id BETWEEN 1 AND 9007199254740991
+       OR ref_code !~ '^[0-9A-HJKMNP-TV-Z]{10}$'
+       OR NOT octet_length(user_id) BETWEEN 1 AND 255
+       OR NOT octet_length(idempotency_key) BETWEEN 1 AND 255
+UNION ALL
+    SELECT 'order_paid_once', NULL, order_id, NULL, format('%s payments', count(*))
+    FROM flashsale.payments WHERE status = 'paid' GROUP BY order_id HAVING count(*) > 1
+UNION ALL
+    SELECT 'payment_pays_confirmed_order', o.item_id, p.order_id, p.payment_ref,
+           format('paid, but the order is %s', coalesce(o.status, 'unknown'))
+    FROM flashsale.payments p LEFT JOIN flashsale.orders o USING (order_id)
+    WHERE p.status = 'paid' AND o.status IS DISTINCT FROM 'confirmed'
+UNION ALL
+    SELECT 'confirmed_order_has_payment', o.item_id, o.order_id, NULL, 'confirmed without a payment'
+    FROM flashsale.orders o
+    WHERE o.status = 'confirmed' AND o.unit_price IS NOT NULL
+      AND NOT EXISTS (SELECT FROM flashsale.payments p WHERE p.order_id = o.order_id AND p.status = 'paid')
+UNION ALL
+    SELECT 'payment_has_one_order', NULL, order_id, payment_ref, format('order_ref %s', order_ref)
+    FROM flashsale.payments
+    WHERE num_nonnulls(order_id, order_ref) <> 1 OR (order_ref IS NOT NULL AND why IS DISTINCT FROM 'order_not_found')
+UNION ALL
+    SELECT 'payment_has_one_fate', NULL, order_id, payment_ref,
+           format('%s, due since %s, refunded at %s', status, due_since, refunded_at)
+    FROM flashsale.payments
+    WHERE status NOT IN ('paid', 'due', 'refunded')
+       OR (status = 'paid') <> (due_since IS NULL)
+       OR (status = 'refunded') <> (refunded_at IS NOT NULL)
+$$;
 
 COMMENT ON FUNCTION flashsale.item_state(bigint, timestamptz, timestamptz, boolean) IS
 'Whether an item can be bought now, and if not, why. If several reasons apply: the first in the order of purchase_item.';
@@ -159,7 +307,7 @@ COMMENT ON COLUMN flashsale.payment_checks.order_id IS 'The order to confirm or 
 COMMENT ON COLUMN flashsale.payment_checks.payment_deadline IS 'When it appeared here.';
 COMMENT ON VIEW flashsale.refunds_due IS 'One row for each charge that is due for refund: refund it at the gateway, then call refund_payment. A charge without a payment_ref gets it from confirm_order(order_id, payment_ref).';
 COMMENT ON COLUMN flashsale.refunds_due.payment_ref IS 'The gateway''s id of the charge to refund. NULL: not reported yet.';
-COMMENT ON COLUMN flashsale.refunds_due.order_id IS 'The order that it was reported for, which may not exist.';
+COMMENT ON COLUMN flashsale.refunds_due.order_id IS 'The order that it was reported for, which may not exist. NULL: order_ref names no order.';
 COMMENT ON COLUMN flashsale.refunds_due.amount IS 'The amount to refund, in minor units: as reported, else the order''s price.';
 COMMENT ON FUNCTION flashsale.audit() IS
 'One row for each broken invariant, none if all is well. It is one statement with one snapshot, so it is exact during a sale too. Reads every order and payment; locks nothing.';

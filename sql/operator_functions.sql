@@ -51,12 +51,18 @@ COMMENT ON FUNCTION flashsale.refund_order(bigint, boolean) IS
 Success: order_id, status (refunded), restored (units), written_off (units), already_refunded.
 Reasons: order_not_found, order_not_confirmed (with status), busy. Errors: 22004 for NULL.';
 
+CREATE FUNCTION flashsale.refund_order(order_ref text, restock boolean DEFAULT true) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'refund_order_by_ref_wrapper';
+COMMENT ON FUNCTION flashsale.refund_order(text, boolean) IS
+'As refund_order with order_id, for an order''s ref; digits alone are an order id.';
+
 CREATE FUNCTION flashsale.refund_payment(payment_ref text, refund_ref text DEFAULT NULL) RETURNS jsonb
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'refund_payment_wrapper';
 COMMENT ON FUNCTION flashsale.refund_payment(text, text) IS
 'Reports that a payment due for refund was refunded at the gateway, under refund_ref. Changes neither order nor stock; idempotent. Locks the payment.
-Success: payment_ref, order_id, status (refunded), refund_ref, already_refunded.
+Success: payment_ref, order_id, order_ref, status (refunded), refund_ref, already_refunded.
 Reasons: payment_not_found, payment_not_due (it pays a confirmed order), busy. Errors: 22004 for a NULL payment_ref, 22023 for a text not of 1 to 255 bytes.';
 
 CREATE FUNCTION flashsale.grant_app(role regrole) RETURNS void

@@ -39,6 +39,11 @@ AS 'MODULE_PATHNAME', 'payment_adds_up_wrapper';
 COMMENT ON FUNCTION flashsale.payment_adds_up(text, text, boolean, boolean, text, text, bigint) IS
 'CHECK: a payment is paid; or due, with a reason and a time; or refunded, with both and the time of the refund. refs have 1 to 255 bytes; amount is not negative.';
 
+CREATE FUNCTION flashsale.new_ref_code() RETURNS text
+LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'new_ref_code_wrapper';
+COMMENT ON FUNCTION flashsale.new_ref_code() IS 'DEFAULT: ten random characters of Crockford''s base 32, from PostgreSQL''s strong source.';
+
 -- A purchase changes only inventory and version. No index contains either of them, and pages stay
 -- half empty, so each change is a HOT update.
 CREATE TABLE flashsale.items (
@@ -76,7 +81,7 @@ COMMENT ON COLUMN flashsale.items.created_at IS 'When the item was created.';
 -- No foreign key to items: every insert of an order would hold FOR KEY SHARE on the hot row, and
 -- the next buyer's NOWAIT would fail because of it.
 CREATE TABLE flashsale.orders (
-    order_id         bigint      NOT NULL DEFAULT nextval('flashsale.orders_order_id_seq'),
+    order_id         bigint      NOT NULL DEFAULT nextval('flashsale.orders_order_id_seq') PRIMARY KEY,
     item_id          bigint      NOT NULL,
     quantity         bigint      NOT NULL,
     units_held       bigint      NOT NULL,
@@ -94,8 +99,9 @@ CREATE TABLE flashsale.orders (
     idempotency_key  text        COLLATE "C",
     closed_by        text,
     close_reason     text,
-    -- item_id stands in every unique key, so that orders can be sharded with their item.
-    PRIMARY KEY (order_id, item_id),
+    -- Only the code is stored: so the ref cannot differ from the id, and a row without a code, such as one of a
+    -- dump of 0.1, gets one by the default.
+    ref_code         text        NOT NULL DEFAULT flashsale.new_ref_code() COLLATE "C",
     CONSTRAINT orders_units_held CHECK (flashsale.units_add_up(status, quantity, units_held))
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 
@@ -125,10 +131,11 @@ COMMENT ON COLUMN flashsale.orders.currency IS 'Currency of unit_price, ISO 4217
 COMMENT ON COLUMN flashsale.orders.idempotency_key IS 'The same key for the same user and item is the same purchase, 1 to 255 bytes.';
 COMMENT ON COLUMN flashsale.orders.closed_by IS 'Database user that cancelled, expired or refunded it.';
 COMMENT ON COLUMN flashsale.orders.close_reason IS 'Why it was closed.';
+COMMENT ON COLUMN flashsale.orders.ref_code IS 'The random part of its ref, which is order_id || ''-'' || ref_code. The ref names the order outside: at the gateway, in links and e-mails.';
 
 CREATE TABLE flashsale.payments (
     payment_id  bigint      NOT NULL DEFAULT nextval('flashsale.payments_payment_id_seq') PRIMARY KEY,
-    order_id    bigint      NOT NULL,
+    order_id    bigint,
     payment_ref text        UNIQUE,
     amount      bigint,
     currency    text,
@@ -138,17 +145,21 @@ CREATE TABLE flashsale.payments (
     due_since   timestamptz,
     refunded_at timestamptz,
     refund_ref  text,
+    order_ref   text        COLLATE "C",
     CONSTRAINT payments_fate CHECK (flashsale.payment_adds_up(
         status, why, due_since IS NOT NULL, refunded_at IS NOT NULL, payment_ref, refund_ref, amount))
 );
 CREATE INDEX payments_order ON flashsale.payments (order_id);
 CREATE UNIQUE INDEX payments_paid_once ON flashsale.payments (order_id) WHERE status = 'paid';
 CREATE UNIQUE INDEX payments_without_ref ON flashsale.payments (order_id) WHERE payment_ref IS NULL;
+-- Finds the charges of a ref that names no order, and allows one without a payment_ref.
+CREATE UNIQUE INDEX payments_order_ref ON flashsale.payments (order_ref, payment_ref) NULLS NOT DISTINCT
+    WHERE order_ref IS NOT NULL;
 CREATE INDEX payments_due_since ON flashsale.payments (due_since) WHERE status = 'due';
 
 COMMENT ON TABLE flashsale.payments IS 'One row for each charge that was reported. Each pays exactly one confirmed order, is due for refund, or was refunded.';
 COMMENT ON COLUMN flashsale.payments.payment_id IS 'Id of the row.';
-COMMENT ON COLUMN flashsale.payments.order_id IS 'The order that the charge was reported for, which may not exist.';
+COMMENT ON COLUMN flashsale.payments.order_id IS 'The order that the charge was reported for; if it was reported by its id, it may not exist. NULL: order_ref names no order.';
 COMMENT ON COLUMN flashsale.payments.payment_ref IS 'The gateway''s id of the charge. NULL: reported without one so far.';
 COMMENT ON COLUMN flashsale.payments.amount IS 'Amount charged in minor units, as reported. NULL: not reported, so the order''s price.';
 COMMENT ON COLUMN flashsale.payments.currency IS 'Currency charged, as reported. NULL: not reported, so the order''s.';
@@ -158,6 +169,7 @@ COMMENT ON COLUMN flashsale.payments.created_at IS 'When it was first reported.'
 COMMENT ON COLUMN flashsale.payments.due_since IS 'When it became due for refund.';
 COMMENT ON COLUMN flashsale.payments.refunded_at IS 'When refund_payment reported the refund.';
 COMMENT ON COLUMN flashsale.payments.refund_ref IS 'The gateway''s id of the refund.';
+COMMENT ON COLUMN flashsale.payments.order_ref IS 'The ref that the charge was reported for, as it was reported, if it names no order; else NULL.';
 
 CREATE TABLE flashsale.stock_movements (
     movement_id bigint      NOT NULL DEFAULT nextval('flashsale.stock_movements_movement_id_seq') PRIMARY KEY,

@@ -52,7 +52,8 @@ COMMENT ON COLUMN flashsale.item_status.ends_at IS 'End of the sale, exclusive.'
 
 CREATE VIEW flashsale.payment_checks AS
 SELECT order_id, item_id, user_id, quantity, unit_price * quantity AS amount, currency,
-       paying_at, payment_deadline, clock_timestamp() - payment_deadline AS overdue
+       paying_at, payment_deadline, clock_timestamp() - payment_deadline AS overdue,
+       order_id || '-' || ref_code AS order_ref
 FROM flashsale.orders
 WHERE status = 'paying' AND payment_deadline <= clock_timestamp();
 COMMENT ON VIEW flashsale.payment_checks IS 'Orders in paying past their deadline: ask the gateway about the charge, then call confirm_order or cancel_order.';
@@ -65,22 +66,25 @@ COMMENT ON COLUMN flashsale.payment_checks.currency IS 'Currency of amount.';
 COMMENT ON COLUMN flashsale.payment_checks.paying_at IS 'When begin_payment was first called.';
 COMMENT ON COLUMN flashsale.payment_checks.payment_deadline IS 'When it appeared here.';
 COMMENT ON COLUMN flashsale.payment_checks.overdue IS 'How long ago that was.';
+COMMENT ON COLUMN flashsale.payment_checks.order_ref IS 'Its ref: under this the gateway knows the charge, if the application passes refs to it.';
 
 CREATE VIEW flashsale.refunds_due AS
 SELECT p.payment_ref, p.order_id, o.user_id,
        coalesce(p.amount, o.unit_price * o.quantity) AS amount, coalesce(p.currency, o.currency) AS currency,
-       p.due_since, p.why
+       p.due_since, p.why, coalesce(p.order_ref, o.order_id || '-' || o.ref_code) AS order_ref
 FROM flashsale.payments p
-LEFT JOIN flashsale.orders o USING (order_id)
+-- An order that got the id later is a stranger to the charge.
+LEFT JOIN flashsale.orders o ON o.order_id = p.order_id AND p.why <> 'order_not_found'
 WHERE p.status = 'due';
 COMMENT ON VIEW flashsale.refunds_due IS 'One row for each charge that is due for refund: refund it at the gateway, then call refund_payment. A charge without a payment_ref gets it from confirm_order(order_id, payment_ref).';
 COMMENT ON COLUMN flashsale.refunds_due.payment_ref IS 'The gateway''s id of the charge to refund. NULL: not reported yet.';
-COMMENT ON COLUMN flashsale.refunds_due.order_id IS 'The order that it was reported for, which may not exist.';
+COMMENT ON COLUMN flashsale.refunds_due.order_id IS 'The order that it was reported for, which may not exist. NULL: order_ref names no order.';
 COMMENT ON COLUMN flashsale.refunds_due.user_id IS 'Its buyer, if the order is known.';
 COMMENT ON COLUMN flashsale.refunds_due.amount IS 'The amount to refund, in minor units: as reported, else the order''s price.';
 COMMENT ON COLUMN flashsale.refunds_due.currency IS 'Currency of amount.';
 COMMENT ON COLUMN flashsale.refunds_due.due_since IS 'Since when it is due.';
 COMMENT ON COLUMN flashsale.refunds_due.why IS 'Why it is due.';
+COMMENT ON COLUMN flashsale.refunds_due.order_ref IS 'The ref of the order; if why is order_not_found, the ref as it was reported, or NULL if an id was.';
 
 CREATE FUNCTION flashsale.audit(OUT invariant text, OUT item_id bigint, OUT order_id bigint, OUT payment_ref text, OUT detail text)
 RETURNS SETOF record
@@ -105,9 +109,6 @@ UNION ALL
     FROM flashsale.orders o
     WHERE NOT EXISTS (SELECT FROM flashsale.items i WHERE i.item_id = o.item_id)
 UNION ALL
-    SELECT 'order_id_is_unique', NULL, order_id, NULL, format('%s orders share it', count(*))
-    FROM flashsale.orders GROUP BY order_id HAVING count(*) > 1
-UNION ALL
     SELECT 'units_held_match_status', item_id, order_id, NULL,
            format('%s, quantity %s, units_held %s', status, quantity, units_held)
     FROM flashsale.orders
@@ -129,6 +130,7 @@ UNION ALL
     SELECT 'order_ids_and_texts', item_id, order_id, NULL, 'an id or a text out of range'
     FROM flashsale.orders
     WHERE NOT order_id BETWEEN 1 AND 9007199254740991
+       OR ref_code !~ '^[0-9A-HJKMNP-TV-Z]{10}$'
        OR NOT octet_length(user_id) BETWEEN 1 AND 255
        OR NOT octet_length(idempotency_key) BETWEEN 1 AND 255
 UNION ALL
@@ -144,6 +146,10 @@ UNION ALL
     FROM flashsale.orders o
     WHERE o.status = 'confirmed' AND o.unit_price IS NOT NULL
       AND NOT EXISTS (SELECT FROM flashsale.payments p WHERE p.order_id = o.order_id AND p.status = 'paid')
+UNION ALL
+    SELECT 'payment_has_one_order', NULL, order_id, payment_ref, format('order_ref %s', order_ref)
+    FROM flashsale.payments
+    WHERE num_nonnulls(order_id, order_ref) <> 1 OR (order_ref IS NOT NULL AND why IS DISTINCT FROM 'order_not_found')
 UNION ALL
     SELECT 'payment_has_one_fate', NULL, order_id, payment_ref,
            format('%s, due since %s, refunded at %s', status, due_since, refunded_at)

@@ -51,7 +51,12 @@ pub fn attempt<T>(
 pub fn attempt_or_busy<T>(
     body: impl FnOnce(&SpiClient<'_>) -> Result<End<T>, Fault>,
 ) -> Result<Option<T>, Fault> {
-    match attempt(body)? {
+    answered(attempt(body)?)
+}
+
+/// The value of an attempt; `None` if a lock was refused, and a duplicate key is raised.
+pub fn answered<T>(tried: Result<T, Caught>) -> Result<Option<T>, Fault> {
+    match tried {
         Ok(value) => Ok(Some(value)),
         Err(Caught::LockRefused) => Ok(None),
         Err(Caught::DuplicateKey(error)) => error.rethrow(),

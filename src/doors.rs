@@ -9,6 +9,7 @@ use crate::stats;
 use flashsale_core::cancel::{Cancel, Cancelled};
 use flashsale_core::fit::Request;
 use flashsale_core::order::Moved;
+use flashsale_core::order_ref::OrderName;
 use flashsale_core::outcome::Outcome;
 
 /// Makes a purchase under the strategy and returns its outcome, which the view `stats` counts.
@@ -33,18 +34,18 @@ pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Outcome, Fa
 /// Cancels an order and returns its units to the item; a repeat returns none. Under `grouped` the
 /// seller does it, and the caller holds no lock afterwards, unless the cancel has to be part of the
 /// caller's transaction.
-pub fn cancel(order_id: i64, reason: Option<&str>) -> Result<Moved<Cancelled>, Fault> {
-    let cancel = Cancel {
-        order_id,
-        reason,
-        by: session::session_user().to_u32(),
-    };
-    let grouped = match settings::strategy() {
-        Strategy::Grouped => caller::cancel(&cancel)?,
+pub fn cancel(name: &OrderName<'_>, reason: Option<&str>) -> Result<Moved<Cancelled>, Fault> {
+    let grouped = match (settings::strategy(), name.key()) {
+        (Strategy::Grouped, Some((order_id, code))) => caller::cancel(&Cancel {
+            order_id,
+            code,
+            reason,
+            by: session::session_user().to_u32(),
+        })?,
         _ => None,
     };
     match grouped {
         Some(cancelled) => Ok(cancelled),
-        None => order::cancel(&cancel),
+        None => order::cancel(name, reason),
     }
 }

@@ -8,6 +8,7 @@ use flashsale_core::charge::{Confirmed, PaymentRefunded};
 use flashsale_core::fit::PriorOrder;
 use flashsale_core::item::{Paused, Restocked};
 use flashsale_core::order::{Begun, ExpiryRun, Moved, Refunded, Status};
+use flashsale_core::order_ref::OrderName;
 use flashsale_core::outcome::Outcome;
 use flashsale_core::reason::Reason;
 use flashsale_core::time::Micros;
@@ -34,9 +35,11 @@ pub fn outcome_to_json(item_id: i64, outcome: &Outcome, context: &Context) -> Va
             return reserved_to_json(item_id, &order, replayed, context);
         }
         Outcome::Busy => return busy(context),
-        Outcome::DeadReplay { order_id, .. } => {
-            json!({ "item_id": item_id, "order_id": order_id })
-        }
+        Outcome::DeadReplay { order_ref, .. } => json!({
+            "item_id": item_id,
+            "order_id": order_ref.order_id,
+            "order_ref": order_ref.to_string(),
+        }),
         Outcome::Unavailable {
             reason,
             inventory,
@@ -71,7 +74,8 @@ fn reserved_to_json(item_id: i64, order: &PriorOrder, replayed: bool, context: &
         .expires_at
         .filter(|_| order.status == Status::Reserved);
     success(json!({
-        "order_id": order.order_id,
+        "order_id": order.order_ref.order_id,
+        "order_ref": order.order_ref.to_string(),
         "item_id": item_id,
         "quantity": order.quantity,
         "status": order.status.name(),
@@ -84,10 +88,9 @@ fn reserved_to_json(item_id: i64, order: &PriorOrder, replayed: bool, context: &
 }
 
 /// The answer to `begin_payment`.
-pub fn begun_to_json(order_id: i64, moved: Moved<Begun>, context: &Context) -> Value {
-    moved_to_json(order_id, moved, context, |Begun { payment_deadline }| {
+pub fn begun_to_json(name: &OrderName<'_>, moved: Moved<Begun>, context: &Context) -> Value {
+    moved_to_json(name, moved, context, |Begun { payment_deadline }| {
         json!({
-            "order_id": order_id,
             "status": Status::Paying.name(),
             "payment_deadline": (context.iso)(payment_deadline),
         })
@@ -95,59 +98,76 @@ pub fn begun_to_json(order_id: i64, moved: Moved<Begun>, context: &Context) -> V
 }
 
 /// The answer to `cancel_order`.
-pub fn cancelled_to_json(order_id: i64, moved: Moved<Cancelled>, context: &Context) -> Value {
-    moved_to_json(
-        order_id,
-        moved,
-        context,
-        |Cancelled { status, restored }| {
-            json!({
-                "order_id": order_id,
-                "status": status.name(),
-                "restored": restored,
-                "already_closed": restored == 0,
-            })
-        },
-    )
+pub fn cancelled_to_json(
+    name: &OrderName<'_>,
+    moved: Moved<Cancelled>,
+    context: &Context,
+) -> Value {
+    moved_to_json(name, moved, context, |Cancelled { status, restored }| {
+        json!({
+            "status": status.name(),
+            "restored": restored,
+            "already_closed": restored == 0,
+        })
+    })
 }
 
 /// The answer to `refund_order`.
-pub fn refunded_to_json(order_id: i64, moved: Moved<Refunded>, context: &Context) -> Value {
+pub fn refunded_to_json(name: &OrderName<'_>, moved: Moved<Refunded>, context: &Context) -> Value {
     let done = |Refunded {
                     restored,
                     written_off,
                 }| {
         json!({
-            "order_id": order_id,
             "status": Status::Refunded.name(),
             "restored": restored,
             "written_off": written_off,
             "already_refunded": restored == 0 && written_off == 0,
         })
     };
-    moved_to_json(order_id, moved, context, done)
+    moved_to_json(name, moved, context, done)
 }
 
-/// The answer to a move of an order; `done` makes the fields of a success.
+/// The answer to a move of an order; `done` makes the fields of a success besides its name.
 fn moved_to_json<T>(
-    order_id: i64,
+    name: &OrderName<'_>,
     moved: Moved<T>,
     context: &Context,
     done: impl FnOnce(T) -> Value,
 ) -> Value {
     match moved {
-        Moved::Done(order) => success(done(order)),
+        Moved::Done(order) => success(about_order(name, done(order))),
         Moved::Refused { status, reason } => failure(
             reason,
-            json!({ "order_id": order_id, "status": status.name() }),
+            about_order(name, json!({ "status": status.name() })),
         ),
-        Moved::NotFound => failure(Reason::OrderNotFound, json!({ "order_id": order_id })),
+        Moved::NotFound => failure(Reason::OrderNotFound, as_named(name)),
         Moved::Busy => busy(context),
     }
 }
 
+/// The fields with the order's id and, if the caller named it by its ref, the ref.
+fn about_order(name: &OrderName<'_>, mut fields: Value) -> Value {
+    if let Some((order_id, _)) = name.key() {
+        fields["order_id"] = json!(order_id);
+    }
+    if let OrderName::Ref { order_ref, .. } = name {
+        fields["order_ref"] = json!(order_ref.to_string());
+    }
+    fields
+}
+
+/// The name as the caller wrote it. A ref that names no order has no id: that of another order may
+/// be the same.
+pub fn as_named(name: &OrderName<'_>) -> Value {
+    match (name.text(), name.key()) {
+        (Some(text), _) => json!({ "order_ref": text }),
+        (None, key) => json!({ "order_id": key.map(|(order_id, _)| order_id) }),
+    }
+}
+
 /// The answer to `confirm_order`.
-pub fn confirmed_to_json(order_id: i64, confirmed: Confirmed, context: &Context) -> Value {
+pub fn confirmed_to_json(name: &OrderName<'_>, confirmed: Confirmed, context: &Context) -> Value {
     let is_before = match confirmed {
         Confirmed::PaidBefore => true,
         Confirmed::Paid | Confirmed::Reinstated => false,
@@ -155,17 +175,22 @@ pub fn confirmed_to_json(order_id: i64, confirmed: Confirmed, context: &Context)
             reason,
             refund_required,
         } => {
-            let about = json!({ "order_id": order_id, "refund_required": refund_required });
+            let mut about = match reason {
+                // There may be no such order.
+                Reason::OrderNotFound | Reason::PaymentRefInUse => as_named(name),
+                _ => about_order(name, json!({})),
+            };
+            about["refund_required"] = json!(refund_required);
             return failure(reason, about);
         }
         Confirmed::Busy => return busy(context),
     };
-    success(json!({
-        "order_id": order_id,
+    let fields = json!({
         "status": Status::Confirmed.name(),
         "already_confirmed": is_before,
         "reinstated": confirmed == Confirmed::Reinstated,
-    }))
+    });
+    success(about_order(name, fields))
 }
 
 /// The answer to `refund_payment`.
@@ -176,19 +201,24 @@ pub fn payment_refunded_to_json(
 ) -> Value {
     match refunded {
         PaymentRefunded::Done {
-            order_id,
+            order,
             refund_ref,
             already_refunded,
         } => success(json!({
             "payment_ref": payment_ref,
-            "order_id": order_id,
+            "order_id": order.order_id,
+            "order_ref": order.order_ref,
             "status": "refunded",
             "refund_ref": refund_ref,
             "already_refunded": already_refunded,
         })),
-        PaymentRefunded::NotDue { order_id } => failure(
+        PaymentRefunded::NotDue(order) => failure(
             Reason::PaymentNotDue,
-            json!({ "payment_ref": payment_ref, "order_id": order_id }),
+            json!({
+                "payment_ref": payment_ref,
+                "order_id": order.order_id,
+                "order_ref": order.order_ref,
+            }),
         ),
         PaymentRefunded::NotFound => failure(
             Reason::PaymentNotFound,

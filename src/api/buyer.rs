@@ -13,6 +13,7 @@ use flashsale_core::argument::{
 use flashsale_core::charge::Charge;
 use flashsale_core::clicks;
 use flashsale_core::fit::Request;
+use flashsale_core::order_ref::OrderName;
 use flashsale_core::reason::Reason;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -100,17 +101,37 @@ fn checked_batch(requests: Option<JsonB>) -> Result<Value, Fault> {
         .collect())
 }
 
+/// The order of an argument `order_id`.
+pub fn by_id(order_id: Option<i64>) -> Result<OrderName<'static>, Invalid> {
+    required("order_id", order_id).map(OrderName::Id)
+}
+
+/// The order of an argument `order_ref`.
+pub fn by_ref(order_ref: Option<&str>) -> Result<OrderName<'_>, Invalid> {
+    OrderName::parse(required_text("order_ref", order_ref)?)
+}
+
 #[pg_extern(sql = false)]
 fn begin_payment(order_id: Option<i64>, payment_window: Option<Interval>) -> Answer {
-    to_jsonb(|| {
-        let window = match payment_window {
-            None => settings::payment_window(),
-            Some(window) => span("payment_window", window.as_micros(), 1)?,
-        };
-        let order_id = required("order_id", order_id)?;
-        let begun = order::begin_payment(order_id, window)?;
-        Ok(answer::begun_to_json(order_id, begun, &SESSION))
-    })
+    to_jsonb(|| begun(by_id(order_id), payment_window))
+}
+
+#[pg_extern(sql = false)]
+fn begin_payment_by_ref(order_ref: Option<&str>, payment_window: Option<Interval>) -> Answer {
+    to_jsonb(|| begun(by_ref(order_ref), payment_window))
+}
+
+fn begun(
+    name: Result<OrderName<'_>, Invalid>,
+    payment_window: Option<Interval>,
+) -> Result<Value, Fault> {
+    let window = match payment_window {
+        None => settings::payment_window(),
+        Some(window) => span("payment_window", window.as_micros(), 1)?,
+    };
+    let name = name?;
+    let begun = order::begin_payment(&name, window)?;
+    Ok(answer::begun_to_json(&name, begun, &SESSION))
 }
 
 #[pg_extern(sql = false)]
@@ -120,40 +141,68 @@ fn confirm_order(
     amount: Option<i64>,
     currency_code: Option<&str>,
 ) -> Answer {
-    to_jsonb(|| {
-        let order_id = required("order_id", order_id)?;
-        let charge = Charge {
-            order_id,
-            payment_ref: optional_text("payment_ref", payment_ref)?,
-            amount: amount
-                .map(|amount| number("amount", amount, 0))
-                .transpose()?,
-            currency: currency_code.map(currency).transpose()?,
-        };
-        let confirmed = payment::confirm(&charge)?;
-        Ok(answer::confirmed_to_json(order_id, confirmed, &SESSION))
-    })
+    to_jsonb(|| confirmed(by_id(order_id)?, payment_ref, amount, currency_code))
+}
+
+#[pg_extern(sql = false)]
+fn confirm_order_by_ref(
+    order_ref: Option<&str>,
+    payment_ref: Option<&str>,
+    amount: Option<i64>,
+    currency_code: Option<&str>,
+) -> Answer {
+    to_jsonb(|| confirmed(by_ref(order_ref)?, payment_ref, amount, currency_code))
+}
+
+fn confirmed(
+    order: OrderName<'_>,
+    payment_ref: Option<&str>,
+    amount: Option<i64>,
+    currency_code: Option<&str>,
+) -> Result<Value, Fault> {
+    let charge = Charge {
+        order,
+        payment_ref: optional_text("payment_ref", payment_ref)?,
+        amount: amount
+            .map(|amount| number("amount", amount, 0))
+            .transpose()?,
+        currency: currency_code.map(currency).transpose()?,
+    };
+    let confirmed = payment::confirm(&charge)?;
+    Ok(answer::confirmed_to_json(&order, confirmed, &SESSION))
 }
 
 #[pg_extern(sql = false)]
 fn cancel_order(order_id: Option<i64>, reason: Option<&str>) -> Answer {
-    to_jsonb(|| {
-        let order_id = required("order_id", order_id)?;
-        let cancelled = doors::cancel(order_id, optional_text("reason", reason)?)?;
-        Ok(answer::cancelled_to_json(order_id, cancelled, &SESSION))
-    })
+    to_jsonb(|| cancelled(by_id(order_id)?, reason))
+}
+
+#[pg_extern(sql = false)]
+fn cancel_order_by_ref(order_ref: Option<&str>, reason: Option<&str>) -> Answer {
+    to_jsonb(|| cancelled(by_ref(order_ref)?, reason))
+}
+
+fn cancelled(name: OrderName<'_>, reason: Option<&str>) -> Result<Value, Fault> {
+    let cancelled = doors::cancel(&name, optional_text("reason", reason)?)?;
+    Ok(answer::cancelled_to_json(&name, cancelled, &SESSION))
 }
 
 #[pg_extern(sql = false)]
 fn get_order(order_id: Option<i64>) -> Answer {
-    to_jsonb(|| {
-        let order_id = required("order_id", order_id)?;
-        look(
-            |client| lookups::order(client, order_id),
-            Reason::OrderNotFound,
-            json!({ "order_id": order_id }),
-        )
-    })
+    to_jsonb(|| found(by_id(order_id)?))
+}
+
+#[pg_extern(sql = false)]
+fn get_order_by_ref(order_ref: Option<&str>) -> Answer {
+    to_jsonb(|| found(by_ref(order_ref)?))
+}
+
+fn found(name: OrderName<'_>) -> Result<Value, Fault> {
+    look(
+        |client| lookups::order(client, &name),
+        Reason::OrderNotFound,
+        answer::as_named(&name),
+    )
 }
 
 #[pg_extern(sql = false)]

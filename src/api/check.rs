@@ -1,5 +1,6 @@
-//! What must hold in every row, for the CHECKs of the tables.
+//! What must hold in every row, for the CHECKs of the tables, and the default of a column.
 
+use crate::pg::random;
 use flashsale_core::fate::Row;
 use flashsale_core::{item, order};
 use pgrx::prelude::*;
@@ -12,6 +13,12 @@ fn stock_adds_up(inventory: i64, stock: i64) -> bool {
 #[pg_extern(sql = false)]
 fn units_add_up(status: &str, quantity: i64, units_held: i64) -> bool {
     order::units_add_up(status, quantity, units_held)
+}
+
+#[pg_extern(sql = false)]
+fn new_ref_code() -> Option<String> {
+    let code = random::ref_codes(1).next()?;
+    Some(code.as_str().to_owned())
 }
 
 #[pg_extern(sql = false)]

@@ -1,7 +1,9 @@
 //! Operator functions: arguments checked, the work done elsewhere.
 
 use super::answer::{self, SESSION};
+use super::buyer::{by_id, by_ref};
 use super::{Answer, run, to_jsonb};
+use crate::error::Fault;
 use crate::group::queue::{Queue, queue};
 use crate::pg::session;
 use crate::sale::{expiry, order, payment, stock};
@@ -12,10 +14,12 @@ use flashsale_core::argument::{
     self, Invalid, number, optional_text, required, required_text, span, value_of_stock,
 };
 use flashsale_core::limits::{MAX_EXPIRED, MAX_NUMBER};
+use flashsale_core::order_ref::OrderName;
 use flashsale_core::time::{Micros, SECOND};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
+use serde_json::Value;
 
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)] // as many as the SQL function has, all but one optional
@@ -163,11 +167,17 @@ fn non_negative(name: &'static str, age: Interval) -> Result<Micros, Invalid> {
 
 #[pg_extern(sql = false)]
 fn refund_order(order_id: Option<i64>, restock: Option<bool>) -> Answer {
-    to_jsonb(|| {
-        let order_id = required("order_id", order_id)?;
-        let refunded = order::refund(order_id, required("restock", restock)?)?;
-        Ok(answer::refunded_to_json(order_id, refunded, &SESSION))
-    })
+    to_jsonb(|| refunded(by_id(order_id)?, restock))
+}
+
+#[pg_extern(sql = false)]
+fn refund_order_by_ref(order_ref: Option<&str>, restock: Option<bool>) -> Answer {
+    to_jsonb(|| refunded(by_ref(order_ref)?, restock))
+}
+
+fn refunded(name: OrderName<'_>, restock: Option<bool>) -> Result<Value, Fault> {
+    let refunded = order::refund(&name, required("restock", restock)?)?;
+    Ok(answer::refunded_to_json(&name, refunded, &SESSION))
 }
 
 #[pg_extern(sql = false)]

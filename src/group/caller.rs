@@ -194,7 +194,7 @@ fn orphaned(call: &Call<'_>, id: TransactionId, reply: Reply) -> Result<Reply, F
         return Ok(Reply::BUSY);
     }
     let changed = match (&reply, call) {
-        (Reply::Outcome(Outcome::Reserved { order, .. }), _) => Some(order.order_id),
+        (Reply::Outcome(Outcome::Reserved { order, .. }), _) => Some(order.order_ref.order_id),
         (Reply::Cancelled(Moved::Done(_)), Call::Cancel(cancel)) => Some(cancel.order_id),
         _ => None,
     };

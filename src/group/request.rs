@@ -8,6 +8,7 @@ use flashsale_core::cancel::{Cancel, Cancelled};
 use flashsale_core::fit::Request;
 use flashsale_core::limits::MAX_TEXT_BYTES;
 use flashsale_core::order::Moved;
+use flashsale_core::order_ref::RefCode;
 use flashsale_core::outcome::Outcome;
 use flashsale_core::time::Micros;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -52,6 +53,8 @@ pub struct QueuedRequest {
     is_cancel: bool,
     /// The id of the item to buy, or of the order to cancel.
     id: i64,
+    /// The code of the order to cancel.
+    code: Option<RefCode>,
     quantity: i64,
     default_ttl: Micros,
     user_id: Text,
@@ -69,7 +72,7 @@ pub struct QueuedRequest {
 
 plain!(struct Text { len, bytes });
 plain!(struct QueuedRequest {
-    is_cancel, id, quantity, default_ttl, user_id, text, session_user, owner, synchronous_commit,
+    is_cancel, id, code, quantity, default_ttl, user_id, text, session_user, owner, synchronous_commit,
     queued_at
 });
 plain!(
@@ -88,6 +91,7 @@ impl QueuedRequest {
         let mut this = Self {
             is_cancel: matches!(call, Call::Cancel(_)),
             id: 0,
+            code: None,
             quantity: 0,
             default_ttl: 0,
             user_id: Text::EMPTY,
@@ -107,6 +111,7 @@ impl QueuedRequest {
             }
             Call::Cancel(cancel) => {
                 this.id = cancel.order_id;
+                this.code = cancel.code;
                 this.session_user = cancel.by.into();
                 cancel.reason
             }
@@ -120,6 +125,7 @@ impl QueuedRequest {
         if self.is_cancel {
             return Call::Cancel(Cancel {
                 order_id: self.id,
+                code: self.code,
                 reason: text,
                 by: self.session_user.to_u32(),
             });

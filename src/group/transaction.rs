@@ -7,11 +7,12 @@ use crate::pg::clock;
 use crate::pg::subtransaction::End;
 use crate::pg::transaction;
 use crate::pg::worker::{self, Bounds};
+use crate::sale::numbered::RETRIES;
 use crate::sale::order;
 use crate::sale::serve::{self, Decrement};
 use crate::settings;
 use crate::stats;
-use crate::store::items;
+use crate::store::{items, sequences};
 use flashsale_core::fit::Request;
 use flashsale_core::slots::Ticket;
 use flashsale_core::time::Micros;
@@ -46,17 +47,46 @@ pub enum Failure {
 /// cancelled at `until`, by the monotonic clock.
 pub fn run(queue: Queue, jobs: &[Job], until: Micros) -> Result<Served, Failure> {
     use PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_QUERY_CANCELED};
-    let is_obtained = Cell::new(false);
-    let served = transact(queue, jobs, until, &is_obtained);
-    // A trigger can raise the same error because of a single request.
-    served.map_err(|fault| match fault.sqlstate() {
-        ERRCODE_LOCK_NOT_AVAILABLE if !is_obtained.get() => Failure::Locked,
-        ERRCODE_QUERY_CANCELED if clock::monotonic() >= until => Failure::Overrun,
-        _ => {
-            stats::seller_failed();
-            Failure::Error(Box::new(fault))
-        }
-    })
+    let mut retries = 0;
+    loop {
+        let is_obtained = Cell::new(false);
+        let fault = match transact(queue, jobs, until, &is_obtained) {
+            Ok(served) => return Ok(served),
+            Err(fault) => fault,
+        };
+        // A trigger can raise the same error because of a single request.
+        return Err(match fault.sqlstate() {
+            ERRCODE_LOCK_NOT_AVAILABLE if !is_obtained.get() => Failure::Locked,
+            ERRCODE_QUERY_CANCELED if clock::monotonic() >= until => Failure::Overrun,
+            _ if retries < RETRIES && is_sequence_moved(jobs, until, &fault) => {
+                retries += 1;
+                continue;
+            }
+            _ => {
+                stats::seller_failed();
+                Failure::Error(Box::new(fault))
+            }
+        });
+    }
+}
+
+/// Whether the transaction failed because an order's id was taken, which the sequence will not
+/// return again: it has been moved past the table, in a transaction of its own.
+fn is_sequence_moved(jobs: &[Job], until: Micros, fault: &Fault) -> bool {
+    let message = fault.to_string();
+    let body = || Spi::connect(|client| sequences::move_past_taken(client, &message));
+    fault.sqlstate() == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION
+        && worker::transaction(Some(jobs[0].request.owner), bounds(until), || {
+            body().map(End::Commit)
+        })
+        .is_ok_and(|(moved, _)| moved)
+}
+
+fn bounds(until: Micros) -> Bounds {
+    Bounds {
+        transaction_ms: (until - clock::monotonic()).max(0) / 1_000 + 1,
+        lock_wait_ms: settings::worker_lock_wait_ms(),
+    }
 }
 
 /// Serves, leaves the replies in the slots, and only then commits: should this process die before
@@ -68,10 +98,6 @@ fn transact(
     until: Micros,
     is_obtained: &Cell<bool>,
 ) -> Result<Served, Fault> {
-    let bounds = Bounds {
-        transaction_ms: (until - clock::monotonic()) / 1_000 + 1,
-        lock_wait_ms: settings::worker_lock_wait_ms(),
-    };
     let body = || {
         let end = Spi::connect(|client| replies(client, jobs, is_obtained))?;
         match &end {
@@ -80,7 +106,7 @@ fn transact(
         }
         Ok(end)
     };
-    let ended = worker::transaction(Some(jobs[0].request.owner), bounds, body);
+    let ended = worker::transaction(Some(jobs[0].request.owner), bounds(until), body);
     ended.map(|(replies, end)| Served { end, replies })
 }
 

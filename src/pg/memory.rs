@@ -24,6 +24,7 @@ use flashsale_core::fit::PriorOrder;
 use flashsale_core::gate::Gate;
 use flashsale_core::item::Currency;
 use flashsale_core::order::{Moved, Status};
+use flashsale_core::order_ref::{OrderRef, RefCode};
 use flashsale_core::outcome::{OrderIds, Outcome};
 use flashsale_core::reason::Reason;
 use flashsale_core::slots::{Slots, Words};
@@ -148,7 +149,13 @@ macro_rules! numbers {
 }
 
 numbers!(bool, u8, i32, i64, isize, usize);
-numbers!(pg_sys::Oid, pg_sys::TransactionId, Currency, OrderIds);
+numbers!(
+    pg_sys::Oid,
+    pg_sys::TransactionId,
+    Currency,
+    OrderIds,
+    RefCode
+);
 
 // SAFETY: an inline array of plain values.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
@@ -158,12 +165,13 @@ unsafe impl<T: Plain> Plain for Option<T> {}
 
 plain!(enum Reason);
 plain!(enum Status);
+plain!(struct OrderRef { order_id, code });
 plain!(struct PriorOrder {
-    order_id, quantity, status, expires_at, unit_price, currency, remaining_inventory
+    order_ref, quantity, status, expires_at, unit_price, currency, remaining_inventory
 });
 plain!(enum Outcome {
     Reserved { order, replayed },
-    DeadReplay { order_id, reason },
+    DeadReplay { order_ref, reason },
     Unavailable { reason, inventory, starts_at, ends_at },
     LimitReached { max_per_user, orders },
     NotFound,

@@ -9,6 +9,7 @@ pub mod hooks;
 pub mod jsonb;
 pub mod memory;
 pub mod planner;
+pub mod random;
 pub mod session;
 pub mod signals;
 pub mod subtransaction;

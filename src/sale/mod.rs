@@ -5,6 +5,7 @@ mod atomic;
 pub mod batch;
 pub mod expiry;
 mod nowait;
+pub mod numbered;
 mod optimistic;
 pub mod order;
 pub mod payment;

@@ -1,13 +1,14 @@
 //! The moves of an order, except confirm, which is in `payment`.
 
-use crate::attempt::attempt_or_busy;
 use crate::error::Fault;
 use crate::pg::clock;
 use crate::pg::subtransaction::End;
+use crate::sale::numbered::attempt_or_busy;
 use crate::store::orders::Order;
 use crate::store::{items, orders, payments};
 use flashsale_core::cancel::{Cancel, Cancelled, cancel as decide};
 use flashsale_core::order::{Begun, Move, Moved, Refunded, Status, Step, step};
+use flashsale_core::order_ref::OrderName;
 use flashsale_core::reason::Reason;
 use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
@@ -15,10 +16,10 @@ use std::collections::{BTreeMap, HashSet};
 
 /// Runs a move on a locked order, in a subtransaction of its own.
 fn with_order<T>(
-    order_id: i64,
-    movement: impl FnOnce(&SpiClient<'_>, &Order) -> Result<End<Moved<T>>, Fault>,
+    name: &OrderName<'_>,
+    movement: impl Fn(&SpiClient<'_>, &Order) -> Result<End<Moved<T>>, Fault>,
 ) -> Result<Moved<T>, Fault> {
-    let moved = attempt_or_busy(|client| match orders::lock(client, order_id)? {
+    let moved = attempt_or_busy(|client| match orders::lock(client, name)? {
         Some(order) => movement(client, &order),
         None => Ok(End::RollBack(Moved::NotFound)),
     })?;
@@ -35,8 +36,8 @@ fn refused<T>(order: &Order, reason: Reason) -> End<Moved<T>> {
 
 /// Changes a reserved order to paying, with a deadline in `window` microseconds: it no longer
 /// expires. A repeat returns the deadline of the first call. Locks the order.
-pub fn begin_payment(order_id: i64, window: Micros) -> Result<Moved<Begun>, Fault> {
-    with_order(order_id, |client, order| {
+pub fn begin_payment(name: &OrderName<'_>, window: Micros) -> Result<Moved<Begun>, Fault> {
+    with_order(name, |client, order| {
         match step(order.status, Move::BeginPayment) {
             Step::To(_) => {
                 let now = clock::now();
@@ -57,14 +58,14 @@ pub fn begin_payment(order_id: i64, window: Micros) -> Result<Moved<Begun>, Faul
 
 /// Cancels an order and returns its units to the item; a repeat returns none. Locks the order, then
 /// its item.
-pub fn cancel(cancel: &Cancel<'_>) -> Result<Moved<Cancelled>, Fault> {
-    with_order(cancel.order_id, |client, order| {
+pub fn cancel(name: &OrderName<'_>, reason: Option<&str>) -> Result<Moved<Cancelled>, Fault> {
+    with_order(name, |client, order| {
         let moved = decide(order.status, order.quantity);
         if !gives_units_back(&moved) {
             return Ok(End::RollBack(moved));
         }
         let now = clock::now();
-        orders::close(client, order, Status::Cancelled, now, cancel.reason)?;
+        orders::close(client, order, Status::Cancelled, now, reason)?;
         items::restore(client, order.item_id, order.quantity)?;
         Ok(End::Commit(moved))
     })
@@ -82,9 +83,9 @@ pub fn cancel_many(
     cancels: &[Cancel<'_>],
 ) -> Result<End<Vec<Moved<Cancelled>>>, Fault> {
     let order_ids: Vec<i64> = cancels.iter().map(|cancel| cancel.order_id).collect();
-    let mut held = orders::lock_unheld(client, order_ids.clone())?;
+    let mut held = orders::lock_unheld(client, order_ids)?;
     let missing = match held.len() < cancels.len() {
-        true => orders::missing(client, order_ids)?,
+        true => orders::missing(client, cancels)?,
         false => HashSet::new(),
     };
     let wanted = held.values().map(|order| order.item_id).collect();
@@ -92,13 +93,17 @@ pub fn cancel_many(
     let mut closing = Vec::new();
     let mut units = BTreeMap::<i64, i64>::new();
     let mut results = Vec::with_capacity(cancels.len());
-    for cancel in cancels {
-        let Some(order) = held.get_mut(&cancel.order_id) else {
-            results.push(match missing.contains(&cancel.order_id) {
-                true => Moved::NotFound,
-                false => Moved::Busy,
-            });
-            continue;
+    for (index, cancel) in cancels.iter().enumerate() {
+        let order = match held.get_mut(&cancel.order_id) {
+            Some(order) if cancel.code.is_none_or(|code| code == order.code) => order,
+            None if !missing.contains(&index) => {
+                results.push(Moved::Busy);
+                continue;
+            }
+            _ => {
+                results.push(Moved::NotFound);
+                continue;
+            }
         };
         let mut moved = decide(order.status, order.quantity);
         if gives_units_back(&moved) {
@@ -127,9 +132,9 @@ pub fn cancel_many(
 
 /// Refunds a confirmed order: its payment becomes due for refund, and its units return to the item
 /// (`restock`) or are written off. Locks the order, then its payment, then its item.
-pub fn refund(order_id: i64, restock: bool) -> Result<Moved<Refunded>, Fault> {
-    with_order(order_id, |client, order| {
-        let (item_id, quantity) = (order.item_id, order.quantity);
+pub fn refund(name: &OrderName<'_>, restock: bool) -> Result<Moved<Refunded>, Fault> {
+    with_order(name, |client, order| {
+        let (order_id, item_id, quantity) = (order.order_id, order.item_id, order.quantity);
         match step(order.status, Move::Refund) {
             Step::To(status) => {
                 orders::close(client, order, status, clock::now(), None)?;

@@ -1,13 +1,14 @@
 //! The ledger of charges: every one that is reported pays its order or is due for refund.
 
-use crate::attempt::{Caught, attempt, attempt_or_busy};
+use crate::attempt::{Caught, attempt_or_busy};
 use crate::error::Fault;
 use crate::pg::subtransaction::End;
 use crate::pg::{clock, transaction};
+use crate::sale::numbered::attempt;
 use crate::store::orders::Order;
 use crate::store::{items, orders, payments};
 use flashsale_core::argument::Invalid;
-use flashsale_core::charge::{Charge, Confirmed, PaymentRefunded};
+use flashsale_core::charge::{Charge, Confirmed, PaidFor, PaymentRefunded};
 use flashsale_core::fate::{Fate, Standing, Why, fate};
 use flashsale_core::reason::Reason;
 use pgrx::spi::SpiClient;
@@ -34,15 +35,16 @@ pub fn confirm(charge: &Charge<'_>) -> Result<Confirmed, Fault> {
 }
 
 fn settle(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<End<Confirmed>, Fault> {
-    let order = orders::lock(client, charge.order_id)?;
+    let order = orders::lock(client, &charge.order)?;
+    let paid_for = charge.paid_for(order.is_some());
     if order.is_none() {
         // The order was committed after this transaction's only snapshot, which cannot see it.
-        if transaction::has_one_snapshot() && orders::exists_by_now(client, charge.order_id)? {
+        if transaction::has_one_snapshot() && orders::exists_by_now(client, &charge.order)? {
             return Err(Fault::Serialization);
         }
-        payments::lock_unknown_order(client, charge.order_id)?;
+        payments::lock_unknown_order(client, paid_for)?;
     }
-    let ledger = payments::ledger(client, charge)?;
+    let ledger = payments::ledger(client, charge, paid_for)?;
     let matches = order
         .as_ref()
         .is_none_or(|order| charge.matches(&order.price()));
@@ -63,11 +65,11 @@ fn settle(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<End<Confirmed>,
             return Err(Invalid::value("payment_ref", "NULL", rule).into());
         }
         (Fate::Due(why), _) => {
-            payments::insert(client, charge, Some(why))?;
+            payments::insert(client, charge, paid_for, Some(why))?;
             End::Commit(Confirmed::due(why))
         }
         (Fate::Pay, Some(order)) => {
-            payments::insert(client, charge, None)?;
+            payments::insert(client, charge, paid_for, None)?;
             orders::confirm(client, &order, clock::now())?;
             End::Commit(Confirmed::Paid)
         }
@@ -85,7 +87,8 @@ fn reinstate(
     charge: &Charge<'_>,
     order: &Order,
 ) -> Result<Confirmed, Fault> {
-    let payment_id = payments::insert(client, charge, Some(Why::OrderExpired))?;
+    let paid_for = PaidFor::Order(order.order_id);
+    let payment_id = payments::insert(client, charge, paid_for, Some(Why::OrderExpired))?;
     if !items::take_free(client, order.item_id, order.quantity)? {
         return Ok(Confirmed::due(Why::OrderExpired));
     }
@@ -100,18 +103,18 @@ pub fn refund(payment_ref: &str, refund_ref: Option<&str>) -> Result<PaymentRefu
         let Some(payment) = payments::lock(client, payment_ref)? else {
             return Ok(End::RollBack(PaymentRefunded::NotFound));
         };
-        let order_id = payment.order_id;
+        let order = payment.order;
         Ok(match payment.standing {
-            Standing::Paid => End::RollBack(PaymentRefunded::NotDue { order_id }),
+            Standing::Paid => End::RollBack(PaymentRefunded::NotDue(order)),
             Standing::Refunded(_) => End::RollBack(PaymentRefunded::Done {
-                order_id,
+                order,
                 refund_ref: payment.refund_ref,
                 already_refunded: true,
             }),
             Standing::Due(_) => {
                 payments::mark_refunded(client, payment.payment_id, refund_ref)?;
                 End::Commit(PaymentRefunded::Done {
-                    order_id,
+                    order,
                     refund_ref: refund_ref.map(str::to_owned),
                     already_refunded: false,
                 })

@@ -1,15 +1,16 @@
 //! What every strategy shares: replays of keys, and serving requests once their item is obtained.
 
-use crate::attempt::attempt_or_busy;
 use crate::backoff;
 use crate::error::Fault;
 use crate::gate;
 use crate::pg::clock;
 use crate::pg::subtransaction::End;
+use crate::sale::numbered::attempt_or_busy;
 use crate::store::{Found, items, orders};
 use flashsale_core::fit::{self, Fit, PriorOrder, Request};
 use flashsale_core::item::Item;
 use flashsale_core::order::Status;
+use flashsale_core::order_ref::OrderRef;
 use flashsale_core::outcome::Outcome;
 use flashsale_core::reason::Reason;
 use flashsale_core::time::Micros;
@@ -47,7 +48,7 @@ fn replay(request: &Request<'_>, order: PriorOrder) -> Outcome {
             replayed: true,
         },
         Some(reason) => Outcome::DeadReplay {
-            order_id: order.order_id,
+            order_ref: order.order_ref,
             reason,
         },
     }
@@ -71,10 +72,11 @@ pub fn retry_while(
     Ok(outcomes)
 }
 
-/// Runs `body` in a subtransaction of its own; all outcomes are busy if a lock was refused.
+/// Runs `body` in a subtransaction of its own, and again if the sequence returned the id of another
+/// order; all outcomes are busy if a lock was refused.
 pub fn attempt(
     requests: &[Request<'_>],
-    body: impl FnOnce(&SpiClient<'_>) -> Result<End<Outcomes>, Fault>,
+    body: impl Fn(&SpiClient<'_>) -> Result<End<Outcomes>, Fault>,
 ) -> Result<Outcomes, Fault> {
     Ok(attempt_or_busy(body)?.unwrap_or_else(|| vec![Outcome::Busy; requests.len()]))
 }
@@ -82,7 +84,7 @@ pub fn attempt(
 /// Like [`attempt`], but if all requests are replays, `body` is not run and nothing is locked.
 pub fn attempt_unless_replayed(
     requests: &[Request<'_>],
-    body: impl FnOnce(&SpiClient<'_>) -> Result<End<Outcomes>, Fault>,
+    body: impl Fn(&SpiClient<'_>) -> Result<End<Outcomes>, Fault>,
 ) -> Result<Outcomes, Fault> {
     attempt(requests, |client| match all_replayed(client, requests)? {
         Some(replayed) => Ok(End::RollBack(replayed)),
@@ -139,11 +141,11 @@ pub fn serve(
         let conflict = |outcome: Option<Outcome>| outcome.unwrap_or(Outcome::Conflict);
         return Ok(End::RollBack(outcomes.into_iter().map(conflict).collect()));
     }
-    let order_ids = orders::insert(client, item, &reserved, now)?;
-    let served = to_outcomes(client, item, &fresh, &fits, &order_ids, now)?;
+    let order_refs = orders::insert(client, item, &reserved, now)?;
+    let served = to_outcomes(client, item, &fresh, &fits, &order_refs, now)?;
     fill(&mut outcomes, served);
     let outcomes: Outcomes = outcomes.into_iter().flatten().collect();
-    Ok(if order_ids.is_empty() {
+    Ok(if order_refs.is_empty() {
         End::RollBack(outcomes)
     } else {
         End::Commit(outcomes)
@@ -220,16 +222,16 @@ fn holdings<'a>(
     }
 }
 
-/// Converts fits to outcomes; `order_ids` are the ids of the reserved ones, in their order.
+/// Converts fits to outcomes; `order_refs` are those of the reserved ones, in their order.
 fn to_outcomes(
     client: &SpiClient<'_>,
     item: &Item,
     requests: &[Request<'_>],
     fits: &[Fit],
-    order_ids: &[i64],
+    order_refs: &[OrderRef],
     now: Micros,
 ) -> Result<Outcomes, Fault> {
-    let mut order_ids = order_ids.iter();
+    let mut order_refs = order_refs.iter();
     let mut outcomes = Outcomes::with_capacity(fits.len());
     for (request, fit) in requests.iter().zip(fits) {
         outcomes.push(match *fit {
@@ -237,7 +239,7 @@ fn to_outcomes(
                 remaining_inventory,
             } => Outcome::Reserved {
                 order: PriorOrder {
-                    order_id: *order_ids
+                    order_ref: *order_refs
                         .next()
                         .ok_or(Fault::Broken("an order was not inserted"))?,
                     quantity: request.quantity,

@@ -1,9 +1,9 @@
 //! Stock: items created, restocked, paused and resumed.
 
-use crate::attempt::attempt_or_busy;
 use crate::error::Fault;
 use crate::pg::subtransaction::End;
 use crate::pg::wal;
+use crate::sale::numbered::attempt_or_busy;
 use crate::store::items::{self, NewItem};
 use flashsale_core::argument::Invalid;
 use flashsale_core::item::{self, Paused, Restocked};

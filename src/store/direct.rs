@@ -9,10 +9,12 @@ use crate::pg::clock;
 use crate::pg::heap::{
     self, Attempt, Ctid, Purpose, Remembered, Seen, Snapshot, Table, Value, Write,
 };
+use crate::pg::random;
 use crate::settings;
 use flashsale_core::fit::Request;
 use flashsale_core::item::{Currency, Item, stock_adds_up};
 use flashsale_core::order::Status;
+use flashsale_core::order_ref::OrderRef;
 use flashsale_core::time::Micros;
 use pgrx::pg_sys::Oid;
 
@@ -33,7 +35,8 @@ const ORDERS_AS_MADE: &str = "\
     expires_at timestamp with time zone, paying_at timestamp with time zone, \
     payment_deadline timestamp with time zone, confirmed_at timestamp with time zone, \
     closed_at timestamp with time zone, status text NOT NULL 'reserved'::text, \
-    user_id text NOT NULL, currency text, idempotency_key text, closed_by text, close_reason text\n\
+    user_id text NOT NULL, currency text, idempotency_key text, closed_by text, close_reason text, \
+    ref_code text NOT NULL flashsale.new_ref_code()\n\
     flashsale.units_add_up(status, quantity, units_held)";
 
 thread_local! {
@@ -225,38 +228,41 @@ const STATUS: usize = column(ORDERS_AS_MADE, "status");
 const USER_ID: usize = column(ORDERS_AS_MADE, "user_id");
 const PRICE_CURRENCY: usize = column(ORDERS_AS_MADE, "currency");
 const IDEMPOTENCY_KEY: usize = column(ORDERS_AS_MADE, "idempotency_key");
+const REF_CODE: usize = column(ORDERS_AS_MADE, "ref_code");
 
 type Orders = Table<ORDER_COLUMNS>;
 
-/// Inserts a reserved order for each request and returns their ids. The CHECK is not evaluated: it
+/// Inserts a reserved order for each request and returns their refs. The CHECK is not evaluated: it
 /// holds for every reserved order. Locks only the new rows.
-pub fn insert(item: &Item, requests: &[&Request<'_>], now: Micros) -> Option<Vec<i64>> {
+pub fn insert(item: &Item, requests: &[&Request<'_>], now: Micros) -> Option<Vec<OrderRef>> {
     if !settings::direct_access() {
         return None;
     }
     let table = Orders::open(c"flashsale", c"orders", Purpose::Insert)?;
     let sequence = ORDERS_IF_AS_MADE.with(|known| known.about(&table, sequence_if_as_made))?;
-    let order_ids: Vec<i64> = requests
-        .iter()
-        .map(|_| heap::next_value(sequence))
+    let order_refs: Vec<OrderRef> = random::ref_codes(requests.len())
+        .map(|code| OrderRef {
+            order_id: heap::next_value(sequence),
+            code,
+        })
         .collect();
-    let rows: Vec<_> = order_ids
+    let rows: Vec<_> = order_refs
         .iter()
         .zip(requests)
-        .map(|(&order_id, request)| order(order_id, item, request, now))
+        .map(|(order_ref, request)| order(order_ref, item, request, now))
         .collect();
     table.append(&rows);
-    Some(order_ids)
+    Some(order_refs)
 }
 
 fn order<'a>(
-    order_id: i64,
+    order_ref: &'a OrderRef,
     item: &'a Item,
     request: &Request<'a>,
     now: Micros,
 ) -> [Value<'a>; ORDER_COLUMNS] {
     let mut row = [Value::Null; ORDER_COLUMNS];
-    row[ORDER_ID] = Value::Int8(order_id);
+    row[ORDER_ID] = Value::Int8(order_ref.order_id);
     row[ORDERED_ITEM_ID] = Value::Int8(item.item_id);
     row[QUANTITY] = Value::Int8(request.quantity);
     row[UNITS_HELD] = Value::Int8(request.quantity);
@@ -270,5 +276,6 @@ fn order<'a>(
         .as_ref()
         .map_or(Value::Null, |currency| Value::Text(currency.code()));
     row[IDEMPOTENCY_KEY] = request.idempotency_key.map_or(Value::Null, Value::Text);
+    row[REF_CODE] = Value::Text(order_ref.code.as_str());
     row
 }

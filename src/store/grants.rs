@@ -7,19 +7,23 @@ use pgrx::spi::{Spi, SpiClient};
 
 /// The functions in both sets: those that settle orders, and look-ups.
 const SHARED_FUNCTIONS: &str = "flashsale.confirm_order(bigint, text, bigint, text), \
-     flashsale.cancel_order(bigint, text), flashsale.get_order(bigint), flashsale.user_orders(text), \
+     flashsale.confirm_order(text, text, bigint, text), flashsale.cancel_order(bigint, text), \
+     flashsale.cancel_order(text, text), flashsale.get_order(bigint), flashsale.get_order(text), \
+     flashsale.user_orders(text), \
      flashsale.find_payment(text), flashsale.item_availability(bigint)";
 
 const APP_FUNCTIONS: &str = "flashsale.purchase_item(bigint, text, bigint, text, text), \
      flashsale.purchase_item(bigint, bigint, bigint, text, text), \
      flashsale.purchase_item(bigint, uuid, bigint, text, text), \
-     flashsale.purchase_batch(jsonb), flashsale.begin_payment(bigint, interval)";
+     flashsale.purchase_batch(jsonb), flashsale.begin_payment(bigint, interval), \
+     flashsale.begin_payment(text, interval)";
 
 const OPERATOR_FUNCTIONS: &str = "flashsale.create_item(bigint, text, bigint, text, integer, timestamptz, \
          timestamptz, interval, bigint), \
      flashsale.restock_item(bigint, bigint, text, text), flashsale.pause_item(bigint), \
      flashsale.resume_item(bigint), flashsale.reconcile_stale_reservations(interval, integer), \
-     flashsale.refund_order(bigint, boolean), flashsale.refund_payment(text, text), flashsale.audit(), flashsale.stats_reset(), flashsale.read_stats(), \
+     flashsale.refund_order(bigint, boolean), flashsale.refund_order(text, boolean), \
+     flashsale.refund_payment(text, text), flashsale.audit(), flashsale.stats_reset(), flashsale.read_stats(), \
      flashsale.item_state(bigint, timestamptz, timestamptz, boolean), flashsale.stock_adds_up(bigint, bigint)";
 
 const OPERATOR_RELATIONS: &str = "flashsale.items, flashsale.orders, flashsale.payments, \

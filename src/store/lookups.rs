@@ -3,9 +3,10 @@
 //! PostgreSQL builds their answers, as jsonb, which are returned as text: pgrx would leave a copy
 //! of each jsonb in the transaction's memory.
 
-use super::{Statement, some};
+use super::{Statement, orders, some};
 use crate::error::Fault;
 use flashsale_core::launch::Place;
+use flashsale_core::order_ref::OrderName;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::BuiltinOid::{INT8OID, TEXTOID};
 use pgrx::spi::SpiClient;
@@ -14,7 +15,7 @@ use pgrx::spi::SpiClient;
 macro_rules! order_json {
     () => {
         "jsonb_build_object( \
-             'order_id', o.order_id, 'item_id', o.item_id, 'user_id', o.user_id, 'quantity', o.quantity, \
+             'order_id', o.order_id, 'order_ref', o.order_id || '-' || o.ref_code, 'item_id', o.item_id, 'user_id', o.user_id, 'quantity', o.quantity, \
              'status', o.status, 'unit_price', o.unit_price, 'currency', o.currency, \
              'total', o.unit_price * o.quantity, 'idempotency_key', o.idempotency_key, \
              'created_at', o.created_at, 'expires_at', o.expires_at, 'paying_at', o.paying_at, \
@@ -33,9 +34,9 @@ static ORDER: Statement = Statement::looking(
     concat!(
         "SELECT ",
         order_json!(),
-        "::text FROM flashsale.orders o WHERE o.order_id = $1"
+        "::text FROM flashsale.orders o WHERE o.order_id = $1 AND ($2 IS NULL OR o.ref_code = $2)"
     ),
-    &[INT8OID],
+    &[INT8OID, TEXTOID],
 );
 
 static USER_ORDERS: Statement = Statement::looking(
@@ -52,11 +53,15 @@ static USER_ORDERS: Statement = Statement::looking(
 
 static PAYMENT: Statement = Statement::looking(
     "SELECT jsonb_build_object( \
-         'payment_ref', p.payment_ref, 'order_id', p.order_id, 'status', p.status, 'why', p.why, \
+         'payment_ref', p.payment_ref, 'order_id', p.order_id, \
+         'order_ref', coalesce(p.order_ref, o.order_id || '-' || o.ref_code), \
+         'status', p.status, 'why', p.why, \
          'amount', coalesce(p.amount, o.unit_price * o.quantity), \
          'currency', coalesce(p.currency, o.currency), 'created_at', p.created_at, \
          'due_since', p.due_since, 'refunded_at', p.refunded_at, 'refund_ref', p.refund_ref)::text \
-     FROM flashsale.payments p LEFT JOIN flashsale.orders o USING (order_id) WHERE p.payment_ref = $1",
+     FROM flashsale.payments p LEFT JOIN flashsale.orders o \
+       ON o.order_id = p.order_id AND p.why IS DISTINCT FROM 'order_not_found' \
+     WHERE p.payment_ref = $1",
     &[TEXTOID],
 );
 
@@ -71,24 +76,27 @@ static AVAILABILITY: Statement = Statement::looking(
     &[INT8OID],
 );
 
-/// An order with its payments; `None` if there is none.
-pub fn order(client: &SpiClient<'_>, order_id: i64) -> Result<Option<String>, Fault> {
-    one(client, &ORDER, order_id.into())
+/// An order with its payments; `None` if there is none of this name.
+pub fn order(client: &SpiClient<'_>, name: &OrderName<'_>) -> Result<Option<String>, Fault> {
+    match orders::key(name) {
+        Some(key) => one(client, &ORDER, &key),
+        None => Ok(None),
+    }
 }
 
 /// A user's 100 newest orders; `None` if there is none.
 pub fn user_orders(client: &SpiClient<'_>, user_id: &str) -> Result<Option<String>, Fault> {
-    one(client, &USER_ORDERS, user_id.into())
+    one(client, &USER_ORDERS, &[user_id.into()])
 }
 
 /// The payment with a ref; `None` if there is none.
 pub fn payment(client: &SpiClient<'_>, payment_ref: &str) -> Result<Option<String>, Fault> {
-    one(client, &PAYMENT, payment_ref.into())
+    one(client, &PAYMENT, &[payment_ref.into()])
 }
 
 /// An item as a shop page shows it; `None` if there is none.
 pub fn availability(client: &SpiClient<'_>, item_id: i64) -> Result<Option<String>, Fault> {
-    one(client, &AVAILABILITY, item_id.into())
+    one(client, &AVAILABILITY, &[item_id.into()])
 }
 
 static PLACE: Statement = Statement::looking(
@@ -114,8 +122,8 @@ pub fn place(client: &SpiClient<'_>) -> Result<Place, Fault> {
 fn one(
     client: &SpiClient<'_>,
     statement: &Statement,
-    argument: DatumWithOid<'_>,
+    arguments: &[DatumWithOid<'_>],
 ) -> Result<Option<String>, Fault> {
-    let row = statement.first(client, &[argument])?;
+    let row = statement.first(client, arguments)?;
     row.map(|row| some(&row, 1)).transpose()
 }

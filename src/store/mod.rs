@@ -8,6 +8,7 @@ pub mod lookups;
 pub mod orders;
 pub mod payments;
 pub mod schema;
+pub mod sequences;
 
 use crate::error::Fault;
 pub use crate::pg::datum::Stamp;
@@ -15,6 +16,7 @@ use crate::pg::heap::Ctid;
 use crate::pg::planner::BY_INDEX;
 use crate::pg::session::Kept;
 use flashsale_core::item::Item;
+use flashsale_core::order_ref::RefCode;
 use flashsale_core::time::Micros;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::BuiltinOid;
@@ -148,6 +150,10 @@ fn some<T: FromDatum + IntoDatum>(row: &SpiTupleTable<'_>, column: usize) -> Res
 fn cell<T: FromDatum + IntoDatum>(row: &SpiHeapTupleData<'_>, column: usize) -> Result<T, Fault> {
     row.get(column)?
         .ok_or(Fault::Broken("a column that is NOT NULL was NULL"))
+}
+
+fn ref_code(text: &str) -> Result<RefCode, Fault> {
+    RefCode::parse(text).ok_or(Fault::Broken("an order's ref code is malformed"))
 }
 
 fn stamp(row: &SpiTupleTable<'_>, column: usize) -> Result<Option<Micros>, Fault> {

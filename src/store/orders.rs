@@ -1,6 +1,6 @@
 //! Statements on orders.
 
-use super::{Stamp, Statement, cell, direct, some, stamp};
+use super::{Stamp, Statement, cell, direct, ref_code, some, stamp};
 use crate::error::Fault;
 use crate::pg::transaction::with_latest_snapshot;
 use flashsale_core::cancel::Cancel;
@@ -8,6 +8,7 @@ use flashsale_core::charge::Price;
 use flashsale_core::fit::{PriorOrder, Request};
 use flashsale_core::item::{Currency, Item};
 use flashsale_core::order::Status;
+use flashsale_core::order_ref::{OrderName, OrderRef, RefCode};
 use flashsale_core::outcome::OrderIds;
 use flashsale_core::time::Micros;
 use pgrx::datum::DatumWithOid;
@@ -22,7 +23,7 @@ use std::collections::{HashMap, HashSet};
 /// Locks nothing. Runs before the item is locked and again afterwards: if another call with the
 /// same key has just bought the last unit, only a snapshot taken after the wait sees its order.
 static BY_KEY: Statement = Statement::deciding(
-    "SELECT o.order_id, o.quantity, o.status, o.expires_at, o.unit_price, o.currency, i.inventory \
+    "SELECT o.order_id, o.quantity, o.status, o.expires_at, o.unit_price, o.currency, o.ref_code, i.inventory \
      FROM flashsale.orders o JOIN flashsale.items i USING (item_id) \
      WHERE o.item_id = $1 AND o.user_id = $2 AND o.idempotency_key = $3",
     &[INT8OID, TEXTOID, TEXTOID],
@@ -33,7 +34,7 @@ static BY_KEY: Statement = Statement::deciding(
 static BY_KEYS: Statement = Statement::deciding(
     "SELECT o.*, i.inventory, wanted.nth \
      FROM unnest($2, $3) WITH ORDINALITY AS wanted (user_id, idempotency_key, nth), \
-     LATERAL (SELECT order_id, quantity, status, expires_at, unit_price, currency FROM flashsale.orders \
+     LATERAL (SELECT order_id, quantity, status, expires_at, unit_price, currency, ref_code FROM flashsale.orders \
               WHERE item_id = $1 AND user_id = wanted.user_id \
                 AND idempotency_key = wanted.idempotency_key LIMIT 1) o, \
      flashsale.items i WHERE i.item_id = $1",
@@ -66,7 +67,7 @@ static HELD_ORDERS: Statement = Statement::deciding(
 static INSERT: Statement = Statement::deciding(
     "INSERT INTO flashsale.orders (item_id, user_id, quantity, units_held, unit_price, currency, \
                                    idempotency_key, created_at, expires_at) \
-     VALUES ($1, $2, $3, $3, $4, $5, $6, $7, $8) RETURNING order_id",
+     VALUES ($1, $2, $3, $3, $4, $5, $6, $7, $8) RETURNING order_id, ref_code",
     &[
         INT8OID,
         TEXTOID,
@@ -85,7 +86,7 @@ static INSERT_EACH: Statement = Statement::deciding(
                                    idempotency_key, created_at, expires_at) \
      SELECT $1, wanted.user_id, wanted.quantity, wanted.quantity, $4, $5, wanted.idempotency_key, $7, wanted.expires_at \
      FROM unnest($2, $3, $6, $8) WITH ORDINALITY AS wanted (user_id, quantity, idempotency_key, expires_at, nth) \
-     ORDER BY nth RETURNING order_id",
+     ORDER BY nth RETURNING order_id, ref_code",
     &[
         INT8OID,
         TEXTARRAYOID,
@@ -101,14 +102,14 @@ static INSERT_EACH: Statement = Statement::deciding(
 /// Waits for the order's lock.
 static LOCK: Statement = Statement::deciding(
     "SELECT order_id, item_id, quantity, status, unit_price, currency, payment_deadline \
-     FROM flashsale.orders WHERE order_id = $1 FOR UPDATE",
-    &[INT8OID],
+     FROM flashsale.orders WHERE order_id = $1 AND ($2 IS NULL OR ref_code = $2) FOR UPDATE",
+    &[INT8OID, TEXTOID],
 );
 
 /// Locks nothing.
 static EXISTS: Statement = Statement::looking(
-    "SELECT order_id FROM flashsale.orders WHERE order_id = $1",
-    &[INT8OID],
+    "SELECT order_id FROM flashsale.orders WHERE order_id = $1 AND ($2 IS NULL OR ref_code = $2)",
+    &[INT8OID, TEXTOID],
 );
 
 /// Updates a row that the caller holds.
@@ -157,23 +158,24 @@ static STALE_CREATED: Statement = Statement::deciding(
 
 /// Locks the rows that no other transaction holds, and whose orders are still reserved.
 static LOCK_STALE: Statement = Statement::deciding(
-    "SELECT order_id, item_id, quantity, status FROM flashsale.orders \
+    "SELECT order_id, item_id, quantity, status, ref_code FROM flashsale.orders \
      WHERE order_id = ANY ($1) AND status = 'reserved' ORDER BY order_id FOR UPDATE SKIP LOCKED",
     &[INT8ARRAYOID],
 );
 
 /// Locks the rows that no other transaction holds.
 static LOCK_UNHELD: Statement = Statement::deciding(
-    "SELECT order_id, item_id, quantity, status FROM flashsale.orders \
+    "SELECT order_id, item_id, quantity, status, ref_code FROM flashsale.orders \
      WHERE order_id = ANY ($1) ORDER BY order_id FOR UPDATE SKIP LOCKED",
     &[INT8ARRAYOID],
 );
 
 /// Locks nothing.
 static MISSING: Statement = Statement::deciding(
-    "SELECT wanted.order_id FROM unnest($1) AS wanted (order_id) \
-     WHERE NOT EXISTS (SELECT FROM flashsale.orders o WHERE o.order_id = wanted.order_id)",
-    &[INT8ARRAYOID],
+    "SELECT nth - 1 FROM unnest($1, $2) WITH ORDINALITY AS wanted (order_id, ref_code, nth) \
+     WHERE NOT EXISTS (SELECT FROM flashsale.orders o WHERE o.order_id = wanted.order_id \
+                         AND (wanted.ref_code IS NULL OR o.ref_code = wanted.ref_code))",
+    &[INT8ARRAYOID, TEXTARRAYOID],
 );
 
 /// Updates rows that the caller holds.
@@ -229,7 +231,7 @@ pub fn by_keys(
                 .collect();
             let arguments = [requests[first].item_id.into(), users.into(), keys.into()];
             for row in BY_KEYS.run(client, &arguments)? {
-                let nth: i64 = cell(&row, 8)?;
+                let nth: i64 = cell(&row, 9)?;
                 found[keyed[nth as usize - 1]] = Some(prior_order(&row)?);
             }
         }
@@ -239,13 +241,16 @@ pub fn by_keys(
 
 fn prior_order(row: &SpiHeapTupleData<'_>) -> Result<PriorOrder, Fault> {
     Ok(PriorOrder {
-        order_id: cell(row, 1)?,
+        order_ref: OrderRef {
+            order_id: cell(row, 1)?,
+            code: ref_code(cell(row, 7)?)?,
+        },
         quantity: cell(row, 2)?,
         status: parse(cell::<&str>(row, 3)?)?,
         expires_at: row.get::<Stamp>(4)?.map(|Stamp(at)| at),
         unit_price: row.get(5)?,
         currency: row.get::<&str>(6)?.and_then(Currency::parse),
-        remaining_inventory: cell(row, 7)?,
+        remaining_inventory: cell(row, 8)?,
     })
 }
 
@@ -285,19 +290,19 @@ pub fn held_orders(client: &SpiClient<'_>, request: &Request<'_>) -> Result<Orde
     rows.map(|row| cell::<i64>(&row, 1)).collect()
 }
 
-/// Writes a reserved order for each request and returns their ids, in their order. Locks the new
+/// Writes a reserved order for each request and returns their refs, in their order. Locks the new
 /// orders. 23505 where another transaction has the same key; an error if a trigger suppressed one.
 pub fn insert(
     client: &SpiClient<'_>,
     item: &Item,
     requests: &[&Request<'_>],
     now: Micros,
-) -> Result<Vec<i64>, Fault> {
+) -> Result<Vec<OrderRef>, Fault> {
     if requests.is_empty() {
         return Ok(vec![]);
     }
     match direct::insert(item, requests, now) {
-        Some(order_ids) => Ok(order_ids),
+        Some(order_refs) => Ok(order_refs),
         None => insert_by_sql(client, item, requests, now),
     }
 }
@@ -307,7 +312,7 @@ fn insert_by_sql(
     item: &Item,
     requests: &[&Request<'_>],
     now: Micros,
-) -> Result<Vec<i64>, Fault> {
+) -> Result<Vec<OrderRef>, Fault> {
     let expires_at = |request: &Request<'_>| Stamp(now + request.ttl(item));
     let rows = match requests {
         [one] => {
@@ -344,7 +349,13 @@ fn insert_by_sql(
     if rows.len() != requests.len() {
         return Err(Fault::Suppressed);
     }
-    rows.map(|row| cell(&row, 1)).collect()
+    rows.map(|row| {
+        Ok(OrderRef {
+            order_id: cell(&row, 1)?,
+            code: ref_code(cell(&row, 2)?)?,
+        })
+    })
+    .collect()
 }
 
 /// An order, read under its lock.
@@ -369,9 +380,20 @@ impl Order {
     }
 }
 
-/// Locks the order, for which it waits; `None` if there is none.
-pub fn lock(client: &SpiClient<'_>, order_id: i64) -> Result<Option<Order>, Fault> {
-    let row = LOCK.first(client, &[order_id.into()])?;
+/// The arguments of the statements that find an order by its name; `None` if the name can be of no
+/// order.
+pub fn key(name: &OrderName<'_>) -> Option<[DatumWithOid<'static>; 2]> {
+    let (order_id, code) = name.key()?;
+    let code = code.map(|code| code.as_str().to_owned());
+    Some([order_id.into(), code.into()])
+}
+
+/// Locks the order, for which it waits; `None` if there is none of this name.
+pub fn lock(client: &SpiClient<'_>, name: &OrderName<'_>) -> Result<Option<Order>, Fault> {
+    let Some(key) = key(name) else {
+        return Ok(None);
+    };
+    let row = LOCK.first(client, &key)?;
     row.map(|row| {
         Ok(Order {
             order_id: some(&row, 1)?,
@@ -388,9 +410,11 @@ pub fn lock(client: &SpiClient<'_>, order_id: i64) -> Result<Option<Order>, Faul
 
 /// Whether an order exists now, even if the transaction's snapshot is too old to see it. Locks
 /// nothing.
-pub fn exists_by_now(client: &SpiClient<'_>, order_id: i64) -> Result<bool, Fault> {
-    let found = with_latest_snapshot(|| EXISTS.count(client, &[order_id.into()]))?;
-    Ok(found > 0)
+pub fn exists_by_now(client: &SpiClient<'_>, name: &OrderName<'_>) -> Result<bool, Fault> {
+    match key(name) {
+        Some(key) => Ok(with_latest_snapshot(|| EXISTS.count(client, &key))? > 0),
+        None => Ok(false),
+    }
 }
 
 /// Changes a locked order to paying.
@@ -466,6 +490,7 @@ pub struct HeldOrder {
     pub item_id: i64,
     pub quantity: i64,
     pub status: Status,
+    pub code: RefCode,
 }
 
 /// Locks those of the orders that no other transaction holds and that are still reserved.
@@ -480,6 +505,7 @@ fn held_order(row: &SpiHeapTupleData<'_>) -> Result<HeldOrder, Fault> {
         item_id: cell(row, 2)?,
         quantity: cell(row, 3)?,
         status: parse(cell::<&str>(row, 4)?)?,
+        code: ref_code(cell(row, 5)?)?,
     })
 }
 
@@ -496,10 +522,13 @@ pub fn lock_unheld(
     .collect()
 }
 
-/// The ids of which there is no order. Locks nothing.
-pub fn missing(client: &SpiClient<'_>, order_ids: Vec<i64>) -> Result<HashSet<i64>, Fault> {
-    let rows = MISSING.run(client, &[order_ids.into()])?;
-    rows.map(|row| cell(&row, 1)).collect()
+/// The indexes of the cancels whose orders do not exist. Locks nothing.
+pub fn missing(client: &SpiClient<'_>, cancels: &[Cancel<'_>]) -> Result<HashSet<usize>, Fault> {
+    let order_ids: Vec<i64> = cancels.iter().map(|cancel| cancel.order_id).collect();
+    let codes = cancels.iter().map(|cancel| cancel.code.as_ref());
+    let codes: Vec<Option<&str>> = codes.map(|code| code.map(RefCode::as_str)).collect();
+    let rows = MISSING.run(client, &[order_ids.into(), codes.into()])?;
+    rows.map(|row| Ok(cell::<i64>(&row, 1)? as usize)).collect()
 }
 
 /// Cancels locked orders.

@@ -2,7 +2,7 @@
 
 use super::{Statement, cell, some};
 use crate::error::Fault;
-use flashsale_core::charge::Charge;
+use flashsale_core::charge::{Charge, PaidFor, PaymentOrder};
 use flashsale_core::fate::{Entry, Ledger, Standing, Why};
 use pgrx::pg_sys::BuiltinOid::{INT8OID, TEXTOID};
 use pgrx::spi::{SpiClient, SpiHeapTupleData};
@@ -10,33 +10,56 @@ use pgrx::spi::{SpiClient, SpiHeapTupleData};
 /// Waits for a transaction that reports a charge of the same unknown order. As there is no row to
 /// lock, a report with a ref and one without would not see each other.
 static LOCK_UNKNOWN_ORDER: Statement = Statement::deciding(
-    "SELECT pg_advisory_xact_lock(hashtext('flashsale.payments'), ($1 & 2147483647)::integer)",
-    &[INT8OID],
+    "SELECT pg_advisory_xact_lock(hashtext('flashsale.payments'), \
+                                  coalesce(($1 & 2147483647)::integer, hashtext($2)))",
+    &[INT8OID, TEXTOID],
 );
 
 /// Locks nothing: what a confirm decides on changes only under the order's lock, except that a due
 /// payment becomes refunded, which changes the answer and not what is done. A payment of another
 /// order counts only if it has the ref. A second charge of a paid order counts only if it has the
 /// ref.
+macro_rules! ledger {
+    ($same_order:literal, $of_order:literal) => {
+        concat!(
+            "SELECT payment_id, ",
+            $same_order,
+            ", true, false, status, why, amount, currency \
+             FROM flashsale.payments WHERE payment_ref = $2 \
+             UNION ALL \
+             SELECT payment_id, true, false, payment_ref IS NULL, status, why, amount, currency \
+             FROM flashsale.payments \
+             WHERE ",
+            $of_order,
+            " AND ($2 IS NULL OR payment_ref IS DISTINCT FROM $2) \
+               AND (payment_ref IS NULL OR why IS DISTINCT FROM 'duplicate_payment') \
+             ORDER BY 1"
+        )
+    };
+}
+
+/// A charge that was reported under the order's ref before there was such an order is of this order.
 static LEDGER: Statement = Statement::deciding(
-    "SELECT payment_id, order_id = $1, true, false, status, why, amount, currency \
-     FROM flashsale.payments WHERE payment_ref = $2 \
-     UNION ALL \
-     SELECT payment_id, true, false, payment_ref IS NULL, status, why, amount, currency \
-     FROM flashsale.payments \
-     WHERE order_id = $1 AND ($2 IS NULL OR payment_ref IS DISTINCT FROM $2) \
-       AND (payment_ref IS NULL OR why IS DISTINCT FROM 'duplicate_payment') \
-     ORDER BY 1",
-    &[INT8OID, TEXTOID],
+    ledger!(
+        "coalesce(order_id = $1 OR order_ref = $3, false)",
+        "order_id = $1"
+    ),
+    &[INT8OID, TEXTOID, TEXTOID],
+);
+
+/// The ledger of a ref that names no order.
+static LEDGER_OF_UNKNOWN_REF: Statement = Statement::deciding(
+    ledger!("coalesce(order_ref = $1, false)", "order_ref = $1"),
+    &[TEXTOID, TEXTOID],
 );
 
 /// Waits for a transaction that inserts the same ref; a ref already there is 23505.
 static INSERT: Statement = Statement::deciding(
-    "INSERT INTO flashsale.payments (order_id, payment_ref, amount, currency, status, why, due_since) \
+    "INSERT INTO flashsale.payments (order_id, payment_ref, amount, currency, status, why, due_since, order_ref) \
      VALUES ($1, $2, $3, $4, CASE WHEN $5 IS NULL THEN 'paid' ELSE 'due' END, $5, \
-             CASE WHEN $5 IS NOT NULL THEN clock_timestamp() END) \
+             CASE WHEN $5 IS NOT NULL THEN clock_timestamp() END, $6) \
      RETURNING payment_id",
-    &[INT8OID, TEXTOID, INT8OID, TEXTOID, TEXTOID],
+    &[INT8OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID],
 );
 
 /// Locks the payment; 23505 if another payment has the ref.
@@ -63,8 +86,10 @@ static MARK_DUE: Statement = Statement::deciding(
 
 /// Waits for the payment's lock.
 static LOCK: Statement = Statement::deciding(
-    "SELECT payment_id, order_id, status, why, refund_ref FROM flashsale.payments \
-     WHERE payment_ref = $1 FOR UPDATE",
+    "SELECT payment_id, order_id, status, why, refund_ref, \
+            coalesce(order_ref, (SELECT o.order_id || '-' || o.ref_code FROM flashsale.orders o \
+                                 WHERE o.order_id = p.order_id AND p.why IS DISTINCT FROM 'order_not_found')) \
+     FROM flashsale.payments p WHERE payment_ref = $1 FOR UPDATE OF p",
     &[TEXTOID],
 );
 
@@ -78,15 +103,40 @@ static MARK_REFUNDED: Statement = Statement::deciding(
 
 /// Waits for a transaction that reports a charge for the same unknown order, and keeps others
 /// waiting until this one ends.
-pub fn lock_unknown_order(client: &SpiClient<'_>, order_id: i64) -> Result<(), Fault> {
-    LOCK_UNKNOWN_ORDER.run(client, &[order_id.into()]).map(drop)
+pub fn lock_unknown_order(client: &SpiClient<'_>, paid_for: PaidFor<'_>) -> Result<(), Fault> {
+    let (order_id, order_ref) = columns(paid_for);
+    LOCK_UNKNOWN_ORDER
+        .run(client, &[order_id.into(), order_ref.into()])
+        .map(drop)
+}
+
+/// The columns `order_id` and `order_ref` of a payment; one of them is NULL.
+fn columns(paid_for: PaidFor<'_>) -> (Option<i64>, Option<&str>) {
+    match paid_for {
+        PaidFor::Order(order_id) => (Some(order_id), None),
+        PaidFor::UnknownRef(order_ref) => (None, Some(order_ref)),
+    }
 }
 
 /// The recorded payments that decide about a charge: those of its order, and one with its ref.
 /// Locks nothing.
-pub fn ledger(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<Ledger, Fault> {
+pub fn ledger(
+    client: &SpiClient<'_>,
+    charge: &Charge<'_>,
+    paid_for: PaidFor<'_>,
+) -> Result<Ledger, Fault> {
+    let payment_ref = charge.payment_ref.into();
+    let rows = match paid_for {
+        PaidFor::Order(id) => LEDGER.run(
+            client,
+            &[id.into(), payment_ref, charge.order.text().into()],
+        ),
+        PaidFor::UnknownRef(order_ref) => {
+            LEDGER_OF_UNKNOWN_REF.run(client, &[order_ref.into(), payment_ref])
+        }
+    }?;
     let mut ledger = Ledger::default();
-    for row in LEDGER.run(client, &[charge.order_id.into(), charge.payment_ref.into()])? {
+    for row in rows {
         let (same_order, same_ref, unnamed): (bool, bool, bool) =
             (cell(&row, 2)?, cell(&row, 3)?, cell(&row, 4)?);
         if same_ref && !same_order {
@@ -120,13 +170,20 @@ fn standing(status: &str, why: Option<String>) -> Result<Standing, Fault> {
 
 /// Records a charge as paid or, with a reason, as due; returns the payment's id. 23505 if the ref
 /// is already recorded.
-pub fn insert(client: &SpiClient<'_>, charge: &Charge<'_>, why: Option<Why>) -> Result<i64, Fault> {
+pub fn insert(
+    client: &SpiClient<'_>,
+    charge: &Charge<'_>,
+    paid_for: PaidFor<'_>,
+    why: Option<Why>,
+) -> Result<i64, Fault> {
+    let (order_id, order_ref) = columns(paid_for);
     let arguments = [
-        charge.order_id.into(),
+        order_id.into(),
         charge.payment_ref.into(),
         charge.amount.into(),
         charge.currency.as_deref().into(),
         why.map(|why| why.reason().code()).into(),
+        order_ref.into(),
     ];
     let row = INSERT
         .first(client, &arguments)?
@@ -159,7 +216,7 @@ pub fn mark_due(client: &SpiClient<'_>, order_id: i64) -> Result<(), Fault> {
 /// A payment, read under its lock.
 pub struct Payment {
     pub payment_id: i64,
-    pub order_id: i64,
+    pub order: PaymentOrder,
     pub standing: Standing,
     pub refund_ref: Option<String>,
 }
@@ -170,7 +227,10 @@ pub fn lock(client: &SpiClient<'_>, payment_ref: &str) -> Result<Option<Payment>
     row.map(|row| {
         Ok(Payment {
             payment_id: some(&row, 1)?,
-            order_id: some(&row, 2)?,
+            order: PaymentOrder {
+                order_id: row.get(2)?,
+                order_ref: row.get(6)?,
+            },
             standing: standing(&some::<String>(&row, 3)?, row.get(4)?)?,
             refund_ref: row.get(5)?,
         })

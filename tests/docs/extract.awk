@@ -16,7 +16,7 @@ BEGIN { printf "" > want }
     state()
     if (statement == "") line = NR
     statement = statement (statement == "" ? "" : "\n") $0
-    if (/;$/) run()
+    if (/;$/ || /\\gset$/) run()
 }
 
 # Writes down a row of the result that is stated.

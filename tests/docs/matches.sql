@@ -1,8 +1,11 @@
--- Whether the jsonb :got is what :want states: "…" is any value, a field "…" any further fields.
+-- Whether the jsonb :got is what :want states: "…" is any value, "1-…" any text that begins with 1-, a
+-- field "…" any further fields.
 CREATE FUNCTION pg_temp.matches(got jsonb, want jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     IF want = '"…"' THEN
         RETURN coalesce(got <> 'null', false);
+    ELSIF want #>> '{}' ~ '^.+…$' AND jsonb_typeof(got) = 'string' THEN
+        RETURN got #>> '{}' ^@ rtrim(want #>> '{}', '…');
     ELSIF jsonb_typeof(want) = 'object' AND jsonb_typeof(got) = 'object' THEN
         RETURN (want ? '…' OR NOT EXISTS (SELECT FROM jsonb_object_keys(got) AS key WHERE NOT want ? key))
            AND (SELECT coalesce(bool_and(coalesce(pg_temp.matches(got -> key, value), false)), true)

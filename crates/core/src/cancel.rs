@@ -1,11 +1,14 @@
 //! What a cancel does to an order.
 
 use crate::order::{Move, Moved, Status, Step, step};
+use crate::order_ref::RefCode;
 
 /// A request to cancel an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancel<'a> {
     pub order_id: i64,
+    /// The code that the order must have; `None` for a request by id.
+    pub code: Option<RefCode>,
     pub reason: Option<&'a str>,
     /// The OID of the session user who cancels it.
     pub by: u32,

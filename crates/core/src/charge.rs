@@ -2,12 +2,14 @@
 //! of it.
 
 use crate::fate::{Standing, Why};
+use crate::order_ref::OrderName;
 use crate::reason::Reason;
 
 /// A charge that the payment gateway made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge<'a> {
-    pub order_id: i64,
+    /// The order that it was made for, as the application names it.
+    pub order: OrderName<'a>,
     pub payment_ref: Option<&'a str>,
     pub amount: Option<i64>,
     pub currency: Option<String>,
@@ -30,6 +32,15 @@ impl Charge<'_> {
     /// Whether the charge agrees with this amount and currency.
     pub fn agrees(&self, amount: Option<i64>, currency: Option<&str>) -> bool {
         agree(self.amount, amount) && agree(self.currency.as_deref(), currency)
+    }
+
+    /// What its payment is recorded for; `is_known` says whether there is such an order.
+    pub fn paid_for(&self, is_known: bool) -> PaidFor<'_> {
+        match self.order {
+            OrderName::Id(order_id) => PaidFor::Order(order_id),
+            OrderName::Ref { order_ref, .. } if is_known => PaidFor::Order(order_ref.order_id),
+            OrderName::Ref { text, .. } | OrderName::Unknown(text) => PaidFor::UnknownRef(text),
+        }
     }
 
     /// Whether the charge agrees with the price of an order.
@@ -82,17 +93,33 @@ impl Confirmed {
     }
 }
 
+/// What a payment is recorded for: the id of an order, which may not exist; or a ref that names no
+/// order, as it was reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PaidFor<'a> {
+    Order(i64),
+    UnknownRef(&'a str),
+}
+
+/// The order that a payment was reported for. Its id is `None` for a ref that names no order, and
+/// its ref for an id that is of no order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentOrder {
+    pub order_id: Option<i64>,
+    pub order_ref: Option<String>,
+}
+
 /// The outcome of the report that a payment was refunded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaymentRefunded {
     Done {
-        order_id: i64,
+        order: PaymentOrder,
         refund_ref: Option<String>,
         /// Whether an earlier report did so; then `refund_ref` is that of the earlier one.
         already_refunded: bool,
     },
     /// The payment pays its order.
-    NotDue { order_id: i64 },
+    NotDue(PaymentOrder),
     /// There is no such payment.
     NotFound,
     /// Another transaction holds the payment.
@@ -105,7 +132,7 @@ mod tests {
 
     fn charge(amount: Option<i64>, currency: Option<&str>) -> Charge<'static> {
         Charge {
-            order_id: 1,
+            order: OrderName::Id(1),
             payment_ref: None,
             amount,
             currency: currency.map(str::to_owned),

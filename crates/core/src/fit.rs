@@ -2,6 +2,7 @@
 
 use crate::item::{Currency, Item};
 use crate::order::Status;
+use crate::order_ref::OrderRef;
 use crate::reason::Reason;
 use crate::time::Micros;
 use std::collections::HashMap;
@@ -27,7 +28,7 @@ impl Request<'_> {
 /// The order that an earlier purchase with the same idempotency key created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PriorOrder {
-    pub order_id: i64,
+    pub order_ref: OrderRef,
     pub quantity: i64,
     pub status: Status,
     pub expires_at: Option<Micros>,

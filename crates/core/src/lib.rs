@@ -19,6 +19,7 @@ pub mod item;
 pub mod launch;
 pub mod limits;
 pub mod order;
+pub mod order_ref;
 pub mod outcome;
 pub mod pace;
 pub mod reason;

@@ -3,6 +3,7 @@
 use crate::fit::PriorOrder;
 use crate::item::Item;
 use crate::limits::MAX_LISTED_ORDERS;
+use crate::order_ref::OrderRef;
 use crate::reason::Reason;
 use crate::time::Micros;
 
@@ -16,7 +17,7 @@ pub enum Outcome {
     },
     /// The order of the same key holds no units any more, or was for another quantity.
     DeadReplay {
-        order_id: i64,
+        order_ref: OrderRef,
         reason: Reason,
     },
     /// The item is not on sale, or has too few units left.

@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Functions that neither set of privileges contains.
-const NOT_GRANTED: [&str; 7] = [
+const NOT_GRANTED: [&str; 8] = [
     "check_item()",
     "grant_app(regrole)",
     "grant_operator(regrole)",
     "guard_items()",
+    "new_ref_code()",
     "payment_adds_up(text, text, boolean, boolean, text, text, bigint)",
     "raise_version()",
     "units_add_up(text, bigint, bigint)",

@@ -23,9 +23,9 @@ function show(look) {
   before = look;
   fill("#refusals", look.answers.map(({ name, value }) => [name.replaceAll("_", " "), value]));
   $("#refunds-due").textContent = look.refundsDueCount;
-  fill("#refunds", look.refundsDue.map((due) => [due.paymentRef, due.orderId, price(due.amount, due.currency), due.why.replaceAll("_", " ")]));
+  fill("#refunds", look.refundsDue.map((due) => [due.paymentRef, due.orderRef, price(due.amount, due.currency), due.why.replaceAll("_", " ")]));
   $("#payment-checks").textContent = look.paymentChecksCount;
-  fill("#checks", look.paymentChecks.map((check) => [check.orderId, check.userId, price(check.amount, check.currency), new Date(check.paymentDeadline).toLocaleTimeString()]));
+  fill("#checks", look.paymentChecks.map((check) => [check.orderRef, check.userId, price(check.amount, check.currency), new Date(check.paymentDeadline).toLocaleTimeString()]));
 }
 
 // Purchases reserved in a second. Looks are further apart than that after a lost connection.

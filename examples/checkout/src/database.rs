@@ -136,9 +136,9 @@ pub struct Restocked {
 #[derive(Debug, Deserialize)]
 pub struct Bill {
     pub order_id: i64,
-    /// In microseconds since 1970. With it an order is known from one of the same number in
-    /// another database, or in the same before it was restored.
-    pub created_us: i64,
+    /// The order's name at the gateway. It is of no other order, not even of one that has the same
+    /// number in another database, or in this one before it was restored.
+    pub order_ref: String,
     pub amount: i64,
     pub currency: String,
     /// Whether the payment began so long ago that the gateway may have forgotten its keys, which
@@ -227,40 +227,39 @@ impl Database {
     }
 
     pub async fn begin_payment(&self, order_id: i64, window_s: u32) -> Result<Done, Error> {
-        let sql = "SELECT flashsale.begin_payment($1, make_interval(secs => $2))";
+        let sql = "SELECT flashsale.begin_payment($1::bigint, make_interval(secs => $2))";
         self.call(sql, &[&order_id, &f64::from(window_s)]).await
     }
 
     pub async fn confirm_order(
         &self,
-        order_id: i64,
+        order_ref: &str,
         payment_ref: &str,
         amount: i64,
         currency: &str,
     ) -> Result<Done, Error> {
-        let sql = "SELECT flashsale.confirm_order($1, $2, $3, $4)";
-        self.call(sql, &[&order_id, &payment_ref, &amount, &currency])
+        let sql = "SELECT flashsale.confirm_order($1::text, $2, $3, $4)";
+        self.call(sql, &[&order_ref, &payment_ref, &amount, &currency])
             .await
     }
 
     pub async fn cancel_order(&self, order_id: i64, reason: &str) -> Result<Done, Error> {
-        let sql = "SELECT flashsale.cancel_order($1, $2)";
+        let sql = "SELECT flashsale.cancel_order($1::bigint, $2)";
         self.call(sql, &[&order_id, &reason]).await
     }
 
     /// The bill of an order. One without a price has an amount of 0.
     pub async fn bill(&self, order_id: i64) -> Result<Bill, Error> {
         let sql = "SELECT o || jsonb_build_object( \
-             'created_us', (extract(epoch FROM (o ->> 'created_at')::timestamptz) * 1000000)::bigint, \
              'amount', CASE WHEN o ->> 'currency' IS NULL THEN 0 ELSE coalesce((o ->> 'total')::bigint, 0) END, \
              'currency', coalesce(o ->> 'currency', ''), \
              'is_forgotten', coalesce((o ->> 'paying_at')::timestamptz <= now() - interval '20 hours', false)) \
-             FROM flashsale.get_order($1) o";
+             FROM flashsale.get_order($1::bigint) o";
         self.call(sql, &[&order_id]).await
     }
 
     pub async fn get_order<T: DeserializeOwned>(&self, order_id: i64) -> Result<T, Error> {
-        self.call("SELECT flashsale.get_order($1)", &[&order_id])
+        self.call("SELECT flashsale.get_order($1::bigint)", &[&order_id])
             .await
     }
 

@@ -94,7 +94,7 @@ async fn pay(shop: &Shop, order_id: i64, payment_method: &str) -> Result<bool, F
     let charge = shop.gateway.charge(&bill, payment_method).await;
     metrics::counter!("checkout_charges_total", "outcome" => charge.name()).increment(1);
     match charge {
-        Charge::Succeeded(intent) => match report(shop, order_id, &intent).await {
+        Charge::Succeeded(intent) => match report(shop, &bill.order_ref, &intent).await {
             Ok(Fate::Confirmed) => Ok(true),
             Ok(Fate::Open) => Ok(false),
             Ok(Fate::Cancelled | Fate::RefundDue) => Err(closed_while_paying(order_id)),
@@ -176,8 +176,9 @@ async fn give_up(shop: &Shop, order_id: i64, reason: &str) -> bool {
     }
 }
 
-/// Reports a successful charge to the database, every time that we learn of it.
-pub async fn report(shop: &Shop, order_id: i64, intent: &Intent) -> Result<Fate, Error> {
+/// Reports a successful charge to the database, every time that we learn of it. If the ref names no
+/// order, since the database is older than the charge, the charge is due for refund.
+pub async fn report(shop: &Shop, order_ref: &str, intent: &Intent) -> Result<Fate, Error> {
     let Intent {
         id,
         amount_received,
@@ -186,7 +187,7 @@ pub async fn report(shop: &Shop, order_id: i64, intent: &Intent) -> Result<Fate,
     } = intent;
     let confirmed = shop
         .buyers
-        .confirm_order(order_id, id, *amount_received, currency)
+        .confirm_order(order_ref, id, *amount_received, currency)
         .await;
     let refusal = match confirmed {
         Ok(_) => return Ok(Fate::Confirmed),
@@ -194,7 +195,7 @@ pub async fn report(shop: &Shop, order_id: i64, intent: &Intent) -> Result<Fate,
         Err(error) => return Err(error),
     };
     tracing::warn!(
-        order_id,
+        order_ref,
         payment_ref = id,
         refusal.reason,
         "a charge does not pay its order"
@@ -219,7 +220,7 @@ pub async fn settle(shop: &Shop, order_id: i64) -> Result<Fate, SettleError> {
         (Fate::Cancelled, NOT_FOR_SALE) // nothing is ever charged for it
     } else {
         match shop.gateway.void(&bill).await? {
-            Voided::Charged(intent) => (report(shop, order_id, &intent).await?, NOT_CHARGED),
+            Voided::Charged(intent) => (report(shop, &bill.order_ref, &intent).await?, NOT_CHARGED),
             Voided::Never { was_declined: true } => (Fate::Cancelled, DECLINED),
             Voided::Never {
                 was_declined: false,
@@ -268,20 +269,11 @@ pub async fn cancel(shop: &Shop, order_id: i64) -> Result<&'static str, Failure>
     }
 }
 
-/// A charge of this shop's that the gateway told us of. If there is no order of that number, or
-/// another one, since the database is older than the charge, the charge belongs to no order and
-/// has to be given back; nor may an order inherit it that gets the number later.
+/// A charge of this shop's that the gateway told us of.
 pub async fn hear(shop: &Shop, intent: &Intent) -> Result<(), Error> {
-    let Some((order_id, created_us)) = shop.gateway.order_of(intent) else {
-        return Ok(());
-    };
-    let is_its_own = match shop.buyers.bill(order_id).await {
-        Ok(bill) => bill.created_us == created_us,
-        Err(Error::Refused(refusal)) if refusal.reason == "order_not_found" => false,
-        Err(error) => return Err(error),
-    };
-    // No order has a number below 1.
-    report(shop, if is_its_own { order_id } else { -order_id }, intent).await?;
+    if let Some(order_ref) = shop.gateway.order_of(intent) {
+        report(shop, order_ref, intent).await?;
+    }
     Ok(())
 }
 

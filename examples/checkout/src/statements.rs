@@ -25,11 +25,11 @@ pub const SHOP: &str = "SELECT jsonb_build_object('serverTime', clock_timestamp(
          WHERE status = 'cancelled' AND close_reason IS NOT NULL GROUP BY close_reason) s), \
      'refundsDueCount', (SELECT count(*) FROM flashsale.refunds_due), \
      'refundsDue', (SELECT coalesce(jsonb_agg(jsonb_build_object('paymentRef', payment_ref, \
-         'orderId', order_id, 'userId', user_id, 'amount', amount, 'currency', currency, \
+         'orderRef', order_ref, 'userId', user_id, 'amount', amount, 'currency', currency, \
          'dueSince', due_since, 'why', why)), '[]') \
          FROM (SELECT * FROM flashsale.refunds_due ORDER BY due_since LIMIT 20) r), \
      'paymentChecksCount', (SELECT count(*) FROM flashsale.payment_checks), \
-     'paymentChecks', (SELECT coalesce(jsonb_agg(jsonb_build_object('orderId', order_id, \
+     'paymentChecks', (SELECT coalesce(jsonb_agg(jsonb_build_object('orderRef', order_ref, \
          'itemId', item_id, 'userId', user_id, 'amount', amount, 'currency', currency, \
          'payingAt', paying_at, 'paymentDeadline', payment_deadline)), '[]') \
          FROM (SELECT * FROM flashsale.payment_checks ORDER BY payment_deadline LIMIT 20) p))";

@@ -64,8 +64,7 @@ pub struct Intent {
 #[derive(Debug, Default, Deserialize)]
 pub struct Metadata {
     shop: Option<String>,
-    order_id: Option<String>,
-    created_us: Option<String>,
+    order_ref: Option<String>,
 }
 
 /// An intent as good as settled.
@@ -157,20 +156,11 @@ impl Gateway {
         })
     }
 
-    /// The order that an intent is for, and when that was created, in microseconds since 1970;
-    /// `None` for an intent of another shop.
-    pub fn order_of(&self, intent: &Intent) -> Option<(i64, i64)> {
-        let Metadata {
-            shop,
-            order_id,
-            created_us,
-        } = &intent.metadata;
-        if shop.as_ref() != Some(&self.shop_id) {
-            return None;
-        }
-        let order_id = order_id.as_ref()?.parse().ok()?;
-        let created_us = created_us.as_ref()?.parse().ok()?;
-        (order_id > 0).then_some((order_id, created_us))
+    /// The ref of the order that an intent is for; `None` for an intent of another shop.
+    pub fn order_of<'a>(&self, intent: &'a Intent) -> Option<&'a str> {
+        let Metadata { shop, order_ref } = &intent.metadata;
+        let order_ref = order_ref.as_deref().filter(|name| !name.is_empty())?;
+        (shop.as_ref() == Some(&self.shop_id)).then_some(order_ref)
     }
 
     /// Charges an order to a card, at most once however often it is called within 24 hours.
@@ -274,10 +264,7 @@ impl Gateway {
 
     /// Names an order, and no other in any database.
     fn key(&self, bill: &Bill) -> String {
-        format!(
-            "{}-order-{}-{}",
-            self.shop_id, bill.order_id, bill.created_us
-        )
+        format!("{}-order-{}", self.shop_id, bill.order_ref)
     }
 
     /// The intent of an order, new or not. If not, its status is that of its beginning: the
@@ -288,8 +275,7 @@ impl Gateway {
             ("currency", bill.currency.to_lowercase()),
             ("payment_method_types[]", "card".to_owned()),
             ("metadata[shop]", self.shop_id.clone()),
-            ("metadata[order_id]", bill.order_id.to_string()),
-            ("metadata[created_us]", bill.created_us.to_string()),
+            ("metadata[order_ref]", bill.order_ref.clone()),
         ];
         let form: Vec<_> = form
             .iter()

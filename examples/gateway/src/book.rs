@@ -101,10 +101,15 @@ impl Intent {
         }
     }
 
-    /// The order that the intent is for, as the shop noted it.
+    /// The number of the order that the intent is for, from the ref that the shop noted.
     pub fn order_id(&self) -> Option<i64> {
-        self.metadata.get("order_id")?.parse().ok()
+        id_of(self.metadata.get("order_ref")?)
     }
+}
+
+/// The order's number in its ref, such as 7 of `7-3W5N2T8KQ0`.
+pub fn id_of(order_ref: &str) -> Option<i64> {
+    order_ref.split_once('-')?.0.parse().ok()
 }
 
 impl Refund {

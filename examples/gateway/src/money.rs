@@ -252,7 +252,7 @@ mod tests {
         let outcome = create(&form(&[
             ("amount", "500"),
             ("currency", "EUR"),
-            ("metadata[order_id]", "7"),
+            ("metadata[order_ref]", "7-3W5N2T8KQ0"),
         ]));
         assert_eq!(outcome.status, 200);
         book.write(outcome.facts).expect("no file, no error");

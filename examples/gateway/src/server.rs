@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::time::sleep;
 
-use crate::book::{Answer, Book, Fact, Intent};
+use crate::book::{Answer, Book, Fact, Intent, id_of};
 use crate::faults::{Faults, Mishap};
 use crate::money::{self, Form as Fields, Outcome};
 use crate::webhooks;
@@ -66,13 +66,14 @@ impl Request {
         }
     }
 
-    /// What faults are drawn by: the order, since ids and keys are others in another run.
+    /// What faults are drawn by: the order's number, since refs, ids and keys are others in another
+    /// run.
     fn name(&self, book: &Book, form: &Fields) -> String {
         let of_intent = |id: &String| book.intent(id).and_then(Intent::order_id);
         let (verb, order_id) = match self {
             Request::Create => {
-                let noted = form.get("metadata[order_id]");
-                ("create", noted.and_then(|order_id| order_id.parse().ok()))
+                let noted = form.get("metadata[order_ref]");
+                ("create", noted.and_then(|order_ref| id_of(order_ref)))
             }
             Request::Confirm(id) => ("confirm", of_intent(id)),
             Request::Cancel(id) => ("cancel", of_intent(id)),

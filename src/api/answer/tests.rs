@@ -1,8 +1,10 @@
 //! The answer to everything that can happen, without a server.
 
 use super::*;
+use flashsale_core::charge::PaymentOrder;
 use flashsale_core::item::Currency;
 use flashsale_core::order::Expired;
+use flashsale_core::order_ref::{OrderRef, RefCode};
 
 /// Times as numbers, and no chance.
 const PLAIN: Context = Context {
@@ -35,9 +37,40 @@ fn busy_answer() -> Value {
     })
 }
 
+const ORDER_REF: OrderRef = OrderRef {
+    order_id: 5,
+    code: RefCode::new([0; 10]),
+};
+
+/// The names of one order, each with what an answer about the order contains of it, and an answer
+/// that there is no such order.
+fn names() -> [(OrderName<'static>, Value, Value); 2] {
+    let text = "5-ooooooOOOO";
+    let order_ref = ORDER_REF;
+    [
+        (
+            OrderName::Id(5),
+            json!({ "order_id": 5 }),
+            json!({ "order_id": 5 }),
+        ),
+        (
+            OrderName::Ref { order_ref, text },
+            json!({ "order_id": 5, "order_ref": "5-0000000000" }),
+            json!({ "order_ref": text }),
+        ),
+    ]
+}
+
+/// The fields with those of another object.
+fn with(mut fields: Value, others: &Value) -> Value {
+    let others = others.as_object().unwrap().clone();
+    fields.as_object_mut().unwrap().extend(others);
+    fields
+}
+
 fn order() -> PriorOrder {
     PriorOrder {
-        order_id: 5,
+        order_ref: ORDER_REF,
         quantity: 2,
         status: Status::Reserved,
         expires_at: Some(60),
@@ -51,6 +84,7 @@ fn reserved_answer() -> Value {
     json!({
         "success": true,
         "order_id": 5,
+        "order_ref": "5-0000000000",
         "item_id": 1,
         "quantity": 2,
         "status": "reserved",
@@ -103,10 +137,11 @@ fn a_key_whose_order_is_dead_or_another() {
         Reason::OrderRefunded,
         Reason::IdempotencyKeyReused,
     ] {
-        let order_id = 5;
+        let order_ref = ORDER_REF;
+        let about = json!({ "item_id": 1, "order_id": 5, "order_ref": "5-0000000000" });
         assert_eq!(
-            purchase(Outcome::DeadReplay { order_id, reason }),
-            refused(reason, json!({ "item_id": 1, "order_id": 5 }))
+            purchase(Outcome::DeadReplay { order_ref, reason }),
+            refused(reason, about)
         );
     }
 }
@@ -155,118 +190,127 @@ fn a_purchase_that_meets_a_limit_no_item_or_others() {
     assert_eq!(purchase(Outcome::Busy), busy_answer());
 }
 
-/// What every move of an order can come to beside a success.
-fn assert_refusals<T>(to_json: impl Fn(Moved<T>) -> Value) {
-    let (status, reason) = (Status::Confirmed, Reason::AlreadyConfirmed);
-    let about = json!({ "order_id": 5, "status": "confirmed" });
+/// Asserts on the answers to a move of an order by each of its names: to those that are done, with
+/// the fields that they must have, and to refusals.
+fn assert_moves<T: Copy>(
+    to_json: fn(&OrderName<'_>, Moved<T>, &Context) -> Value,
+    done: &[(T, Value)],
+) {
+    for (name, order, unknown) in names() {
+        let to_json = |moved| to_json(&name, moved, &PLAIN);
+        for (moved, fields) in done {
+            let expected = with(json!({ "success": true }), &order);
+            assert_eq!(to_json(Moved::Done(*moved)), with(expected, fields));
+        }
+        let (status, reason) = (Status::Confirmed, Reason::AlreadyConfirmed);
+        let about = with(json!({ "status": "confirmed" }), &order);
+        assert_eq!(
+            to_json(Moved::Refused { status, reason }),
+            refused(reason, about)
+        );
+        assert_eq!(
+            to_json(Moved::NotFound),
+            refused(Reason::OrderNotFound, unknown)
+        );
+        assert_eq!(to_json(Moved::Busy), busy_answer());
+    }
     assert_eq!(
-        to_json(Moved::Refused { status, reason }),
-        refused(reason, about)
+        to_json(&OrderName::Unknown("x"), Moved::NotFound, &PLAIN),
+        refused(Reason::OrderNotFound, json!({ "order_ref": "x" }))
     );
-    assert_eq!(
-        to_json(Moved::NotFound),
-        refused(Reason::OrderNotFound, json!({ "order_id": 5 }))
-    );
-    assert_eq!(to_json(Moved::Busy), busy_answer());
 }
 
 #[test]
 fn begin_payment() {
-    let to_json = |moved| begun_to_json(5, moved, &PLAIN);
     let payment_deadline = 60;
-    assert_eq!(
-        to_json(Moved::Done(Begun { payment_deadline })),
-        json!({ "success": true, "order_id": 5, "status": "paying", "payment_deadline": "at 60" })
-    );
-    assert_refusals(to_json);
+    let fields = json!({ "status": "paying", "payment_deadline": "at 60" });
+    assert_moves(begun_to_json, &[(Begun { payment_deadline }, fields)]);
 }
 
 #[test]
 fn cancel_order() {
-    let to_json = |moved| cancelled_to_json(5, moved, &PLAIN);
-    for (status, restored, already_closed) in [
+    let cancelled = [
         (Status::Cancelled, 2, false),
         (Status::Cancelled, 0, true),
         (Status::Expired, 0, true),
-    ] {
-        assert_eq!(
-            to_json(Moved::Done(Cancelled { status, restored })),
-            json!({
-                "success": true,
-                "order_id": 5,
-                "status": status.name(),
-                "restored": restored,
-                "already_closed": already_closed,
-            })
-        );
-    }
-    assert_refusals(to_json);
+    ]
+    .map(|(status, restored, already_closed)| {
+        let fields = json!({
+            "status": status.name(),
+            "restored": restored,
+            "already_closed": already_closed,
+        });
+        (Cancelled { status, restored }, fields)
+    });
+    assert_moves(cancelled_to_json, &cancelled);
 }
 
 #[test]
 fn refund_order() {
-    let to_json = |moved| refunded_to_json(5, moved, &PLAIN);
-    for (restored, written_off, already_refunded) in [(2, 0, false), (0, 2, false), (0, 0, true)] {
-        let refunded = Refunded {
-            restored,
-            written_off,
-        };
-        assert_eq!(
-            to_json(Moved::Done(refunded)),
-            json!({
-                "success": true,
-                "order_id": 5,
+    let refunded =
+        [(2, 0, false), (0, 2, false), (0, 0, true)].map(|(restored, written_off, already)| {
+            let fields = json!({
                 "status": "refunded",
                 "restored": restored,
                 "written_off": written_off,
-                "already_refunded": already_refunded,
-            })
-        );
-    }
-    assert_refusals(to_json);
+                "already_refunded": already,
+            });
+            let refunded = Refunded {
+                restored,
+                written_off,
+            };
+            (refunded, fields)
+        });
+    assert_moves(refunded_to_json, &refunded);
 }
 
 #[test]
 fn confirm_order() {
-    let to_json = |confirmed| confirmed_to_json(5, confirmed, &PLAIN);
-    for (confirmed, already_confirmed, reinstated) in [
-        (Confirmed::Paid, false, false),
-        (Confirmed::PaidBefore, true, false),
-        (Confirmed::Reinstated, false, true),
-    ] {
-        assert_eq!(
-            to_json(confirmed),
-            json!({
+    for (name, order, unknown) in names() {
+        let to_json = |confirmed| confirmed_to_json(&name, confirmed, &PLAIN);
+        for (confirmed, already_confirmed, reinstated) in [
+            (Confirmed::Paid, false, false),
+            (Confirmed::PaidBefore, true, false),
+            (Confirmed::Reinstated, false, true),
+        ] {
+            let fields = json!({
                 "success": true,
-                "order_id": 5,
                 "status": "confirmed",
                 "already_confirmed": already_confirmed,
                 "reinstated": reinstated,
-            })
-        );
+            });
+            assert_eq!(to_json(confirmed), with(fields, &order));
+        }
+        for (reason, about) in [
+            (Reason::OrderExpired, &order),
+            (Reason::OrderNotFound, &unknown),
+            (Reason::PaymentRefInUse, &unknown),
+        ] {
+            for refund_required in [true, false] {
+                let fields = with(json!({ "refund_required": refund_required }), about);
+                assert_eq!(
+                    to_json(Confirmed::Refused {
+                        reason,
+                        refund_required
+                    }),
+                    refused(reason, fields)
+                );
+            }
+        }
+        assert_eq!(to_json(Confirmed::Busy), busy_answer());
     }
-    for refund_required in [true, false] {
-        let reason = Reason::OrderExpired;
-        assert_eq!(
-            to_json(Confirmed::Refused {
-                reason,
-                refund_required
-            }),
-            refused(
-                reason,
-                json!({ "order_id": 5, "refund_required": refund_required })
-            )
-        );
-    }
-    assert_eq!(to_json(Confirmed::Busy), busy_answer());
 }
 
 #[test]
 fn refund_payment() {
     let to_json = |refunded| payment_refunded_to_json("ch_1", &refunded, &PLAIN);
+    let order = |order_id, order_ref: Option<&str>| PaymentOrder {
+        order_id,
+        order_ref: order_ref.map(str::to_owned),
+    };
     for (refund_ref, already_refunded) in [(Some("re_1"), false), (None, false), (None, true)] {
         let refunded = PaymentRefunded::Done {
-            order_id: 5,
+            order: order(None, Some("lost")),
             refund_ref: refund_ref.map(str::to_owned),
             already_refunded,
         };
@@ -275,7 +319,8 @@ fn refund_payment() {
             json!({
                 "success": true,
                 "payment_ref": "ch_1",
-                "order_id": 5,
+                "order_id": null,
+                "order_ref": "lost",
                 "status": "refunded",
                 "refund_ref": refund_ref,
                 "already_refunded": already_refunded,
@@ -283,10 +328,10 @@ fn refund_payment() {
         );
     }
     assert_eq!(
-        to_json(PaymentRefunded::NotDue { order_id: 5 }),
+        to_json(PaymentRefunded::NotDue(order(Some(5), None))),
         refused(
             Reason::PaymentNotDue,
-            json!({ "payment_ref": "ch_1", "order_id": 5 })
+            json!({ "payment_ref": "ch_1", "order_id": 5, "order_ref": null })
         )
     );
     assert_eq!(

@@ -30,6 +30,14 @@ CREATE FUNCTION t.id(name text) RETURNS bigint LANGUAGE sql SECURITY DEFINER SET
     SELECT order_id FROM flashsale.orders WHERE user_id = split_part($1, '/', 1) AND t.name(order_id) = $1
 $$;
 
+-- Their refs, too, since they are random.
+CREATE FUNCTION t.ref(name text) RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT order_id || '-' || ref_code FROM flashsale.orders WHERE order_id = t.id(name)
+$$;
+CREATE FUNCTION t.ref_name(ref text) RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce((SELECT 'ref of ' || t.name(order_id) FROM flashsale.orders WHERE order_id || '-' || ref_code = ref), ref)
+$$;
+
 -- One value of an answer; a value that differs from run to run is replaced by its kind.
 CREATE FUNCTION t.value(key text, value jsonb) RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE iso CONSTANT text := '^"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d(:\d\d)?|Z)"$';
@@ -42,6 +50,7 @@ BEGIN
                   FROM jsonb_array_elements(value) WITH ORDINALITY AS e (value, n))
         WHEN key IN ('order_id', 'order_ids') AND jsonb_typeof(value) = 'number' THEN to_jsonb(t.name(value::bigint))
         WHEN key ~ '(_at|_since|_deadline)$' AND value::text ~ iso THEN '"time"'
+        WHEN key = 'order_ref' AND jsonb_typeof(value) = 'string' THEN to_jsonb(t.ref_name(value #>> '{}'))
         WHEN key = 'retry_after_ms' AND value::text ~ '^[1-9]\d*$' THEN '"ms"'
         WHEN value = to_jsonb(session_user::text) AND key ~ '_by$' THEN '"me"'
         ELSE value END;

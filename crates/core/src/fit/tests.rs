@@ -2,6 +2,7 @@
 //! gives the first reason that applies.
 
 use super::*;
+use crate::order_ref::RefCode;
 use proptest::prelude::*;
 
 const NOW: Micros = 1_000;
@@ -181,7 +182,10 @@ fn quantities_at_the_limit_of_bigint_do_not_overflow() {
 fn a_replay_is_the_same_quantity_of_an_order_still_alive() {
     for status in Status::ALL {
         let prior = PriorOrder {
-            order_id: 1,
+            order_ref: OrderRef {
+                order_id: 1,
+                code: RefCode::new([0; 10]),
+            },
             quantity: 2,
             status,
             expires_at: None,

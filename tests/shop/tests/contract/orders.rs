@@ -94,7 +94,10 @@ async fn a_payment_that_an_app_left_behind_is_settled_without_it() {
     let _: serde_json::Value = shop
         .stage
         .database
-        .value("SELECT flashsale.begin_payment($1, '1 ms')", &[&order_id])
+        .value(
+            "SELECT flashsale.begin_payment($1::bigint, '1 ms')",
+            &[&order_id],
+        )
         .await;
     // The resolver has the gateway rule the charge out, then cancels.
     let ledgers = shop.ledgers().await;
@@ -109,7 +112,7 @@ async fn a_payment_that_an_app_left_behind_is_settled_without_it() {
 async fn a_payment_that_the_gateway_may_have_forgotten_is_left_to_a_person() {
     let shop = Shop::open(1).await;
     let order_id = shop.reserve().await;
-    let begin = "SELECT flashsale.begin_payment($1)";
+    let begin = "SELECT flashsale.begin_payment($1::bigint)";
     let _: serde_json::Value = shop.stage.database.value(begin, &[&order_id]).await;
     let age = "UPDATE flashsale.orders SET paying_at = now() - interval '21 hours', payment_deadline = now()";
     shop.stage
@@ -161,7 +164,10 @@ async fn an_order_without_a_price_that_is_left_in_payment_is_cancelled() {
         shop.set(price).await;
         let order_id = shop.reserve().await;
         let _: serde_json::Value = shop
-            .sql("SELECT flashsale.begin_payment($1, '1 ms')", order_id)
+            .sql(
+                "SELECT flashsale.begin_payment($1::bigint, '1 ms')",
+                order_id,
+            )
             .await;
         shop.ledgers().await;
         shop.buy("alice", "a").await.fails(409, "not_for_sale");

@@ -260,7 +260,10 @@ async fn a_database_that_falls_silent_is_given_up_for_new_connections() {
     outcome.await.expect("bob bought over a new connection");
     let order_id = shop.reserve().await;
     let _: serde_json::Value = shop
-        .sql("SELECT flashsale.begin_payment($1, '1 ms')", order_id)
+        .sql(
+            "SELECT flashsale.begin_payment($1::bigint, '1 ms')",
+            order_id,
+        )
         .await;
     let ledgers = timeout(Duration::from_secs(60), shop.ledgers()).await;
     assert_eq!(ledgers.expect("the resolver found one too").free(), 1);

@@ -115,16 +115,30 @@ async fn untyped_parameters_are_texts() {
     let order_id: i64 = shop
         .value("SELECT max(order_id) FROM flashsale.orders", &[])
         .await;
-    let calls: [(&str, &[&(dyn ToSql + Sync)]); 5] = [
-        ("SELECT flashsale.begin_payment($1)", &[&order_id]),
+    let order_ref: String = shop
+        .value(
+            "SELECT flashsale.get_order($1::bigint) ->> 'order_ref'",
+            &[&order_id],
+        )
+        .await;
+    let digits = order_id.to_string();
+    let calls: [(&str, &[&(dyn ToSql + Sync)]); 9] = [
+        ("SELECT flashsale.begin_payment($1)", &[&digits]),
+        ("SELECT flashsale.begin_payment($1)", &[&order_ref]),
+        ("SELECT flashsale.begin_payment($1::bigint)", &[&order_id]),
         (
             "SELECT flashsale.confirm_order($1, $2, $3, $4)",
-            &[&order_id, &"a charge", &5i64, &"eur"],
+            &[&order_ref, &"a charge", &5i64, &"eur"],
+        ),
+        (
+            "SELECT flashsale.confirm_order(order_id => $1, payment_ref => $2)",
+            &[&order_id, &"a charge"],
         ),
         (
             "SELECT flashsale.cancel_order($1::bigint - 1, $2)",
             &[&order_id, &"a reason"],
         ),
+        ("SELECT flashsale.get_order($1)", &[&order_ref]),
         ("SELECT flashsale.user_orders($1)", &[&"alice"]),
         ("SELECT flashsale.find_payment($1)", &[&"a charge"]),
     ];
