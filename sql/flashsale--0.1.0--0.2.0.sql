@@ -313,3 +313,21 @@ COMMENT ON FUNCTION flashsale.audit() IS
 'One row for each broken invariant, none if all is well. It is one statement with one snapshot, so it is exact during a sale too. Reads every order and payment; locks nothing.';
 COMMENT ON VIEW flashsale.stats IS
 'Counters since the server started or stats_reset(), of all databases. purchases: answers by strategy and outcome. gate: hits, and how often an item was shut. seller: batches, requests, largest_batch, queue_wait_seconds (sum), longest_queue_wait_seconds, waiting (now), errors. reconciler: runs, expired, errors, backlog (stale orders that the last run passed over), last_run (seconds since 1970). stats: reset (seconds since 1970). Error 55000 without preload.';
+
+-- The guard of the orders against DDL.
+
+-- Never a reason why a statement fails: without the library there is no guard either.
+CREATE FUNCTION flashsale.load_guard() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM flashsale.payment_adds_up('paid', NULL, false, false, NULL, NULL, NULL); -- any function of the library
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'flashsale does not protect its orders: %', SQLERRM;
+END $$;
+COMMENT ON FUNCTION flashsale.load_guard() IS 'Event trigger: loads the library, which refuses statements that would lose orders.';
+
+CREATE EVENT TRIGGER flashsale_guard ON ddl_command_start
+    WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED', 'ALTER TABLE', 'ALTER SEQUENCE', 'ALTER SCHEMA')
+    EXECUTE FUNCTION flashsale.load_guard();
+COMMENT ON EVENT TRIGGER flashsale_guard IS 'Sees to it that the library is loaded before a statement that could lose orders.';
+REVOKE ALL ON FUNCTION flashsale.load_guard() FROM PUBLIC;

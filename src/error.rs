@@ -2,6 +2,7 @@
 //! errors.
 
 use flashsale_core::argument::Invalid;
+use flashsale_core::guard::Refusal;
 use flashsale_core::launch::NoSeller;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
@@ -36,6 +37,9 @@ pub enum Fault {
 
     #[error("strategy grouped commits on its own and cannot be used {0}")]
     NotOnItsOwn(&'static str),
+
+    #[error("{}", .0.message)]
+    Protected(Refusal),
 
     #[error("cannot sell in a read-only transaction")]
     ReadOnly,
@@ -79,6 +83,7 @@ impl Fault {
             | Self::OtherDatabase
             | Self::NoSeller(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NotOnItsOwn(_) => ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Self::Protected(_) => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Self::Suppressed => ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
             Self::ReadOnly => ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Self::Raised { sqlstate, .. } => *sqlstate,
@@ -122,6 +127,7 @@ impl From<Fault> for ErrorReport {
             Fault::OtherDatabase => report.set_hint(
                 "Set flashsale.database to this database and restart the server, or use another strategy.",
             ),
+            Fault::Protected(refusal) => report.set_hint(refusal.hint),
             Fault::NoSeller(why) => report.set_hint(what_without_seller(why)),
             Fault::NotOnItsOwn(_) => report.set_hint(
                 "Call it outside a transaction block at READ COMMITTED, or use strategy nowait.",

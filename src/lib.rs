@@ -10,6 +10,7 @@ mod doors;
 mod error;
 mod gate;
 mod group;
+mod guard;
 mod launcher;
 mod lookout;
 #[allow(unsafe_code)]
@@ -48,11 +49,12 @@ extension_sql_file!(
     name = "views",
     requires = ["operator_functions"]
 );
-extension_sql_file!("../sql/warning.sql", name = "warning", requires = ["views"]);
+extension_sql_file!("../sql/guard.sql", name = "guard", requires = ["views"]);
+extension_sql_file!("../sql/warning.sql", name = "warning", requires = ["guard"]);
 extension_sql_file!(
     "../sql/privileges.sql",
     name = "privileges",
-    requires = ["views"],
+    requires = ["guard"],
     finalize
 );
 
@@ -61,6 +63,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::backtrace::disable();
     pg::planner::init();
     settings::init();
+    guard::init();
     if pg::session::is_preloading() {
         preload();
     }

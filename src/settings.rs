@@ -73,6 +73,8 @@ static SOLD_OUT_TTL_MS: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 static RECONCILE_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 /// Default on: a fifth to a third more purchases if they are spread over many items.
 static DIRECT_ACCESS: GucSetting<bool> = GucSetting::<bool>::new(true);
+/// Default on: nobody loses orders by one statement.
+static PROTECT_DATA: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// For tests: a pause between a commit of the seller and the publishing of its replies.
 static DEBUG_PUBLISH_DELAY_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
 
@@ -221,6 +223,14 @@ fn init_of_workers() {
         GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
+    GucRegistry::define_bool_guc(
+        c"flashsale.protect_data",
+        c"Whether statements are refused that would lose orders, or a dump that can be restored.",
+        c"Default on.",
+        &PROTECT_DATA,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
     int(
         c"flashsale.debug_publish_delay",
         c"For tests: how long the seller pauses between a commit and its answers.",
@@ -251,6 +261,10 @@ pub fn strategy() -> Strategy {
 
 pub fn direct_access() -> bool {
     DIRECT_ACCESS.get()
+}
+
+pub fn protect_data() -> bool {
+    PROTECT_DATA.get()
 }
 
 pub fn nowait_retries() -> i32 {

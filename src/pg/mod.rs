@@ -1,6 +1,7 @@
 //! PostgreSQL's functions and variables behind a safe interface.
 
 pub mod backtrace;
+pub mod catalog;
 pub mod clock;
 pub mod datum;
 pub mod guc;

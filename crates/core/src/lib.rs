@@ -15,6 +15,7 @@ pub mod clicks;
 pub mod fate;
 pub mod fit;
 pub mod gate;
+pub mod guard;
 pub mod item;
 pub mod launch;
 pub mod limits;

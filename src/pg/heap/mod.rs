@@ -17,5 +17,5 @@ mod write;
 pub use definition::Write;
 pub use remembered::Remembered;
 pub use row::{Attempt, Seen};
-pub use table::{Ctid, Purpose, Snapshot, Table, prune};
+pub use table::{Ctid, Purpose, Snapshot, Table, has_rows, prune};
 pub use write::{Value, next_value};

@@ -4,7 +4,7 @@ use crate::pg::transaction;
 use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
 use pgrx::pg_sys::{self, AclResult, Datum, HeapTupleData, ItemPointerData, Oid, TupleDesc};
 use pgrx::{FromDatum, IntoDatum, PgTupleDesc};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::thread::panicking;
 
 /// The ctid of a version of a row. Once no snapshot needs that version, another row may get the
@@ -137,6 +137,31 @@ pub fn prune(schema: &CStr, name: &CStr, ctid: Ctid) {
             let pin = Pin(pg_sys::ReadBuffer(relation.0, ctid.block()));
             pg_sys::heap_page_prune_opt(relation.0, pin.0);
         }
+    }
+}
+
+/// Whether a table of the extension has a row now; false if it does not exist. Takes the table lock
+/// of a SELECT, which stays until the transaction ends. Reads up to the first row, so it may be
+/// called while the table is about to be dropped.
+pub fn has_rows(name: &str) -> bool {
+    let Ok(name) = CString::new(name) else {
+        return false;
+    };
+    let Some(relation) = Relation::open(c"flashsale", &name, pg_sys::AccessShareLock) else {
+        return false;
+    };
+    // SAFETY: the relation is open; snapshot, slot and scan end in the reverse order in which they
+    // began. An error leaves them to the rollback.
+    unsafe {
+        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+        let slot = pg_sys::table_slot_create(relation.0, std::ptr::null_mut());
+        let scan = pg_sys::table_beginscan(relation.0, snapshot, 0, std::ptr::null_mut());
+        let forward = pg_sys::ScanDirection::ForwardScanDirection;
+        let found = pg_sys::table_scan_getnextslot(scan, forward, slot);
+        pg_sys::table_endscan(scan);
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        pg_sys::UnregisterSnapshot(snapshot);
+        found
     }
 }
 

@@ -1,4 +1,5 @@
 -- One session lives through DDL, discarded plans, other settings, DROP and CREATE EXTENSION.
+SET flashsale.protect_data = off;
 \pset tuples_only on
 \pset format unaligned
 \pset null (null)
@@ -64,6 +65,7 @@ SELECT pg_temp.day_at_the_shop();
 
 -- The extension is dropped and created, also in a transaction that is rolled back.
 SET client_min_messages = warning;
+SET flashsale.protect_data = off;
 BEGIN;
 DROP EXTENSION flashsale;
 SELECT t.error('SELECT flashsale.purchase_item(1, 1)');

@@ -1,5 +1,6 @@
 -- What a shop may change about orders and items has its say in every purchase: defaults, CHECKs,
 -- sequences, generated columns, children, row security, rules, triggers, indexes, replica identity.
+SET flashsale.protect_data = off;
 \pset tuples_only on
 \pset format unaligned
 \pset null (null)

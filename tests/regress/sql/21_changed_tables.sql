@@ -1,4 +1,5 @@
 -- What a shop adds to items and orders has its say in every purchase.
+SET flashsale.protect_data = off;
 \pset tuples_only on
 \pset format unaligned
 \pset null (null)

@@ -1,5 +1,6 @@
 -- The workers connect as the bootstrap superuser and work as the functions' owner, whose triggers
 -- cannot get more than the owner has.
+SET flashsale.protect_data = off;
 \pset tuples_only on
 \pset format unaligned
 SET client_min_messages = warning;

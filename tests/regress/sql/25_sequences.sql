@@ -1,4 +1,5 @@
 -- A sequence behind its table, as after a restore or a setval, is moved past it, and the call goes on.
+SET flashsale.protect_data = off;
 \pset tuples_only on
 \pset format unaligned
 \pset null (null)

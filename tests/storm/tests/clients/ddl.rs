@@ -44,6 +44,7 @@ async fn ddl_between_calls() {
     let client = shop.connect().await;
     live_through_a_sale(&client).await;
     let changes = [
+        "SET flashsale.protect_data = off",
         "ALTER TABLE flashsale.items ADD COLUMN colour text",
         "ALTER TABLE flashsale.orders ADD COLUMN gift boolean NOT NULL DEFAULT false",
         "ALTER TABLE flashsale.payments ADD COLUMN gateway text",
@@ -80,10 +81,16 @@ async fn the_extension_is_dropped_and_created_again() {
     let shop = Shop::open(1).await;
     let client = shop.connect().await;
     live_through_a_sale(&client).await;
-    shop.run("DROP EXTENSION flashsale; CREATE EXTENSION flashsale")
-        .await;
+    shop.run(
+        "SET flashsale.protect_data = off; DROP EXTENSION flashsale; CREATE EXTENSION flashsale",
+    )
+    .await;
     live_through_a_sale(&client).await;
-    run(&client, "DROP EXTENSION flashsale").await;
+    run(
+        &client,
+        "SET flashsale.protect_data = off; DROP EXTENSION flashsale",
+    )
+    .await;
     run(&client, "CREATE EXTENSION flashsale").await;
     live_through_a_sale(&client).await;
     shop.assert_sound().await;

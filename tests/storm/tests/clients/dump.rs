@@ -163,6 +163,57 @@ async fn a_custom_dump_restores_the_shop_in_parallel() {
     assert_carries_on(&old, &new, &app, item_id).await;
 }
 
+/// The rows alone, into a shop that has its tables already.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_of_the_data_alone_restores_the_shop() {
+    let (old, app, item_id) = shop_with_a_past().await;
+    let new = old.sibling().await;
+    new.run("CREATE EXTENSION flashsale").await;
+    new.run(&format!("SELECT flashsale.grant_app('{app}')"))
+        .await;
+    let file = DumpFile(env::temp_dir().join(format!("{}.dump", old.name)));
+    run(tool("pg_dump")
+        .args(["-Fc", "--dbname", &old.name, "--file"])
+        .arg(&file.0));
+    run(tool("pg_restore")
+        .args(["--exit-on-error", "--data-only", "--dbname", &new.name])
+        .arg(&file.0));
+    assert_carries_on(&old, &new, &app, item_id).await;
+}
+
+/// Over a shop that has orders: refused, unless the superuser allows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_over_a_shop_has_to_be_allowed() {
+    let (old, app, item_id) = shop_with_a_past().await;
+    let new = old.sibling().await;
+    new.run(
+        "CREATE EXTENSION flashsale; SELECT flashsale.create_item(1);
+         SELECT flashsale.purchase_item(1, 'alice')",
+    )
+    .await;
+    let file = DumpFile(env::temp_dir().join(format!("{}.dump", old.name)));
+    run(tool("pg_dump")
+        .args(["-Fc", "--dbname", &old.name, "--file"])
+        .arg(&file.0));
+    let restore = || {
+        let mut restore = tool("pg_restore");
+        restore
+            .args(["--exit-on-error", "--clean", "--dbname", &new.name])
+            .arg(&file.0);
+        restore
+    };
+    let refused = restore().output().expect("pg_restore");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("flashsale.protect_data"),
+        "{said}"
+    );
+    let orders = "SELECT count(*) FROM flashsale.orders WHERE user_id = 'alice'";
+    assert_eq!(new.value::<i64>(orders, &[]).await, 1);
+    run(restore().env("PGOPTIONS", "-c flashsale.protect_data=off"));
+    assert_carries_on(&old, &new, &app, item_id).await;
+}
+
 fn run(command: &mut Command) {
     assert!(
         command.status().expect("it starts").success(),

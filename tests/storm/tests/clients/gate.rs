@@ -224,6 +224,7 @@ async fn a_restock_opens_when_it_commits() {
 /// Makes every read of items by a session that requests it wait, after its snapshot was taken, for
 /// the session that holds the door's lock.
 const SLOW_READS: &str = "
+    SET flashsale.protect_data = off;
     ALTER TABLE flashsale.items RENAME TO all_items;
     CREATE FUNCTION at_the_door() RETURNS boolean LANGUAGE plpgsql AS $$
     BEGIN

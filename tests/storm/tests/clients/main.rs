@@ -14,6 +14,7 @@ mod dump;
 mod failover;
 mod gate;
 mod group;
+mod guard;
 mod hostile;
 mod keys;
 mod lifecycle;

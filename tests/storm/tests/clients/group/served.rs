@@ -16,6 +16,7 @@ use crate::sql::{ask, run, value};
 use crate::strategy::Strategy;
 
 const NOT_IN_PREREQUISITE_STATE: &str = "55000";
+const DROP: &str = "SET flashsale.protect_data = off; DROP EXTENSION flashsale";
 const BUY: &str = "SELECT flashsale.purchase_item(1, 'alice')";
 const STALE: &str = "SELECT flashsale.purchase_item(1, 'stale', strategy => 'nowait');
     UPDATE flashsale.orders SET expires_at = clock_timestamp() WHERE user_id = 'stale'";
@@ -109,13 +110,13 @@ async fn the_database_comes_later_goes_and_comes_back() {
         run(&client, STALE).await;
         until(&client, EXPIRED).await;
         // The extension alone goes, and comes back.
-        run(&client, "DROP EXTENSION flashsale").await;
+        run(&client, DROP).await;
         let gone = format!("SELECT ({}) = 0", workers_of("later"));
         until(&admin, &gone).await;
         run(&client, "CREATE EXTENSION flashsale").await;
         run(&client, "SELECT flashsale.create_item(10)").await;
         assert_sells(&later).await;
-        run(&client, "DROP EXTENSION flashsale").await;
+        run(&client, DROP).await;
         drop(client);
         // As an operator does it, who waits for nobody.
         run(&admin, "DROP DATABASE later").await;

@@ -1,0 +1,17 @@
+-- The guard of the orders against DDL. A hook of the library refuses; the event trigger loads the
+-- library where it is not preloaded.
+
+-- Never a reason why a statement fails: without the library there is no guard either.
+CREATE FUNCTION flashsale.load_guard() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM flashsale.payment_adds_up('paid', NULL, false, false, NULL, NULL, NULL); -- any function of the library
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'flashsale does not protect its orders: %', SQLERRM;
+END $$;
+COMMENT ON FUNCTION flashsale.load_guard() IS 'Event trigger: loads the library, which refuses statements that would lose orders.';
+
+CREATE EVENT TRIGGER flashsale_guard ON ddl_command_start
+    WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED', 'ALTER TABLE', 'ALTER SEQUENCE', 'ALTER SCHEMA')
+    EXECUTE FUNCTION flashsale.load_guard();
+COMMENT ON EVENT TRIGGER flashsale_guard IS 'Sees to it that the library is loaded before a statement that could lose orders.';

@@ -1,0 +1,97 @@
+-- While there are orders, no statement drops the tables or changes them so that a dump cannot be restored.
+\pset tuples_only on
+\pset format unaligned
+SET client_min_messages = warning;
+CREATE PROCEDURE t.try(VARIADIC statements text[]) LANGUAGE plpgsql AS $$
+DECLARE statement text;
+BEGIN
+    FOREACH statement IN ARRAY statements LOOP
+        BEGIN
+            EXECUTE statement;
+            RAISE EXCEPTION 'it works' USING ERRCODE = 'T0000'; -- and is undone
+        EXCEPTION WHEN OTHERS THEN
+            RAISE WARNING E'%:\n  % %', statement, coalesce(nullif(sqlstate, 'T0000'), '     '), sqlerrm;
+        END;
+    END LOOP;
+END $$;
+CREATE ROLE t_other;
+CREATE ROLE t_owner SUPERUSER;
+SET flashsale.protect_data = off;
+DROP EXTENSION flashsale CASCADE;
+RESET flashsale.protect_data;
+SET ROLE t_owner;
+CREATE EXTENSION flashsale;
+RESET ROLE;
+ALTER ROLE t_owner NOSUPERUSER;
+CREATE TABLE t.parent (item_id bigint NOT NULL);
+
+-- Without orders everything goes.
+SELECT flashsale.create_item(10, item_id => 1);
+CALL t.try(
+    'DROP EXTENSION flashsale', 'DROP EXTENSION flashsale CASCADE', 'DROP EXTENSION plpgsql CASCADE', 'DROP OWNED BY t_owner CASCADE',
+    'ALTER TABLE flashsale.orders ADD COLUMN color text', 'ALTER TABLE flashsale.orders DROP COLUMN close_reason',
+    'ALTER TABLE flashsale.orders RENAME COLUMN user_id TO buyer', 'ALTER TABLE flashsale.stock_movements ALTER reason TYPE varchar(100)',
+    'ALTER TABLE flashsale.orders RENAME TO sales', 'ALTER SCHEMA flashsale RENAME TO sales');
+
+-- A payment alone, for an order that is not there, is as good as an order.
+SELECT flashsale.confirm_order(99, 'stray charge') ->> 'reason';
+CALL t.try('DROP EXTENSION flashsale');
+TRUNCATE flashsale.payments;
+
+SELECT flashsale.purchase_item(1, 'alice') ->> 'success';
+ALTER EVENT TRIGGER flashsale_guard DISABLE; -- it is not needed where the library is preloaded
+-- Whatever drops the tables.
+CALL t.try(
+    'DROP EXTENSION flashsale', 'DROP EXTENSION flashsale CASCADE', 'DROP EXTENSION IF EXISTS t_unknown, flashsale',
+    'DROP EXTENSION plpgsql CASCADE', 'DROP OWNED BY t_owner', 'DROP OWNED BY t_owner CASCADE');
+-- PostgreSQL's own rules.
+CALL t.try('DROP SCHEMA flashsale', 'DROP SCHEMA flashsale CASCADE', 'DROP TABLE flashsale.orders CASCADE', 'DROP SEQUENCE flashsale.orders_order_id_seq CASCADE');
+BEGIN;
+ALTER EXTENSION flashsale DROP TABLE flashsale.orders;
+ALTER EXTENSION flashsale DROP SEQUENCE flashsale.orders_order_id_seq;
+CALL t.try('DROP TABLE flashsale.orders CASCADE', 'DROP SEQUENCE flashsale.orders_order_id_seq CASCADE');
+ROLLBACK;
+-- Columns.
+CALL t.try(
+    'ALTER TABLE flashsale.orders ADD COLUMN color text', 'ALTER TABLE flashsale.items ADD COLUMN color text', 'ALTER TABLE flashsale.payments ADD COLUMN color text', 'ALTER TABLE flashsale.stock_movements ADD COLUMN color text',
+    'ALTER TABLE flashsale.orders ADD COLUMN IF NOT EXISTS color text, ADD CHECK (quantity > 0)',
+    'ALTER TABLE flashsale.orders DROP COLUMN close_reason', 'ALTER TABLE flashsale.items DROP COLUMN IF EXISTS name CASCADE',
+    'ALTER TABLE flashsale.orders RENAME COLUMN user_id TO buyer', 'ALTER TABLE flashsale.orders RENAME user_id TO buyer',
+    'ALTER TABLE flashsale.payments ALTER refund_ref TYPE varchar(100)', 'ALTER TABLE flashsale.stock_movements ALTER delta TYPE numeric');
+ALTER TABLE flashsale.items INHERIT t.parent;
+CALL t.try('ALTER TABLE t.parent ADD COLUMN color text', 'ALTER TABLE t.parent RENAME item_id TO id');
+ALTER TABLE flashsale.items NO INHERIT t.parent;
+-- Names and schemas.
+CALL t.try(
+    'ALTER TABLE flashsale.orders RENAME TO sales', 'ALTER TABLE flashsale.orders SET SCHEMA t', 'ALTER SCHEMA flashsale RENAME TO sales',
+    'ALTER SEQUENCE flashsale.orders_order_id_seq RENAME TO sales', 'ALTER SEQUENCE flashsale.orders_order_id_seq SET SCHEMA t');
+
+-- What does no harm.
+CREATE TABLE flashsale.mine (note text);
+CALL t.try(
+    'ALTER TABLE flashsale.orders ALTER user_id SET STATISTICS 200', 'ALTER TABLE flashsale.orders ALTER user_id SET STORAGE MAIN',
+    'ALTER TABLE flashsale.orders ALTER status SET DEFAULT ''reserved''', 'ALTER TABLE flashsale.orders ALTER unit_price SET NOT NULL',
+    'ALTER TABLE flashsale.orders ADD CHECK (quantity < 100)', 'ALTER TABLE flashsale.orders SET (fillfactor = 80)', 'ALTER TABLE flashsale.orders OWNER TO CURRENT_USER',
+    'ALTER SCHEMA flashsale OWNER TO CURRENT_USER', 'ALTER SEQUENCE flashsale.orders_order_id_seq CACHE 10', 'ALTER TABLE flashsale.orders CLUSTER ON orders_pkey',
+    'CREATE INDEX ON flashsale.orders (created_at)', 'COMMENT ON COLUMN flashsale.orders.status IS ''mine''',
+    'ALTER TABLE flashsale.mine ADD COLUMN more text', 'ALTER TABLE flashsale.mine RENAME TO yours', 'DROP TABLE flashsale.mine', 'ALTER TABLE t.parent ADD COLUMN color text',
+    'DROP OWNED BY t_other');
+CREATE SCHEMA t_some CREATE TABLE orders (item_id bigint);
+DROP SCHEMA t_some CASCADE;
+
+-- Only a superuser turns it off.
+SET ROLE t_owner;
+SET flashsale.protect_data = off;
+SELECT set_config('flashsale.protect_data', 'off', false);
+ALTER TABLE flashsale.orders ADD COLUMN color text;
+DROP EVENT TRIGGER flashsale_guard;
+RESET ROLE;
+SET flashsale.protect_data = off;
+CALL t.try('DROP EXTENSION flashsale', 'ALTER TABLE flashsale.orders ADD COLUMN color text', 'ALTER TABLE flashsale.orders RENAME TO sales');
+SELECT count(*) FROM flashsale.orders;
+
+DROP PROCEDURE t.try(text[]);
+DROP EXTENSION flashsale CASCADE;
+DROP TABLE t.parent;
+DROP ROLE t_owner, t_other;
+CREATE EXTENSION flashsale;
