@@ -55,6 +55,22 @@ COMMENT ON FUNCTION flashsale.payment_adds_up(text, text, boolean, boolean, text
 COMMENT ON TABLE flashsale.items IS 'What is sold, one row for each item. inventory and stock change only through functions.';
 COMMENT ON COLUMN flashsale.items.unit_price IS 'Price of one unit in minor units of currency (cents). NULL: the application decides on prices.';
 COMMENT ON COLUMN flashsale.items.name IS 'Name for display, 1 to 255 bytes.';
+ALTER TABLE flashsale.items
+    ADD COLUMN cancelled bigint,
+    ADD COLUMN expired   bigint,
+    ADD COLUMN refunded  bigint;
+UPDATE flashsale.items i SET cancelled = coalesce(o.cancelled, 0), expired = coalesce(o.expired, 0), refunded = coalesce(o.refunded, 0)
+FROM flashsale.items same LEFT JOIN (
+    SELECT item_id,
+           sum(quantity) FILTER (WHERE status = 'cancelled') AS cancelled,
+           sum(quantity) FILTER (WHERE status = 'expired')   AS expired,
+           sum(quantity) FILTER (WHERE status = 'refunded')  AS refunded
+    FROM flashsale.orders GROUP BY item_id
+) o USING (item_id)
+WHERE i.item_id = same.item_id;
+COMMENT ON COLUMN flashsale.items.cancelled IS 'Units of cancelled orders. NULL: not counted, see item_status.';
+COMMENT ON COLUMN flashsale.items.expired IS 'Units of expired orders. NULL: not counted, see item_status.';
+COMMENT ON COLUMN flashsale.items.refunded IS 'Units of refunded orders. NULL: not counted, see item_status.';
 COMMENT ON TABLE flashsale.orders IS 'One buyer''s claim on units of one item, one row for each order. Changed only through functions.';
 COMMENT ON COLUMN flashsale.orders.expires_at IS 'When the reservation expires.';
 COMMENT ON COLUMN flashsale.orders.payment_deadline IS 'When an order that is still in paying appears in payment_checks.';
@@ -300,7 +316,28 @@ $$;
 
 COMMENT ON FUNCTION flashsale.item_state(bigint, timestamptz, timestamptz, boolean) IS
 'Whether an item can be bought now, and if not, why. If several reasons apply: the first in the order of purchase_item.';
-COMMENT ON VIEW flashsale.item_status IS 'One row for each item, with the number of its units in each state: inventory + reserved + paying + confirmed = stock. Reads every order.';
+CREATE OR REPLACE VIEW flashsale.item_status AS
+SELECT i.item_id, i.name,
+       flashsale.item_state(i.inventory, i.starts_at, i.ends_at, i.paused) AS state,
+       i.stock, i.inventory,
+       coalesce(r.units, 0)::bigint AS reserved,
+       coalesce(p.units, 0)::bigint AS paying,
+       i.stock - i.inventory - coalesce(r.units, 0)::bigint - coalesce(p.units, 0)::bigint AS confirmed,
+       -- An item that a dump of 0.1 brought, or an INSERT by hand, has no counts.
+       coalesce(i.cancelled, (SELECT sum(quantity) FROM flashsale.orders
+                              WHERE item_id = i.item_id AND status = 'cancelled'), 0) AS cancelled,
+       coalesce(i.expired, (SELECT sum(quantity) FROM flashsale.orders
+                            WHERE item_id = i.item_id AND status = 'expired'), 0) AS expired,
+       coalesce(i.refunded, (SELECT sum(quantity) FROM flashsale.orders
+                             WHERE item_id = i.item_id AND status = 'refunded'), 0) AS refunded,
+       i.unit_price, i.currency, i.max_per_user, i.starts_at, i.ends_at
+FROM flashsale.items i
+-- Each of the two has an index of its own, orders_expiry and orders_payment_deadline.
+LEFT JOIN (SELECT item_id, sum(quantity) AS units FROM flashsale.orders
+           WHERE status = 'reserved' GROUP BY item_id) r USING (item_id)
+LEFT JOIN (SELECT item_id, sum(quantity) AS units FROM flashsale.orders
+           WHERE status = 'paying' GROUP BY item_id) p USING (item_id);
+COMMENT ON VIEW flashsale.item_status IS 'One row for each item, with the number of its units in each state: inventory + reserved + paying + confirmed = stock. Reads only orders that are reserved or paying.';
 COMMENT ON COLUMN flashsale.item_status.name IS 'Name for display.';
 COMMENT ON VIEW flashsale.payment_checks IS 'Orders in paying past their deadline: ask the gateway about the charge, then call confirm_order or cancel_order.';
 COMMENT ON COLUMN flashsale.payment_checks.order_id IS 'The order to confirm or cancel.';

@@ -137,5 +137,6 @@ fn expire(
         client,
         units.keys().copied().collect(),
         units.values().copied().collect(),
+        Status::Expired,
     )
 }

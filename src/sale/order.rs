@@ -66,7 +66,7 @@ pub fn cancel(name: &OrderName<'_>, reason: Option<&str>) -> Result<Moved<Cancel
         }
         let now = clock::now();
         orders::close(client, order, Status::Cancelled, now, reason)?;
-        items::restore(client, order.item_id, order.quantity)?;
+        items::restore(client, order.item_id, order.quantity, Status::Cancelled)?;
         Ok(End::Commit(moved))
     })
 }
@@ -126,6 +126,7 @@ pub fn cancel_many(
         client,
         units.keys().copied().collect(),
         units.values().copied().collect(),
+        Status::Cancelled,
     )?;
     Ok(End::Commit(results))
 }
@@ -140,7 +141,7 @@ pub fn refund(name: &OrderName<'_>, restock: bool) -> Result<Moved<Refunded>, Fa
                 orders::close(client, order, status, clock::now(), None)?;
                 payments::mark_due(client, order_id)?;
                 let refunded = if restock {
-                    items::restore(client, item_id, quantity)?;
+                    items::restore(client, item_id, quantity, status)?;
                     Refunded {
                         restored: quantity,
                         written_off: 0,

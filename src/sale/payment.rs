@@ -89,7 +89,7 @@ fn reinstate(
 ) -> Result<Confirmed, Fault> {
     let paid_for = PaidFor::Order(order.order_id);
     let payment_id = payments::insert(client, charge, paid_for, Some(Why::OrderExpired))?;
-    if !items::take_free(client, order.item_id, order.quantity)? {
+    if !items::take_back(client, order.item_id, order.quantity)? {
         return Ok(Confirmed::due(Why::OrderExpired));
     }
     payments::mark_paid(client, payment_id)?;

@@ -24,7 +24,8 @@ const ITEMS_AS_MADE: &str = "\
     inventory bigint NOT NULL, stock bigint NOT NULL, version bigint NOT NULL 0, \
     paused boolean NOT NULL false, max_per_user integer, starts_at timestamp with time zone, \
     ends_at timestamp with time zone, reservation_ttl interval, unit_price bigint, currency text, \
-    name text, created_at timestamp with time zone NOT NULL clock_timestamp()\n\
+    name text, created_at timestamp with time zone NOT NULL clock_timestamp(), \
+    cancelled bigint, expired bigint, refunded bigint\n\
     flashsale.stock_adds_up(inventory, stock)";
 
 /// The definition of `orders` as `sql/tables.sql` creates it.

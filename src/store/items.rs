@@ -5,6 +5,7 @@ use crate::error::Fault;
 use crate::gate;
 use crate::pg::heap::{self, Ctid};
 use flashsale_core::item::{Currency, Item, Movement, Stock};
+use flashsale_core::order::Status;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::BuiltinOid::{
     BOOLOID, INT4OID, INT8ARRAYOID, INT8OID, INTERVALOID, TEXTOID, TIDOID, TIMESTAMPTZOID,
@@ -87,18 +88,39 @@ static TAKE_VERSIONED: Statement = Statement::deciding(
     &[INT8OID, INT8OID, INT8OID, TIDOID],
 );
 
-/// Waits for the row's lock, then takes the units if that many are free.
-static TAKE_FREE: Statement = Statement::deciding(
-    "UPDATE flashsale.items SET inventory = inventory - $2, version = version + 1 \
+/// Waits for the row's lock, then takes the units of an expired order if that many are free.
+static TAKE_BACK: Statement = Statement::deciding(
+    "UPDATE flashsale.items SET inventory = inventory - $2, expired = expired - $2, version = version + 1 \
      WHERE item_id = $1 AND inventory >= $2 RETURNING inventory",
     &[INT8OID, INT8OID],
 );
 
+/// The counts of closed units after `$units` more have got the status `$status`.
+macro_rules! count_closed {
+    ($units:literal, $status:literal) => {
+        concat!(
+            count_closed!(@of "cancelled", $units, $status),
+            ", ",
+            count_closed!(@of "expired", $units, $status),
+            ", ",
+            count_closed!(@of "refunded", $units, $status)
+        )
+    };
+    (@of $count:literal, $units:literal, $status:literal) => {
+        concat!(
+            $count, " = ", $count, " + CASE ", $status, " WHEN '", $count, "' THEN ", $units, " ELSE 0 END"
+        )
+    };
+}
+
 /// Waits for the row's lock.
 static RESTORE: Statement = Statement::deciding(
-    "UPDATE flashsale.items SET inventory = inventory + $2, version = version + 1 \
-     WHERE item_id = $1 RETURNING inventory",
-    &[INT8OID, INT8OID],
+    concat!(
+        "UPDATE flashsale.items SET inventory = inventory + $2, version = version + 1, ",
+        count_closed!("$2", "$3"),
+        " WHERE item_id = $1 RETURNING inventory"
+    ),
+    &[INT8OID, INT8OID, TEXTOID],
 );
 
 /// Locks the rows that no other transaction holds, in ascending id.
@@ -109,9 +131,12 @@ static LOCK_UNHELD: Statement = Statement::deciding(
 
 /// Updates rows that the caller holds.
 static RESTORE_MANY: Statement = Statement::deciding(
-    "UPDATE flashsale.items i SET inventory = i.inventory + back.units, version = i.version + 1 \
-     FROM unnest($1, $2) AS back (item_id, units) WHERE i.item_id = back.item_id RETURNING i.item_id",
-    &[INT8ARRAYOID, INT8ARRAYOID],
+    concat!(
+        "UPDATE flashsale.items i SET inventory = i.inventory + back.units, version = i.version + 1, ",
+        count_closed!("back.units", "$3"),
+        " FROM unnest($1, $2) AS back (item_id, units) WHERE i.item_id = back.item_id RETURNING i.item_id"
+    ),
+    &[INT8ARRAYOID, INT8ARRAYOID, TEXTOID],
 );
 
 /// Waits for the row's lock.
@@ -124,14 +149,16 @@ static LOCK_STOCK: Statement = Statement::deciding(
 static MOVE_STOCK: Statement = Statement::deciding(
     "WITH moved AS ( \
          UPDATE flashsale.items \
-         SET stock = stock + $2, inventory = inventory + $3, version = version + 1 \
+         SET stock = stock + $2, inventory = inventory + $3, refunded = refunded + $7, version = version + 1 \
          WHERE item_id = $1 RETURNING item_id, stock, inventory) \
      INSERT INTO flashsale.stock_movements (item_id, delta, order_id, reason, idempotency_key, stock_after, \
                                             inventory_after) \
      SELECT item_id, $2, $4, $5, $6, CASE WHEN $6 IS NOT NULL THEN stock END, \
             CASE WHEN $6 IS NOT NULL THEN inventory END \
      FROM moved RETURNING movement_id",
-    &[INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID],
+    &[
+        INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID,
+    ],
 );
 
 /// Locks nothing. Runs after the item was locked: if another call with the same key has just
@@ -146,8 +173,9 @@ static MOVEMENT_BY_KEY: Statement = Statement::deciding(
 static CREATE: Statement = Statement::deciding(
     "WITH created AS ( \
          INSERT INTO flashsale.items (item_id, inventory, stock, name, unit_price, currency, \
-                                      max_per_user, starts_at, ends_at, reservation_ttl) \
-         VALUES (coalesce($1, nextval('flashsale.items_item_id_seq')), $2, $2, $3, $4, $5, $6, $7, $8, $9) \
+                                      max_per_user, starts_at, ends_at, reservation_ttl, \
+                                      cancelled, expired, refunded) \
+         VALUES (coalesce($1, nextval('flashsale.items_item_id_seq')), $2, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0) \
          ON CONFLICT (item_id) DO NOTHING RETURNING item_id, stock), \
      supplied AS ( \
          INSERT INTO flashsale.stock_movements (item_id, delta, reason) \
@@ -293,15 +321,25 @@ fn take_by_sql(client: &SpiClient<'_>, found: &Found, units: i64) -> Result<Opti
     row.map(|row| some(&row, 1)).transpose()
 }
 
-/// Takes units of an item; false if too few are free. Waits for the row's lock.
-pub fn take_free(client: &SpiClient<'_>, item_id: i64, units: i64) -> Result<bool, Fault> {
-    Ok(TAKE_FREE.count(client, &[item_id.into(), units.into()])? == 1)
+/// Takes the units of an expired order again; false if too few are free. Waits for the row's lock.
+pub fn take_back(client: &SpiClient<'_>, item_id: i64, units: i64) -> Result<bool, Fault> {
+    Ok(TAKE_BACK.count(client, &[item_id.into(), units.into()])? == 1)
 }
 
-/// Returns units to an item. Waits for the row's lock.
-pub fn restore(client: &SpiClient<'_>, item_id: i64, units: i64) -> Result<(), Fault> {
+/// Returns the units of an order to its item; the order now has the status `closed`. Waits for the
+/// row's lock.
+pub fn restore(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    units: i64,
+    closed: Status,
+) -> Result<(), Fault> {
     gate::open_at_commit(item_id);
-    RESTORE.write(client, &[item_id.into(), units.into()], 1)
+    RESTORE.write(
+        client,
+        &[item_id.into(), units.into(), closed.name().into()],
+        1,
+    )
 }
 
 /// Locks those of the items that no other transaction holds, and returns their ids.
@@ -312,15 +350,18 @@ pub fn lock_unheld(client: &SpiClient<'_>, item_ids: Vec<i64>) -> Result<Vec<i64
         .collect()
 }
 
-/// Returns units to items that the caller holds.
+/// Returns the units of orders to their items, which the caller holds; the orders now have the
+/// status `closed`.
 pub fn restore_many(
     client: &SpiClient<'_>,
     item_ids: Vec<i64>,
     units: Vec<i64>,
+    closed: Status,
 ) -> Result<(), Fault> {
     let expected = item_ids.len();
     item_ids.iter().copied().for_each(gate::open_at_commit);
-    RESTORE_MANY.write(client, &[item_ids.into(), units.into()], expected)
+    let arguments = [item_ids.into(), units.into(), closed.name().into()];
+    RESTORE_MANY.write(client, &arguments, expected)
 }
 
 /// Locks the item, on sale or not, and returns its stock; `None` if there is no such item. Waits
@@ -354,6 +395,7 @@ pub fn move_stock(
         None::<i64>.into(),
         reason.into(),
         key.into(),
+        0i64.into(),
     ];
     MOVE_STOCK.write(client, &arguments, 1)
 }
@@ -391,6 +433,7 @@ pub fn write_off(
         order_id.into(),
         why.into(),
         None::<&str>.into(),
+        units.into(),
     ];
     MOVE_STOCK.write(client, &arguments, 1)
 }
