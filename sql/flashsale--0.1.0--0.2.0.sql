@@ -4,9 +4,8 @@
 -- script, with the same statements where possible. tests/regress/sql/24_upgrade.sql compares the
 -- catalog afterwards with that of a new installation.
 --
--- Do not GRANT or REVOKE on an object that 0.1.0 made: PostgreSQL would note all privileges that
--- the object has by then as the extension's own, and pg_dump would leave out those that the shop
--- granted. A new object loses what PUBLIC may do right after it is created.
+-- What PUBLIC may do with a new object is revoked right after it is created. A GRANT or REVOKE on an
+-- object that 0.1.0 made, or a grant of the shop's that is carried over to a new object, needs own_privileges.
 
 \echo Use "ALTER EXTENSION flashsale UPDATE TO '0.2.0'" to load this file. \quit
 
@@ -20,6 +19,15 @@ BEGIN
                 HINT = 'Restart the server if flashsale is in shared_preload_libraries, else connect again; then update.';
     END IF;
 END $$;
+
+-- With every GRANT and REVOKE in a script, PostgreSQL notes all privileges that the object has by then as
+-- the extension's own, and pg_dump leaves those out. So the shop's own grants are taken out of that note.
+CREATE PROCEDURE flashsale.own_privileges(class regclass, object oid, own aclitem[])
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE pg_init_privs SET initprivs = own WHERE classoid = class AND objoid = object AND objsubid = 0;
+    DELETE FROM pg_shdepend WHERE classid = class AND objid = object AND deptype = 'i' -- of the note, from 17 on
+        AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database());
+$$;
 
 -- Tables: items, orders, payments and stock movements.
 
@@ -176,14 +184,12 @@ Success: item_id, delta, stock, remaining_inventory, replayed.
 Reasons: item_not_found, not_enough_free (with remaining_inventory), idempotency_key_reused (with another delta), busy.
 Errors: 22004 for a NULL item_id or delta; 22023 for a delta of 0, a text not of 1 to 255 bytes; 22003 if the stock, or the price of the whole stock, would be above 2^53 - 1.';
 REVOKE ALL ON FUNCTION flashsale.restock_item(bigint, bigint, text, text) FROM PUBLIC;
--- Whoever may call the function of 0.1.0 may call this one. PostgreSQL notes what is granted here as
--- the extension's own, which pg_dump leaves out, so that note is put back.
+-- Whoever may call the function of 0.1.0 may call this one.
 DO $$
 DECLARE
     old CONSTANT regprocedure := 'flashsale.restock_item(bigint, bigint, text)';
     new CONSTANT regprocedure := 'flashsale.restock_item(bigint, bigint, text, text)';
-    owned CONSTANT aclitem[] := (SELECT i.initprivs FROM pg_catalog.pg_init_privs i
-        WHERE i.objoid = new AND i.classoid = 'pg_catalog.pg_proc'::regclass);
+    own CONSTANT aclitem[] := (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = new);
     granted record;
 BEGIN
     FOR granted IN
@@ -193,11 +199,7 @@ BEGIN
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', new, granted.role,
             CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' END);
     END LOOP;
-    UPDATE pg_catalog.pg_init_privs i SET initprivs = owned
-    WHERE i.objoid = new AND i.classoid = 'pg_catalog.pg_proc'::regclass;
-    DELETE FROM pg_catalog.pg_shdepend d -- of the roles in it, from 17 on
-    WHERE d.objid = new AND d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'i'
-      AND d.dbid = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database());
+    CALL flashsale.own_privileges('pg_catalog.pg_proc', new, own);
 END $$;
 DROP FUNCTION flashsale.restock_item(bigint, bigint, text);
 COMMENT ON FUNCTION flashsale.reconcile_stale_reservations(interval, integer) IS
@@ -368,3 +370,29 @@ CREATE EVENT TRIGGER flashsale_guard ON ddl_command_start
     EXECUTE FUNCTION flashsale.load_guard();
 COMMENT ON EVENT TRIGGER flashsale_guard IS 'Sees to it that the library is loaded before a statement that could lose orders.';
 REVOKE ALL ON FUNCTION flashsale.load_guard() FROM PUBLIC;
+
+-- Privileges.
+
+DO $$
+DECLARE
+    object record;
+BEGIN
+    FOR object IN
+        SELECT i.classoid, i.objoid, i.initprivs || pg_catalog.makeaclitem('pg_monitor'::regrole, e.extowner, v.privilege, false) AS own
+        FROM (VALUES
+            ('pg_catalog.pg_namespace'::regclass, 'flashsale'::regnamespace::oid, 'USAGE'),
+            ('pg_catalog.pg_proc'::regclass, 'flashsale.read_stats()'::regprocedure::oid, 'EXECUTE'),
+            ('pg_catalog.pg_class'::regclass, 'flashsale.stats'::regclass::oid, 'SELECT')) AS v (class, object, privilege)
+        JOIN pg_catalog.pg_init_privs i ON i.classoid = v.class AND i.objoid = v.object AND i.objsubid = 0
+        JOIN pg_catalog.pg_extension e ON e.extname = 'flashsale'
+    LOOP
+        CASE object.classoid
+            WHEN 'pg_catalog.pg_namespace'::regclass THEN GRANT USAGE ON SCHEMA flashsale TO pg_monitor;
+            WHEN 'pg_catalog.pg_proc'::regclass THEN GRANT EXECUTE ON FUNCTION flashsale.read_stats() TO pg_monitor;
+            ELSE GRANT SELECT ON flashsale.stats TO pg_monitor;
+        END CASE;
+        CALL flashsale.own_privileges(object.classoid, object.objoid, object.own);
+    END LOOP;
+END $$;
+
+DROP PROCEDURE flashsale.own_privileges(regclass, oid, aclitem[]);

@@ -1,14 +1,35 @@
 -- Tables: items, orders, payments and stock movements, with the rules that a row must obey.
 
+-- Not the schema that CREATE EXTENSION names, in which others may create objects.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 DO $$
+DECLARE
+    -- Whoever owns the schema can drop what is in it.
+    stranger CONSTANT text := (SELECT r.rolname FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner
+                               WHERE n.nspname = 'flashsale' AND r.rolname <> current_user AND NOT r.rolsuper);
 BEGIN
-    IF pg_catalog.getdatabaseencoding() <> 'UTF8' THEN
-        RAISE EXCEPTION 'flashsale needs a database with encoding UTF8, not %', pg_catalog.getdatabaseencoding()
+    IF getdatabaseencoding() <> 'UTF8' THEN
+        RAISE EXCEPTION 'flashsale needs a database with encoding UTF8, not %', getdatabaseencoding()
             USING ERRCODE = 'feature_not_supported';
+    END IF;
+    IF stranger IS NOT NULL THEN
+        RAISE EXCEPTION 'schema flashsale exists and belongs to %', stranger
+            USING ERRCODE = 'duplicate_schema',
+                HINT = 'The extension needs this schema: drop or rename it, or make yourself its owner.';
+    END IF;
+    IF to_regnamespace('flashsale') IS NULL THEN
+        CREATE SCHEMA flashsale;
+    END IF;
+    -- All objects are in the schema flashsale. Where it is the extension's own, the extension counts as
+    -- being in pg_catalog, so that it is not dropped with the schema in which it happened to be created.
+    IF '@extschema@' <> 'flashsale' THEN
+        UPDATE pg_extension SET extnamespace = 'pg_catalog'::regnamespace WHERE extname = 'flashsale';
+        DELETE FROM pg_depend WHERE classid = 'pg_extension'::regclass AND refclassid = 'pg_namespace'::regclass
+            AND objid = (SELECT oid FROM pg_extension WHERE extname = 'flashsale');
     END IF;
 END $$;
 
-CREATE SCHEMA flashsale;
 COMMENT ON SCHEMA flashsale IS 'Flash-sale inventory: stock, orders and payments that cannot disagree. Begin with \df+ flashsale.*';
 
 -- Ids stay below 2^53, so that JavaScript represents them exactly.

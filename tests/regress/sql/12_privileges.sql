@@ -40,6 +40,19 @@ CREATE FUNCTION pg_temp.rights(who regrole) RETURNS SETOF text LANGUAGE sql AS $
      ORDER BY c.oid::regclass::text COLLATE "C", 1)
 $$;
 SELECT pg_temp.rights('regress_nobody');
+-- A monitoring role reads the counters, without any grant of ours.
+SELECT pg_temp.rights('pg_monitor');
+GRANT pg_monitor TO regress_nobody;
+SET ROLE regress_nobody;
+SELECT count(*) > 0 FROM flashsale.stats;
+SELECT t.error(statement) FROM (VALUES
+    ('SELECT flashsale.stats_reset()'),
+    ('SELECT flashsale.refund_payment(''pay'')'),
+    ('SELECT flashsale.audit()'),
+    ('SELECT * FROM flashsale.orders'),
+    ('SELECT * FROM flashsale.item_status')) AS v (statement);
+RESET ROLE;
+REVOKE pg_monitor FROM regress_nobody;
 SELECT flashsale.grant_app('regress_app');
 SELECT pg_temp.rights('regress_app');
 SELECT flashsale.grant_operator('regress_operator');

@@ -92,7 +92,7 @@ UNION ALL
     FROM parts JOIN pg_type t ON classid = 'pg_type'::regclass AND t.oid = objid
 $$;
 
-CREATE EXTENSION flashsale VERSION '0.1.0';
+CREATE EXTENSION flashsale SCHEMA pg_catalog VERSION '0.1.0'; -- where its control file puts it
 ALTER EXTENSION flashsale UPDATE TO '0.2.0';
 CREATE TABLE updated AS SELECT * FROM catalog();
 DROP EXTENSION flashsale;
@@ -107,7 +107,7 @@ ORDER BY 2, 3, 1;
 -- A shop of 0.1.0 with 100,000 orders in all states, and the grants that grant_app and grant_operator of 0.1.0 made,
 -- and one of its own.
 DROP EXTENSION flashsale;
-CREATE EXTENSION flashsale VERSION '0.1.0';
+CREATE EXTENSION flashsale SCHEMA pg_catalog VERSION '0.1.0';
 CREATE ROLE regress_upgrade_app;
 CREATE ROLE regress_upgrade_operator;
 CREATE ROLE regress_upgrade_report;

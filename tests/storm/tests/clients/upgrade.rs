@@ -19,7 +19,7 @@ const UPDATE: &str = "ALTER EXTENSION flashsale UPDATE TO '0.2.0'";
 
 /// What 0.1.0 leaves: an item with a stale reservation, an order in paying and a paid one.
 const SHOP_OF_0_1_0: &str = "
-    CREATE EXTENSION flashsale VERSION '0.1.0';
+    CREATE EXTENSION flashsale SCHEMA pg_catalog VERSION '0.1.0';
     INSERT INTO flashsale.items (item_id, inventory, stock, unit_price, currency) VALUES (70, 997, 1000, 250, 'EUR');
     INSERT INTO flashsale.stock_movements (item_id, delta, reason) VALUES (70, 1000, 'created');
     INSERT INTO flashsale.orders (item_id, quantity, units_held, unit_price, currency, created_at, expires_at, paying_at,
@@ -214,4 +214,17 @@ async fn sells_and_is_sound(shop: &Shop) {
     let session = Session::open(shop, Strategy::Nowait).await;
     session.sells(70).await;
     shop.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_was_made_before_is_in_the_dump() {
+    let old = Shop::empty(10).await;
+    old.run("CREATE SCHEMA flashsale; CREATE EXTENSION flashsale SCHEMA flashsale")
+        .await;
+    old.run("SELECT flashsale.create_item(10, item_id => 70)")
+        .await;
+    let new = old.sibling().await;
+    let dump = restore_plain_dump(&old, &new);
+    assert!(dump.contains("CREATE SCHEMA flashsale;"));
+    sells_and_is_sound(&new).await;
 }

@@ -1,0 +1,75 @@
+-- The schema flashsale may be made before; nobody else may own it; and it does not matter where CREATE EXTENSION puts the extension.
+\pset tuples_only on
+\pset format unaligned
+\set regression :DBNAME
+SET client_min_messages = error; -- the extension warns in a database that the workers do not serve
+DROP DATABASE IF EXISTS flashsale_schema;
+DROP ROLE IF EXISTS regress_squatter, regress_superuser;
+CREATE ROLE regress_squatter;
+CREATE ROLE regress_superuser SUPERUSER;
+CREATE DATABASE flashsale_schema;
+\c flashsale_schema
+SET client_min_messages = error;
+CREATE FUNCTION placed() RETURNS text LANGUAGE sql AS $$
+    SELECT format('extension in %s, schema %s', extnamespace::regnamespace,
+                  CASE WHEN EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_namespace'::regclass
+                                    AND objid = to_regnamespace('flashsale') AND refobjid = e.oid) THEN 'its own' ELSE 'made before' END)
+    FROM pg_extension e WHERE extname = 'flashsale'
+$$;
+CREATE PROCEDURE try() LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM flashsale.create_item(1, item_id => 1);
+    IF NOT (flashsale.purchase_item(1, 'alice') ->> 'success')::boolean THEN RAISE EXCEPTION 'not sold'; END IF;
+    TRUNCATE flashsale.orders, flashsale.stock_movements;
+    TRUNCATE flashsale.items;
+END $$;
+
+-- By itself, and as a dump of 0.1 has it.
+CREATE EXTENSION flashsale;
+SELECT placed();
+CALL try();
+DROP EXTENSION flashsale;
+SELECT to_regnamespace('flashsale') IS NULL;
+CREATE EXTENSION IF NOT EXISTS flashsale WITH SCHEMA pg_catalog;
+SELECT placed();
+CALL try();
+DROP EXTENSION flashsale;
+
+-- Into a schema in which somebody has left traps; it may be dropped later.
+CREATE SCHEMA traps;
+CREATE FUNCTION traps.nextval(text) RETURNS bigint LANGUAGE sql AS 'SELECT 1/0::bigint';
+CREATE FUNCTION traps.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT (1/0)::text::timestamptz';
+CREATE EXTENSION flashsale SCHEMA traps;
+SELECT placed();
+DROP SCHEMA traps CASCADE;
+CALL try();
+DROP EXTENSION flashsale;
+
+-- The schema must be there for PostgreSQL to accept it.
+CREATE EXTENSION flashsale SCHEMA flashsale;
+CREATE SCHEMA flashsale;
+CREATE EXTENSION flashsale SCHEMA flashsale;
+SELECT placed();
+CALL try();
+DROP EXTENSION flashsale;
+SELECT to_regnamespace('flashsale');
+-- Also if it is not named, and if a superuser made it.
+CREATE EXTENSION flashsale;
+SELECT placed();
+CALL try();
+DROP EXTENSION flashsale;
+ALTER SCHEMA flashsale OWNER TO regress_superuser;
+CREATE EXTENSION flashsale SCHEMA flashsale;
+CALL try();
+DROP EXTENSION flashsale;
+
+-- Somebody else's.
+ALTER SCHEMA flashsale OWNER TO regress_squatter;
+CREATE EXTENSION flashsale SCHEMA flashsale;
+CREATE EXTENSION flashsale;
+CREATE EXTENSION flashsale SCHEMA pg_catalog;
+SELECT extname FROM pg_extension WHERE extname = 'flashsale';
+
+\c :regression
+DROP DATABASE flashsale_schema;
+DROP ROLE regress_squatter, regress_superuser;
