@@ -64,21 +64,20 @@ COMMENT ON TABLE flashsale.items IS 'What is sold, one row for each item. invent
 COMMENT ON COLUMN flashsale.items.unit_price IS 'Price of one unit in minor units of currency (cents). NULL: the application decides on prices.';
 COMMENT ON COLUMN flashsale.items.name IS 'Name for display, 1 to 255 bytes.';
 ALTER TABLE flashsale.items
-    ADD COLUMN cancelled bigint,
-    ADD COLUMN expired   bigint,
-    ADD COLUMN refunded  bigint;
-UPDATE flashsale.items i SET cancelled = coalesce(o.cancelled, 0), expired = coalesce(o.expired, 0), refunded = coalesce(o.refunded, 0)
-FROM flashsale.items same LEFT JOIN (
-    SELECT item_id,
-           sum(quantity) FILTER (WHERE status = 'cancelled') AS cancelled,
-           sum(quantity) FILTER (WHERE status = 'expired')   AS expired,
-           sum(quantity) FILTER (WHERE status = 'refunded')  AS refunded
-    FROM flashsale.orders GROUP BY item_id
-) o USING (item_id)
-WHERE i.item_id = same.item_id;
-COMMENT ON COLUMN flashsale.items.cancelled IS 'Units of cancelled orders. NULL: not counted, see item_status.';
-COMMENT ON COLUMN flashsale.items.expired IS 'Units of expired orders. NULL: not counted, see item_status.';
-COMMENT ON COLUMN flashsale.items.refunded IS 'Units of refunded orders. NULL: not counted, see item_status.';
+    ADD COLUMN cancelled_units bigint NOT NULL DEFAULT 0,
+    ADD COLUMN expired_units   bigint NOT NULL DEFAULT 0,
+    ADD COLUMN refunded_units  bigint NOT NULL DEFAULT 0;
+UPDATE flashsale.items i
+SET cancelled_units = o.cancelled, expired_units = o.expired, refunded_units = o.refunded
+FROM (SELECT item_id,
+             coalesce(sum(quantity) FILTER (WHERE status = 'cancelled'), 0) AS cancelled,
+             coalesce(sum(quantity) FILTER (WHERE status = 'expired'), 0)   AS expired,
+             coalesce(sum(quantity) FILTER (WHERE status = 'refunded'), 0)  AS refunded
+      FROM flashsale.orders GROUP BY item_id) o
+WHERE o.item_id = i.item_id;
+COMMENT ON COLUMN flashsale.items.cancelled_units IS 'Units of its cancelled orders.';
+COMMENT ON COLUMN flashsale.items.expired_units IS 'Units of its expired orders.';
+COMMENT ON COLUMN flashsale.items.refunded_units IS 'Units of its refunded orders.';
 COMMENT ON TABLE flashsale.orders IS 'One buyer''s claim on units of one item, one row for each order. Changed only through functions.';
 COMMENT ON COLUMN flashsale.orders.expires_at IS 'When the reservation expires.';
 COMMENT ON COLUMN flashsale.orders.payment_deadline IS 'When an order that is still in paying appears in payment_checks.';
@@ -325,13 +324,9 @@ SELECT i.item_id, i.name,
        coalesce(r.units, 0)::bigint AS reserved,
        coalesce(p.units, 0)::bigint AS paying,
        i.stock - i.inventory - coalesce(r.units, 0)::bigint - coalesce(p.units, 0)::bigint AS confirmed,
-       -- An item that a dump of 0.1 brought, or an INSERT by hand, has no counts.
-       coalesce(i.cancelled, (SELECT sum(quantity) FROM flashsale.orders
-                              WHERE item_id = i.item_id AND status = 'cancelled'), 0) AS cancelled,
-       coalesce(i.expired, (SELECT sum(quantity) FROM flashsale.orders
-                            WHERE item_id = i.item_id AND status = 'expired'), 0) AS expired,
-       coalesce(i.refunded, (SELECT sum(quantity) FROM flashsale.orders
-                             WHERE item_id = i.item_id AND status = 'refunded'), 0) AS refunded,
+       i.cancelled_units::numeric AS cancelled,
+       i.expired_units::numeric   AS expired,
+       i.refunded_units::numeric  AS refunded,
        i.unit_price, i.currency, i.max_per_user, i.starts_at, i.ends_at
 FROM flashsale.items i
 -- Each of the two has an index of its own, orders_expiry and orders_payment_deadline.

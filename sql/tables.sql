@@ -82,9 +82,9 @@ CREATE TABLE flashsale.items (
     name            text,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- Counted where the item's row is rewritten anyway, so that item_status need not read closed orders.
-    cancelled       bigint,
-    expired         bigint,
-    refunded        bigint,
+    cancelled_units bigint      NOT NULL DEFAULT 0,
+    expired_units   bigint      NOT NULL DEFAULT 0,
+    refunded_units  bigint      NOT NULL DEFAULT 0,
     CONSTRAINT items_inventory_range CHECK (flashsale.stock_adds_up(inventory, stock))
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 1000);
 
@@ -102,9 +102,9 @@ COMMENT ON COLUMN flashsale.items.unit_price IS 'Price of one unit in minor unit
 COMMENT ON COLUMN flashsale.items.currency IS 'ISO 4217 code in capitals.';
 COMMENT ON COLUMN flashsale.items.name IS 'Name for display, 1 to 255 bytes.';
 COMMENT ON COLUMN flashsale.items.created_at IS 'When the item was created.';
-COMMENT ON COLUMN flashsale.items.cancelled IS 'Units of cancelled orders. NULL: not counted, see item_status.';
-COMMENT ON COLUMN flashsale.items.expired IS 'Units of expired orders. NULL: not counted, see item_status.';
-COMMENT ON COLUMN flashsale.items.refunded IS 'Units of refunded orders. NULL: not counted, see item_status.';
+COMMENT ON COLUMN flashsale.items.cancelled_units IS 'Units of its cancelled orders.';
+COMMENT ON COLUMN flashsale.items.expired_units IS 'Units of its expired orders.';
+COMMENT ON COLUMN flashsale.items.refunded_units IS 'Units of its refunded orders.';
 
 -- No foreign key to items: every insert of an order would hold FOR KEY SHARE on the hot row, and
 -- the next buyer's NOWAIT would fail because of it.

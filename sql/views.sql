@@ -17,13 +17,9 @@ SELECT i.item_id, i.name,
        coalesce(r.units, 0)::bigint AS reserved,
        coalesce(p.units, 0)::bigint AS paying,
        i.stock - i.inventory - coalesce(r.units, 0)::bigint - coalesce(p.units, 0)::bigint AS confirmed,
-       -- An item that a dump of 0.1 brought, or an INSERT by hand, has no counts.
-       coalesce(i.cancelled, (SELECT sum(quantity) FROM flashsale.orders
-                              WHERE item_id = i.item_id AND status = 'cancelled'), 0) AS cancelled,
-       coalesce(i.expired, (SELECT sum(quantity) FROM flashsale.orders
-                            WHERE item_id = i.item_id AND status = 'expired'), 0) AS expired,
-       coalesce(i.refunded, (SELECT sum(quantity) FROM flashsale.orders
-                             WHERE item_id = i.item_id AND status = 'refunded'), 0) AS refunded,
+       i.cancelled_units::numeric AS cancelled,
+       i.expired_units::numeric   AS expired,
+       i.refunded_units::numeric  AS refunded,
        i.unit_price, i.currency, i.max_per_user, i.starts_at, i.ends_at
 FROM flashsale.items i
 -- Each of the two has an index of its own, orders_expiry and orders_payment_deadline.

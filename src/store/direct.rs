@@ -25,7 +25,8 @@ const ITEMS_AS_MADE: &str = "\
     paused boolean NOT NULL false, max_per_user integer, starts_at timestamp with time zone, \
     ends_at timestamp with time zone, reservation_ttl interval, unit_price bigint, currency text, \
     name text, created_at timestamp with time zone NOT NULL clock_timestamp(), \
-    cancelled bigint, expired bigint, refunded bigint\n\
+    cancelled_units bigint NOT NULL 0, expired_units bigint NOT NULL 0, \
+    refunded_units bigint NOT NULL 0\n\
     flashsale.stock_adds_up(inventory, stock)";
 
 /// The definition of `orders` as `sql/tables.sql` creates it.

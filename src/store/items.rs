@@ -90,7 +90,7 @@ static TAKE_VERSIONED: Statement = Statement::deciding(
 
 /// Waits for the row's lock, then takes the units of an expired order if that many are free.
 static TAKE_BACK: Statement = Statement::deciding(
-    "UPDATE flashsale.items SET inventory = inventory - $2, expired = expired - $2, version = version + 1 \
+    "UPDATE flashsale.items SET inventory = inventory - $2, expired_units = expired_units - $2, version = version + 1 \
      WHERE item_id = $1 AND inventory >= $2 RETURNING inventory",
     &[INT8OID, INT8OID],
 );
@@ -108,7 +108,7 @@ macro_rules! count_closed {
     };
     (@of $count:literal, $units:literal, $status:literal) => {
         concat!(
-            $count, " = ", $count, " + CASE ", $status, " WHEN '", $count, "' THEN ", $units, " ELSE 0 END"
+            $count, "_units = ", $count, "_units + CASE ", $status, " WHEN '", $count, "' THEN ", $units, " ELSE 0 END"
         )
     };
 }
@@ -149,7 +149,7 @@ static LOCK_STOCK: Statement = Statement::deciding(
 static MOVE_STOCK: Statement = Statement::deciding(
     "WITH moved AS ( \
          UPDATE flashsale.items \
-         SET stock = stock + $2, inventory = inventory + $3, refunded = refunded + $7, version = version + 1 \
+         SET stock = stock + $2, inventory = inventory + $3, refunded_units = refunded_units + $7, version = version + 1 \
          WHERE item_id = $1 RETURNING item_id, stock, inventory) \
      INSERT INTO flashsale.stock_movements (item_id, delta, order_id, reason, idempotency_key, stock_after, \
                                             inventory_after) \
@@ -173,9 +173,8 @@ static MOVEMENT_BY_KEY: Statement = Statement::deciding(
 static CREATE: Statement = Statement::deciding(
     "WITH created AS ( \
          INSERT INTO flashsale.items (item_id, inventory, stock, name, unit_price, currency, \
-                                      max_per_user, starts_at, ends_at, reservation_ttl, \
-                                      cancelled, expired, refunded) \
-         VALUES (coalesce($1, nextval('flashsale.items_item_id_seq')), $2, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0) \
+                                      max_per_user, starts_at, ends_at, reservation_ttl) \
+         VALUES (coalesce($1, nextval('flashsale.items_item_id_seq')), $2, $2, $3, $4, $5, $6, $7, $8, $9) \
          ON CONFLICT (item_id) DO NOTHING RETURNING item_id, stock), \
      supplied AS ( \
          INSERT INTO flashsale.stock_movements (item_id, delta, reason) \

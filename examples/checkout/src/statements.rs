@@ -10,8 +10,9 @@ pub const STOCK: &str = "SELECT jsonb_build_object('serverTime', clock_timestamp
      'maxPerUser', max_per_user, 'startsAt', starts_at, 'endsAt', ends_at) ORDER BY item_id), '[]')) \
      FROM flashsale.items";
 
-/// What operators see: a document with items, answers to purchases and why their orders
-/// were cancelled, refunds due and payments to check.
+/// What operators see: a document with items, answers to purchases and why orders among the last
+/// 10,000 were cancelled, refunds due and payments to check. It reads neither confirmed nor closed
+/// orders beyond those.
 pub const SHOP: &str = "SELECT jsonb_build_object('serverTime', clock_timestamp(), \
      'items', (SELECT coalesce(jsonb_agg(jsonb_build_object('itemId', s.item_id, 'name', s.name, \
          'state', state, 'paused', i.paused, 'stock', s.stock, 'inventory', s.inventory, 'reserved', reserved, \
@@ -21,7 +22,8 @@ pub const SHOP: &str = "SELECT jsonb_build_object('serverTime', clock_timestamp(
      'answers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', name, 'value', value) \
          ORDER BY name), '[]') FROM (SELECT name, sum(value) AS value FROM flashsale.stats \
          WHERE subject = 'purchases' GROUP BY name HAVING sum(value) > 0 \
-         UNION ALL SELECT close_reason, count(*) FROM flashsale.orders \
+         UNION ALL SELECT close_reason, count(*) FROM (SELECT status, close_reason \
+             FROM flashsale.orders ORDER BY order_id DESC LIMIT 10000) o \
          WHERE status = 'cancelled' AND close_reason IS NOT NULL GROUP BY close_reason) s), \
      'refundsDueCount', (SELECT count(*) FROM flashsale.refunds_due), \
      'refundsDue', (SELECT coalesce(jsonb_agg(jsonb_build_object('paymentRef', payment_ref, \
