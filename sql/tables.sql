@@ -106,8 +106,8 @@ COMMENT ON COLUMN flashsale.items.cancelled_units IS 'Units of its cancelled ord
 COMMENT ON COLUMN flashsale.items.expired_units IS 'Units of its expired orders.';
 COMMENT ON COLUMN flashsale.items.refunded_units IS 'Units of its refunded orders.';
 
--- No foreign key to items: every insert of an order would hold FOR KEY SHARE on the hot row, and
--- the next buyer's NOWAIT would fail because of it.
+-- No foreign key to items: every insert of an order would lock the hot row FOR KEY SHARE, which makes
+-- a multixact beside another buyer's lock.
 CREATE TABLE flashsale.orders (
     order_id         bigint      NOT NULL DEFAULT nextval('flashsale.orders_order_id_seq') PRIMARY KEY,
     item_id          bigint      NOT NULL,

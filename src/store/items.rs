@@ -3,7 +3,7 @@
 use super::{Found, Stamp, Statement, direct, some, stamp};
 use crate::error::Fault;
 use crate::gate;
-use crate::pg::heap::{self, Ctid};
+use crate::pg::heap::{self, Ctid, Strength};
 use flashsale_core::item::{Currency, Item, Movement, Stock};
 use flashsale_core::order::Status;
 use pgrx::datum::Interval;
@@ -31,33 +31,63 @@ macro_rules! on_sale {
     };
 }
 
-macro_rules! lock_sellable {
-    ($also:literal, $wait:literal) => {
+/// A statement that locks items, FOR UPDATE and FOR NO KEY UPDATE.
+struct Locking {
+    update: Statement,
+    no_key_update: Statement,
+}
+
+impl Locking {
+    /// The statement that locks in the strength that [`heap::strength()`] finds.
+    fn in_strength(&self) -> &Statement {
+        match heap::strength(c"flashsale", c"items") {
+            Strength::Update => &self.update,
+            Strength::NoKeyUpdate => &self.no_key_update,
+        }
+    }
+}
+
+/// The two statements that consist of the text, the strength and then `$wait`.
+macro_rules! locking {
+    ([$($text:tt)*], $wait:literal, $arguments:expr) => {
+        Locking {
+            update: Statement::deciding(
+                concat!($($text)*, " FOR UPDATE", $wait),
+                $arguments,
+            ),
+            no_key_update: Statement::deciding(
+                concat!($($text)*, " FOR NO KEY UPDATE", $wait),
+                $arguments,
+            ),
+        }
+    };
+}
+
+macro_rules! select_sellable {
+    () => {
         concat!(
             "SELECT ",
             item_columns!(),
             " FROM flashsale.items WHERE ",
             on_sale!(),
-            " AND inventory > 0 ",
-            $also,
-            "FOR UPDATE ",
-            $wait
+            " AND inventory > 0"
         )
     };
 }
 
 /// Locks the item's row until the transaction ends; 55P03 at once if another transaction holds it.
-static LOCK_SELLABLE: Statement = Statement::deciding(lock_sellable!("", "NOWAIT"), &[INT8OID]);
+static LOCK_SELLABLE: Locking = locking!([select_sellable!()], " NOWAIT", &[INT8OID]);
 
 /// Like LOCK_SELLABLE, if the row still has a certain ctid. `direct::lock_sellable` gives the
 /// reason.
-static LOCK_SELLABLE_AT: Statement = Statement::deciding(
-    lock_sellable!("AND ctid = $2 ", "NOWAIT"),
-    &[INT8OID, TIDOID],
+static LOCK_SELLABLE_AT: Locking = locking!(
+    [select_sellable!(), " AND ctid = $2"],
+    " NOWAIT",
+    &[INT8OID, TIDOID]
 );
 
 /// Waits for the row's lock.
-static AWAIT_SELLABLE: Statement = Statement::deciding(lock_sellable!("", ""), &[INT8OID]);
+static AWAIT_SELLABLE: Locking = locking!([select_sellable!()], "", &[INT8OID]);
 
 /// Waits for the row's lock, then takes the units if that many are free.
 static TAKE_ON_SALE: Statement = Statement::deciding(
@@ -124,9 +154,10 @@ static RESTORE: Statement = Statement::deciding(
 );
 
 /// Locks the rows that no other transaction holds, in ascending id.
-static LOCK_UNHELD: Statement = Statement::deciding(
-    "SELECT item_id FROM flashsale.items WHERE item_id = ANY($1) ORDER BY item_id FOR UPDATE SKIP LOCKED",
-    &[INT8ARRAYOID],
+static LOCK_UNHELD: Locking = locking!(
+    ["SELECT item_id FROM flashsale.items WHERE item_id = ANY($1) ORDER BY item_id"],
+    " SKIP LOCKED",
+    &[INT8ARRAYOID]
 );
 
 /// Updates rows that the caller holds.
@@ -140,9 +171,10 @@ static RESTORE_MANY: Statement = Statement::deciding(
 );
 
 /// Waits for the row's lock.
-static LOCK_STOCK: Statement = Statement::deciding(
-    "SELECT inventory, stock, unit_price FROM flashsale.items WHERE item_id = $1 FOR UPDATE",
-    &[INT8OID],
+static LOCK_STOCK: Locking = locking!(
+    ["SELECT inventory, stock, unit_price FROM flashsale.items WHERE item_id = $1"],
+    "",
+    &[INT8OID]
 );
 
 /// Waits for the row's lock, then records the movement, and with a key what is answered.
@@ -230,6 +262,7 @@ pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Foun
         return Ok(found);
     }
     LOCK_SELLABLE
+        .in_strength()
         .first(client, &[item_id.into()])?
         .map(|row| read_found(&row))
         .transpose()
@@ -253,7 +286,9 @@ pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Optio
         return Ok(found);
     }
     if let Some(ctid) = last
-        && let Some(row) = LOCK_SELLABLE_AT.first(client, &[item_id.into(), ctid.into()])?
+        && let Some(row) = LOCK_SELLABLE_AT
+            .in_strength()
+            .first(client, &[item_id.into(), ctid.into()])?
     {
         return read_found(&row).map(Some);
     }
@@ -264,6 +299,7 @@ pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Optio
 /// `lock_timeout` at most.
 pub fn await_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
     AWAIT_SELLABLE
+        .in_strength()
         .first(client, &[item_id.into()])?
         .map(|row| read_found(&row))
         .transpose()
@@ -344,6 +380,7 @@ pub fn restore(
 /// Locks those of the items that no other transaction holds, and returns their ids.
 pub fn lock_unheld(client: &SpiClient<'_>, item_ids: Vec<i64>) -> Result<Vec<i64>, Fault> {
     LOCK_UNHELD
+        .in_strength()
         .run(client, &[item_ids.into()])?
         .map(|row| super::cell(&row, 1))
         .collect()
@@ -366,7 +403,7 @@ pub fn restore_many(
 /// Locks the item, on sale or not, and returns its stock; `None` if there is no such item. Waits
 /// for the row's lock.
 pub fn lock_stock(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Stock>, Fault> {
-    let row = LOCK_STOCK.first(client, &[item_id.into()])?;
+    let row = LOCK_STOCK.in_strength().first(client, &[item_id.into()])?;
     row.map(|row| {
         Ok(Stock {
             inventory: some(&row, 1)?,

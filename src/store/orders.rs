@@ -102,7 +102,7 @@ static INSERT_EACH: Statement = Statement::deciding(
 /// Waits for the order's lock.
 static LOCK: Statement = Statement::deciding(
     "SELECT order_id, item_id, quantity, status, unit_price, currency, payment_deadline \
-     FROM flashsale.orders WHERE order_id = $1 AND ($2 IS NULL OR ref_code = $2) FOR UPDATE",
+     FROM flashsale.orders WHERE order_id = $1 AND ($2 IS NULL OR ref_code = $2) FOR NO KEY UPDATE",
     &[INT8OID, TEXTOID],
 );
 
@@ -159,14 +159,14 @@ static STALE_CREATED: Statement = Statement::deciding(
 /// Locks the rows that no other transaction holds, and whose orders are still reserved.
 static LOCK_STALE: Statement = Statement::deciding(
     "SELECT order_id, item_id, quantity, status, ref_code FROM flashsale.orders \
-     WHERE order_id = ANY ($1) AND status = 'reserved' ORDER BY order_id FOR UPDATE SKIP LOCKED",
+     WHERE order_id = ANY ($1) AND status = 'reserved' ORDER BY order_id FOR NO KEY UPDATE SKIP LOCKED",
     &[INT8ARRAYOID],
 );
 
 /// Locks the rows that no other transaction holds.
 static LOCK_UNHELD: Statement = Statement::deciding(
     "SELECT order_id, item_id, quantity, status, ref_code FROM flashsale.orders \
-     WHERE order_id = ANY ($1) ORDER BY order_id FOR UPDATE SKIP LOCKED",
+     WHERE order_id = ANY ($1) ORDER BY order_id FOR NO KEY UPDATE SKIP LOCKED",
     &[INT8ARRAYOID],
 );
 

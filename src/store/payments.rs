@@ -89,7 +89,7 @@ static LOCK: Statement = Statement::deciding(
     "SELECT payment_id, order_id, status, why, refund_ref, \
             coalesce(order_ref, (SELECT o.order_id || '-' || o.ref_code FROM flashsale.orders o \
                                  WHERE o.order_id = p.order_id AND p.why IS DISTINCT FROM 'order_not_found')) \
-     FROM flashsale.payments p WHERE payment_ref = $1 FOR UPDATE OF p",
+     FROM flashsale.payments p WHERE payment_ref = $1 FOR NO KEY UPDATE OF p",
     &[TEXTOID],
 );
 

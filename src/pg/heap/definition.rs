@@ -41,7 +41,8 @@ impl<const N: usize> Table<N> {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// Whether there are triggers for the write, disabled ones included.
+    /// Whether there are triggers for the write, disabled ones included. The triggers of a foreign key
+    /// that refers to the table are not counted: they do nothing unless a key changes.
     pub fn has_triggers(&self, write: Write<'_>) -> bool {
         let mut triggers = self.relation.triggers().iter();
         triggers.any(|trigger| {
@@ -52,6 +53,7 @@ impl<const N: usize> Table<N> {
             let of_columns = columns_of(trigger);
             let is_of = |column: &usize| of_columns.contains(&(*column as i16 + 1));
             trigger.tgtype as u32 & event != 0
+                && !is_of_reference(trigger)
                 && (of_columns.is_empty() || columns.iter().any(is_of))
         })
     }
@@ -144,6 +146,11 @@ impl Relation {
         }
     }
 
+    /// Whether a foreign key refers to the table.
+    pub(super) fn is_referred_to(&self) -> bool {
+        self.triggers().iter().any(is_of_reference)
+    }
+
     fn triggers(&self) -> &[Trigger] {
         // SAFETY: the array and its length belong together.
         unsafe {
@@ -151,6 +158,12 @@ impl Relation {
             triggers.map_or(&[], |of| array(of.triggers, of.numtriggers))
         }
     }
+}
+
+/// Whether it is a trigger of a foreign key that refers to its table.
+fn is_of_reference(trigger: &Trigger) -> bool {
+    // SAFETY: compares the oid with those of known functions.
+    unsafe { pg_sys::RI_FKey_trigger_type(trigger.tgfoid) == pg_sys::RI_TRIGGER_PK as i32 }
 }
 
 fn columns_of(trigger: &Trigger) -> &[i16] {

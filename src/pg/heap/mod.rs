@@ -11,11 +11,13 @@
 mod definition;
 mod remembered;
 mod row;
+mod strength;
 mod table;
 mod write;
 
 pub use definition::Write;
 pub use remembered::Remembered;
 pub use row::{Attempt, Seen};
+pub use strength::{Strength, strength};
 pub use table::{Ctid, Purpose, Snapshot, Table, has_rows, prune};
 pub use write::{Value, next_value};

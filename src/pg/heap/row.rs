@@ -218,8 +218,8 @@ impl<'s, const N: usize> Seen<'s, N> {
         Ctid::of(unsafe { &*self.tuple })
     }
 
-    /// Locks the row FOR UPDATE until the transaction ends; 55P03 at once if another transaction
-    /// holds it.
+    /// Locks the row until the transaction ends, in the [`Strength`](super::Strength) of its table;
+    /// 55P03 at once if another transaction holds it.
     pub fn lock(self) -> Attempt<'s, N> {
         assert!(matches!(
             self.table.purpose,
@@ -228,7 +228,7 @@ impl<'s, const N: usize> Seen<'s, N> {
         let mut tuple = self.ctid().tuple();
         let mut buffer = 0;
         let mut failure = pg_sys::TM_FailureData::default();
-        // SAFETY: FOR UPDATE NOWAIT calls it with the same arguments. The snapshot is still
+        // SAFETY: SELECT … FOR … NOWAIT calls it with the same arguments. The snapshot is still
         // registered, so the ctid is that of the version it sees. Unless it raises an error, the
         // buffer is pinned, whatever the result.
         let result = unsafe {
@@ -236,7 +236,7 @@ impl<'s, const N: usize> Seen<'s, N> {
                 self.table.relation.0,
                 &mut tuple,
                 pg_sys::GetCurrentCommandId(false),
-                pg_sys::LockTupleMode::LockTupleExclusive,
+                self.table.strength().mode(),
                 pg_sys::LockWaitPolicy::LockWaitError,
                 true,
                 &mut buffer,

@@ -61,7 +61,7 @@ pub(super) struct Relation(pub(super) pg_sys::Relation);
 impl Relation {
     /// `None` if there is no relation of that name, or if the name had been given to another one by
     /// the time the lock was obtained.
-    fn open(schema: &CStr, name: &CStr, lock: u32) -> Option<Self> {
+    pub(super) fn open(schema: &CStr, name: &CStr, lock: u32) -> Option<Self> {
         // SAFETY: NUL-terminated names. If one does not exist, its oid is INVALID, for which
         // try_relation_open returns null.
         unsafe {

@@ -23,6 +23,7 @@ mod locks;
 mod mix;
 mod privileges;
 mod reconciler;
+mod references;
 mod room;
 mod shop;
 mod sql;

@@ -5,6 +5,7 @@ mod callers;
 mod durable;
 mod neighbours;
 mod queue;
+mod references;
 mod refusals;
 mod served;
 mod workers;
