@@ -61,7 +61,7 @@ test-unit: setup ## Unit and property tests of the decisions
 
 # The tests whose output must be the same under every strategy.
 ANY_STRATEGY := 00_setup 02_items 03_purchase 04_overloads 06_keys_and_limits 07_payment \
-	08_cancel_and_refund 09_reconcile 10_lookups
+	08_cancel_and_refund 09_reconcile 10_lookups 26_expired_holds
 
 test-regress: build ## Every function, reason and error; T="name ..." selects, ACCEPT=1 accepts the output
 	@$(QUIET_SERVER) scripts/regress regress $(T)

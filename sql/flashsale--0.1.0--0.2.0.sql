@@ -82,6 +82,7 @@ COMMENT ON TABLE flashsale.orders IS 'One buyer''s claim on units of one item, o
 COMMENT ON COLUMN flashsale.orders.expires_at IS 'When the reservation expires.';
 COMMENT ON COLUMN flashsale.orders.payment_deadline IS 'When an order that is still in paying appears in payment_checks.';
 COMMENT ON COLUMN flashsale.orders.user_id IS 'The buyer, as identified by the application, 1 to 255 bytes.';
+CREATE INDEX orders_item_expiry ON flashsale.orders (item_id, expires_at) WHERE status = 'reserved';
 COMMENT ON TABLE flashsale.payments IS 'One row for each charge that was reported. Each pays exactly one confirmed order, is due for refund, or was refunded.';
 COMMENT ON COLUMN flashsale.payments.order_id IS 'The order that the charge was reported for; if it was reported by its id, it may not exist. NULL: order_ref names no order.';
 COMMENT ON COLUMN flashsale.payments.amount IS 'Amount charged in minor units, as reported. NULL: not reported, so the order''s price.';

@@ -139,6 +139,8 @@ CREATE UNIQUE INDEX orders_idempotency_key ON flashsale.orders (item_id, user_id
 -- Finds a user's holdings of an item without reading dead orders, and all orders of a user.
 CREATE INDEX orders_holdings ON flashsale.orders (user_id, item_id, units_held);
 CREATE INDEX orders_expiry ON flashsale.orders (expires_at) WHERE status = 'reserved';
+-- Finds the stale reservations of one item.
+CREATE INDEX orders_item_expiry ON flashsale.orders (item_id, expires_at) WHERE status = 'reserved';
 CREATE INDEX orders_payment_deadline ON flashsale.orders (payment_deadline) WHERE status = 'paying';
 
 COMMENT ON TABLE flashsale.orders IS 'One buyer''s claim on units of one item, one row for each order. Changed only through functions.';

@@ -63,6 +63,27 @@ pub fn answered<T>(tried: Result<T, Caught>) -> Result<Option<T>, Fault> {
     }
 }
 
+/// Whether an error may have its reason in one of the rows that a statement writes, as that of a
+/// trigger or a constraint has. Refused locks, serialization failures, deadlocks, cancels and
+/// shutdowns have not.
+pub fn is_about_one_row(error: &CaughtError) -> bool {
+    use PgSqlErrorCode::{
+        ERRCODE_ADMIN_SHUTDOWN, ERRCODE_CRASH_SHUTDOWN, ERRCODE_LOCK_NOT_AVAILABLE,
+        ERRCODE_QUERY_CANCELED, ERRCODE_T_R_DEADLOCK_DETECTED, ERRCODE_T_R_SERIALIZATION_FAILURE,
+    };
+    sqlstate(error).is_some_and(|code| {
+        ![
+            ERRCODE_ADMIN_SHUTDOWN,
+            ERRCODE_CRASH_SHUTDOWN,
+            ERRCODE_LOCK_NOT_AVAILABLE,
+            ERRCODE_QUERY_CANCELED,
+            ERRCODE_T_R_DEADLOCK_DETECTED,
+            ERRCODE_T_R_SERIALIZATION_FAILURE,
+        ]
+        .contains(&code)
+    })
+}
+
 fn sqlstate(error: &CaughtError) -> Option<PgSqlErrorCode> {
     match error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {

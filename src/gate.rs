@@ -1,7 +1,8 @@
 //! The gate: items seen sold out are refused from shared memory, without touching a table.
 //!
 //! The gate can only refuse purchases. A refusal rests on a look at the item that is at most
-//! `flashsale.sold_out_ttl` old, and that began after the last commit that raised its inventory.
+//! `flashsale.sold_out_ttl` old, that began after the last commit that raised its inventory, and that
+//! found no reservation which has expired since.
 
 use crate::pg::clock;
 use crate::pg::memory::{LwLock, Shared};
@@ -10,6 +11,7 @@ use crate::pg::transaction::{self, Ended};
 use crate::settings;
 use crate::stats;
 use flashsale_core::gate::{Epoch, Gate, Key};
+use flashsale_core::time::Micros;
 use std::cell::{Cell, RefCell};
 
 /// Items that share a cell displace each other; with more cells that happens less often.
@@ -48,14 +50,54 @@ pub fn epoch(item_id: i64) -> Epoch {
 }
 
 /// Shuts the gate for an item that was seen sold out, unless its inventory has risen since `epoch`.
-pub fn shut(item_id: i64, epoch: Epoch) {
+/// It opens again in `for_micros`, when the item's next reservation expires, if not before.
+pub fn shut(item_id: i64, epoch: Epoch, for_micros: Micros) {
     let Some(gate) = GATE.get() else { return };
     if settings::sold_out_ttl() == 0 || !may_use_gate() {
         return;
     }
-    let is_shut = gate.lock().shut(key(item_id), epoch, clock::monotonic());
+    let now = clock::monotonic();
+    let until = now.saturating_add(for_micros);
+    let is_shut = gate.lock().shut(key(item_id), epoch, now, until);
     if is_shut {
         stats::gate_shut();
+    }
+}
+
+/// What this session found out about the reservations of an item.
+#[derive(Clone, Copy)]
+struct Quiet {
+    item_id: i64,
+    version: i64,
+    /// When it found that out, and until when none expires, by the monotonic clock.
+    at: Micros,
+    until: Micros,
+}
+
+thread_local! {
+    static QUIET: Cell<Option<Quiet>> = const { Cell::new(None) };
+}
+
+/// Without preload: in how many microseconds the next reservation of an item expires, if this
+/// session found that out less than `flashsale.sold_out_ttl` ago, and the item still has the same
+/// version, which a new reservation raises. As there is no gate, it spares each refusal a search.
+pub fn quiet_for(item_id: i64, version: i64) -> Option<Micros> {
+    let (quiet, now) = (QUIET.get()?, clock::monotonic());
+    let is_same = (quiet.item_id, quiet.version) == (item_id, version);
+    let is_known = is_same && now - quiet.at < settings::sold_out_ttl() && now < quiet.until;
+    (is_known && may_use_gate()).then_some(quiet.until - now)
+}
+
+/// Remembers in how many microseconds the next reservation of an item of this version expires.
+pub fn remember_quiet(item_id: i64, version: i64, for_micros: Micros) {
+    if GATE.get().is_none() && may_use_gate() {
+        let at = clock::monotonic();
+        QUIET.set(Some(Quiet {
+            item_id,
+            version,
+            at,
+            until: at.saturating_add(for_micros),
+        }));
     }
 }
 

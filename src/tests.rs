@@ -6,7 +6,8 @@ use pgrx::prelude::*;
 mod tests {
     use super::*;
     use crate::pg::clock;
-    use crate::store::{direct, items};
+    use crate::store::direct;
+    use crate::store::items::{self, Need};
     use flashsale_core::fit::Request;
     use flashsale_core::reason::Reason;
     use pgrx::JsonB;
@@ -71,7 +72,7 @@ mod tests {
             idempotency_key: None,
             default_ttl: 1_000_000,
         };
-        let held = direct::lock_sellable(item_id, None).flatten().unwrap();
+        let held = direct::lock_on_sale(item_id, 1, None).flatten().unwrap();
         let read = direct::read(item_id).flatten().unwrap();
         assert_eq!(read.version, held.version);
         assert!(direct::take(&held, 2).flatten().is_some());
@@ -82,7 +83,7 @@ mod tests {
         Spi::run("ALTER TABLE flashsale.items ALTER paused DROP DEFAULT").unwrap();
         Spi::run("ALTER TABLE flashsale.orders ALTER status DROP DEFAULT").unwrap();
         assert!(direct::read(item_id).is_none());
-        assert!(direct::lock_sellable(item_id, None).is_none());
+        assert!(direct::lock_on_sale(item_id, 1, None).is_none());
         assert!(direct::take(&held, 1).is_none());
         assert!(direct::insert(&held, &[&request], clock::now()).is_none());
     }
@@ -120,7 +121,7 @@ mod tests {
                     Some(other) => panic!("{other:?}"),
                 };
                 assert_eq!(state, json!(word), "{item:?}");
-                let awaited = items::await_sellable(client, item_id).unwrap();
+                let awaited = items::await_on_sale(client, item_id, Need::Units).unwrap();
                 assert_eq!(awaited.is_some(), refused.is_none(), "{item:?}");
                 let taken = items::take_on_sale(client, item_id, 1).unwrap();
                 assert_eq!(taken.is_some(), refused.is_none(), "{item:?}");

@@ -9,10 +9,11 @@ use crate::pg::transaction;
 use crate::pg::worker::{self, Bounds};
 use crate::sale::numbered::RETRIES;
 use crate::sale::order;
-use crate::sale::serve::{self, Decrement};
+use crate::sale::serve::{self, Obtained};
 use crate::settings;
 use crate::stats;
-use crate::store::{items, sequences};
+use crate::store::items::{self, Need};
+use crate::store::sequences;
 use flashsale_core::fit::Request;
 use flashsale_core::slots::Ticket;
 use flashsale_core::time::Micros;
@@ -140,11 +141,14 @@ fn replies(
         let end = order::cancel_many(client, &cancels)?;
         return Ok(end.map(|all| all.into_iter().map(Reply::Cancelled).collect()));
     };
-    let item = items::lock_sellable_again(client, first.item_id)?;
-    is_obtained.set(true);
-    let end = match item {
-        Some(item) => serve::serve(client, &item, &requests, Decrement::Due)?,
-        None => serve::refuse(client, first.item_id, &requests)?,
+    let lock = |need| {
+        let item = items::lock_on_sale_again(client, first.item_id, need)?;
+        is_obtained.set(item.is_some());
+        Ok(item)
+    };
+    let end = match lock(Need::Units)? {
+        Some(item) => serve::serve(client, &item, &requests, Obtained::Locked)?,
+        None => serve::refuse(client, first.item_id, &requests, || lock(Need::Nothing))?,
     };
     Ok(end.map(|all| all.into_iter().map(Reply::Outcome).collect()))
 }

@@ -1,9 +1,9 @@
 //! Strategy `atomic`: one conditional decrement, which waits for the row's lock.
 
-use super::serve::{self, Decrement, Outcomes};
+use super::serve::{self, Obtained, Outcomes};
 use crate::error::Fault;
 use crate::pg::subtransaction::End;
-use crate::store::items;
+use crate::store::items::{self, Need};
 use flashsale_core::fit::Request;
 use pgrx::spi::SpiClient;
 
@@ -19,15 +19,21 @@ fn once(
     requests: &[Request<'_>],
 ) -> Result<End<Outcomes>, Fault> {
     // How many units several requests get is known only when the row is locked.
-    let (item, decrement) = match requests {
+    let (item, obtained) = match requests {
         [one] => (
             items::take_on_sale(client, item_id, one.quantity)?,
-            Decrement::Done,
+            Obtained::Taken,
         ),
-        _ => (items::await_sellable(client, item_id)?, Decrement::Due),
+        _ => (
+            items::await_on_sale(client, item_id, Need::Units)?,
+            Obtained::Locked,
+        ),
     };
     match item {
-        Some(item) => serve::serve(client, &item, requests, decrement),
-        None => serve::refuse(client, item_id, requests),
+        Some(item) => serve::serve(client, &item, requests, obtained),
+        None => {
+            let lock = || items::await_on_sale(client, item_id, Need::Nothing);
+            serve::refuse(client, item_id, requests, lock)
+        }
     }
 }

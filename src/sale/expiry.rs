@@ -1,15 +1,19 @@
-//! Expiry: the units of stale reservations are returned to their items.
+//! Expiry: the units of stale reservations are returned to their items, by the reconciler or by a
+//! purchase that would be refused for want of units.
 
-use crate::attempt::attempt_or_busy;
+use crate::attempt::{attempt_or_busy, is_about_one_row};
 use crate::error::Fault;
 use crate::pg::clock;
-use crate::pg::subtransaction::End;
+use crate::pg::subtransaction::{self, End};
 use crate::store::orders::{HeldOrder, Staleness};
 use crate::store::{items, orders};
 use flashsale_core::order::{Expired, ExpiryRun, Move, Status, Step, step};
 use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
 use std::collections::{BTreeMap, HashSet};
+
+/// The most orders that [`free`] expires in one statement.
+const ORDERS_PER_STATEMENT: i64 = 1_000;
 
 /// The progress of a run.
 #[derive(Default)]
@@ -139,4 +143,75 @@ fn expire(
         units.values().copied().collect(),
         Status::Expired,
     )
+}
+
+/// Expires stale reservations of an item, oldest first, until at least `units` units have returned to
+/// it; returns how many have, which may be fewer. The caller has locked the item. Locks orders SKIP
+/// LOCKED, so it waits for no row. Runs in the transaction of its caller, and is undone with it.
+pub fn free(client: &SpiClient<'_>, item_id: i64, units: i64, now: Micros) -> Result<i64, Fault> {
+    let mut freed = 0;
+    let mut but_orders = Vec::new();
+    while freed < units {
+        let limit = ORDERS_PER_STATEMENT.min(units - freed);
+        let found = orders::stale_of_item(client, item_id, now, &but_orders, limit)?;
+        let mut missing = units - freed;
+        let needed = found.into_iter().take_while(|(_, quantity)| {
+            let is_needed = missing > 0;
+            missing -= quantity;
+            is_needed
+        });
+        let needed: Vec<i64> = needed.map(|(order_id, _)| order_id).collect();
+        if needed.is_empty() {
+            break;
+        }
+        freed += free_units_of(client, &needed, &mut but_orders)?;
+    }
+    if freed > 0 {
+        items::restore(client, item_id, freed, Status::Expired)?;
+    }
+    Ok(freed)
+}
+
+/// Expires those of the orders that no other transaction holds, and returns their units; adds the
+/// others to `but_orders`. An order that fails to expire, because of a trigger of the shop's, does
+/// not fail the purchase: it is left to the reconciler, which reports it.
+fn free_units_of(
+    client: &SpiClient<'_>,
+    order_ids: &[i64],
+    but_orders: &mut Vec<i64>,
+) -> Result<i64, Fault> {
+    let tried = subtransaction::run(|| match expire_unheld(client, order_ids) {
+        Ok(expired) => End::Commit(Ok(expired)),
+        Err(fault) => End::RollBack(Err(fault)),
+    });
+    match tried {
+        Ok(expired) => {
+            let expired = expired?;
+            let ids: HashSet<i64> = expired.iter().map(|order| order.order_id).collect();
+            but_orders.extend(order_ids.iter().filter(|order_id| !ids.contains(order_id)));
+            Ok(expired.iter().map(|order| order.quantity).sum())
+        }
+        Err(error) if !is_about_one_row(&error) => error.rethrow(),
+        Err(_) if order_ids.len() == 1 => {
+            but_orders.extend(order_ids);
+            Ok(0)
+        }
+        Err(_) => {
+            let (first, second) = order_ids.split_at(order_ids.len() / 2);
+            let freed = free_units_of(client, first, but_orders)?;
+            Ok(freed + free_units_of(client, second, but_orders)?)
+        }
+    }
+}
+
+/// Expires those of the orders that no other transaction holds and that are still reserved, and
+/// returns them. Restores no units.
+fn expire_unheld(client: &SpiClient<'_>, order_ids: &[i64]) -> Result<Vec<HeldOrder>, Fault> {
+    let mut taken = orders::lock_stale(client, order_ids.to_vec())?;
+    taken.retain(|order| step(order.status, Move::Expire) == Step::To(Status::Expired));
+    if !taken.is_empty() {
+        let ids = taken.iter().map(|order| order.order_id).collect();
+        orders::expire(client, ids, clock::now())?;
+    }
+    Ok(taken)
 }

@@ -1,11 +1,11 @@
 //! Strategy `nowait`: locks the item's row if no other transaction holds it, else answers busy at
 //! once.
 
-use super::serve::{self, Decrement, Outcomes};
+use super::serve::{self, Obtained, Outcomes};
 use crate::error::Fault;
 use crate::pg::subtransaction::End;
 use crate::settings;
-use crate::store::items;
+use crate::store::items::{self, Need};
 use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
 use pgrx::spi::SpiClient;
@@ -24,8 +24,11 @@ fn once(
     item_id: i64,
     requests: &[Request<'_>],
 ) -> Result<End<Outcomes>, Fault> {
-    match items::lock_sellable(client, item_id)? {
-        Some(item) => serve::serve(client, &item, requests, Decrement::Due),
-        None => serve::refuse(client, item_id, requests),
+    match items::lock_on_sale(client, item_id, Need::Units)? {
+        Some(item) => serve::serve(client, &item, requests, Obtained::Locked),
+        None => {
+            let lock = || items::lock_on_sale(client, item_id, Need::Nothing);
+            serve::refuse(client, item_id, requests, lock)
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Strategy `optimistic`: reads without a lock, then decrements if the version is unchanged.
 
-use super::serve::{self, Decrement, Outcomes};
+use super::serve::{self, Obtained, Outcomes};
 use crate::error::Fault;
+use crate::gate;
 use crate::pg::subtransaction::End;
 use crate::settings;
+use crate::store::items;
 use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
 use pgrx::spi::SpiClient;
@@ -24,8 +26,9 @@ fn once(
     item_id: i64,
     requests: &[Request<'_>],
 ) -> Result<End<Outcomes>, Fault> {
-    match serve::look(client, item_id)? {
-        Some(item) => serve::serve(client, &item, requests, Decrement::Due),
+    let epoch = gate::epoch(item_id);
+    match items::read(client, item_id)? {
+        Some(item) => serve::serve(client, &item, requests, Obtained::Read(epoch)),
         None => Ok(End::RollBack(vec![Outcome::NotFound; requests.len()])),
     }
 }

@@ -1,5 +1,6 @@
 //! The ledger of charges: every one that is reported pays its order or is due for refund.
 
+use super::expiry;
 use crate::attempt::{Caught, attempt_or_busy};
 use crate::error::Fault;
 use crate::pg::subtransaction::End;
@@ -89,12 +90,30 @@ fn reinstate(
 ) -> Result<Confirmed, Fault> {
     let paid_for = PaidFor::Order(order.order_id);
     let payment_id = payments::insert(client, charge, paid_for, Some(Why::OrderExpired))?;
-    if !items::take_back(client, order.item_id, order.quantity)? {
+    if !take_units(client, order)? {
         return Ok(Confirmed::due(Why::OrderExpired));
     }
     payments::mark_paid(client, payment_id)?;
     orders::confirm(client, order, clock::now())?;
     Ok(Confirmed::Reinstated)
+}
+
+/// Takes the order's units from its item again; if too few are free, expires stale reservations of
+/// the item first. False if even these have too few.
+fn take_units(client: &SpiClient<'_>, order: &Order) -> Result<bool, Fault> {
+    let (item_id, quantity) = (order.item_id, order.quantity);
+    if items::take_back(client, item_id, quantity)? {
+        return Ok(true);
+    }
+    let now = clock::now();
+    if orders::next_expiry(client, item_id)?.is_none_or(|next| next > now) {
+        return Ok(false);
+    }
+    let Some(stock) = items::lock_stock(client, item_id)? else {
+        return Ok(false);
+    };
+    expiry::free(client, item_id, quantity - stock.inventory, now)?;
+    items::take_back(client, item_id, quantity)
 }
 
 /// Records that the gateway has refunded a payment that was due. Locks only the payment.

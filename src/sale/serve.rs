@@ -1,13 +1,16 @@
 //! What every strategy shares: replays of keys, and serving requests once their item is obtained.
 
+use super::expiry;
 use crate::backoff;
 use crate::error::Fault;
 use crate::gate;
 use crate::pg::clock;
 use crate::pg::subtransaction::End;
 use crate::sale::numbered::attempt_or_busy;
+use crate::store::items::Need;
 use crate::store::{Found, items, orders};
 use flashsale_core::fit::{self, Fit, PriorOrder, Request};
+use flashsale_core::gate::Epoch;
 use flashsale_core::item::Item;
 use flashsale_core::order::Status;
 use flashsale_core::order_ref::OrderRef;
@@ -17,11 +20,16 @@ use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
 use std::collections::HashMap;
 
-/// Whether the units of the requests have already been taken from the item's inventory.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Decrement {
-    Due,
-    Done,
+/// How the item was obtained.
+#[derive(Clone, Copy)]
+pub enum Obtained {
+    /// Its row is locked.
+    Locked,
+    /// Its row is locked, and the units of the requests have been taken from its inventory.
+    Taken,
+    /// It was read without a lock, since this epoch of its gate. Its version is compared when units
+    /// are taken.
+    Read(Epoch),
 }
 
 /// The outcomes of requests for one item, in the order of the requests.
@@ -107,19 +115,21 @@ fn all_replayed(
 }
 
 /// Serves requests for an item whose row is locked, or whose version is compared later (see
-/// `optimistic`): reads holdings and keys, fits the requests, stores the orders. Returns the
-/// outcomes, to be committed if there is a new order. If the version has changed, all but replays
-/// are conflicts. Locks the item's row and the new orders. Runs in the transaction of its caller.
+/// `optimistic`): reads holdings and keys, fits the requests, stores the orders. If units are
+/// missing, stale reservations of the item are expired first. Returns the outcomes, to be committed
+/// if there is a new order. If the version has changed, all but replays are conflicts. Locks the
+/// item's row, the orders that it expires and the new orders. Runs in the transaction of its caller.
 pub fn serve(
     client: &SpiClient<'_>,
     item: &Found,
     requests: &[Request<'_>],
-    decrement: Decrement,
+    obtained: Obtained,
 ) -> Result<End<Outcomes>, Fault> {
-    let held = holdings(client, item, requests)?;
+    let mut item = *item;
+    let held = holdings(client, &item, requests)?;
     // Again, because another call with the same key may have bought before the item was obtained.
     let mut outcomes = replays(client, requests)?;
-    if decrement == Decrement::Done {
+    if let Obtained::Taken = obtained {
         // They were read after the decrement, which is rolled back if there is no new order.
         for outcome in outcomes.iter_mut().flatten() {
             if let Outcome::Reserved { order, .. } = outcome {
@@ -129,20 +139,36 @@ pub fn serve(
     }
     let fresh = without_outcome(&outcomes, requests);
     let now = clock::now();
-    let fits = fit::fit(item, now, &fresh, held);
-    let reserved: Vec<&Request<'_>> = fresh
-        .iter()
-        .zip(&fits)
-        .filter(|(_, fit)| matches!(fit, Fit::Reserved { .. }))
-        .map(|(request, _)| request)
-        .collect();
+    let mut supply = Supply::of(&item, now, &fresh, &held);
+    if supply.is_short() {
+        match obtained {
+            Obtained::Locked => {
+                if let Some(with_more) = supply.free_stale(client)? {
+                    item = with_more;
+                    supply = Supply::of(&item, now, &fresh, &held);
+                }
+            }
+            Obtained::Taken => {}
+            Obtained::Read(epoch) => {
+                if supply.count_stale(client, epoch)? {
+                    let item_id = item.item_id;
+                    let lock = || items::await_on_sale(client, item_id, Need::Nothing);
+                    return serve_locked(client, lock, requests);
+                }
+            }
+        }
+    }
+    let reserved = supply.reserved();
     let units: i64 = reserved.iter().map(|request| request.quantity).sum();
-    if units > 0 && decrement == Decrement::Due && !items::take_versioned(client, item, units)? {
+    if units > 0
+        && !matches!(obtained, Obtained::Taken)
+        && !items::take_versioned(client, &item, units)?
+    {
         let conflict = |outcome: Option<Outcome>| outcome.unwrap_or(Outcome::Conflict);
         return Ok(End::RollBack(outcomes.into_iter().map(conflict).collect()));
     }
-    let order_refs = orders::insert(client, item, &reserved, now)?;
-    let served = to_outcomes(client, item, &fresh, &fits, &order_refs, now)?;
+    let order_refs = orders::insert(client, &item, &reserved, now)?;
+    let served = to_outcomes(client, &item, &fresh, &supply.fits, &order_refs, now)?;
     fill(&mut outcomes, served);
     let outcomes: Outcomes = outcomes.into_iter().flatten().collect();
     Ok(if order_refs.is_empty() {
@@ -152,37 +178,131 @@ pub fn serve(
     })
 }
 
-/// Reads an item and shuts the gate if it is sold out; `None` if there is no such item. Locks
-/// nothing.
-pub fn look(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
-    let epoch = gate::epoch(item_id);
-    let item = items::read(client, item_id)?;
-    if item.is_some_and(|item| item.inventory == 0) {
-        gate::shut(item_id, epoch);
+/// Serves requests once `lock` has locked their item; if it is no longer on sale, all are busy.
+fn serve_locked(
+    client: &SpiClient<'_>,
+    lock: impl FnOnce() -> Result<Option<Found>, Fault>,
+    requests: &[Request<'_>],
+) -> Result<End<Outcomes>, Fault> {
+    match lock()? {
+        Some(item) => serve(client, &item, requests, Obtained::Locked),
+        None => Ok(End::RollBack(vec![Outcome::Busy; requests.len()])),
     }
-    Ok(item)
 }
 
-/// The outcomes of requests for an item that was not on sale, from plain reads, so that calls for a
-/// sold-out item lock nothing.
+/// An item's units, and what requests get of them.
+struct Supply<'r, 'a> {
+    item: Item,
+    now: Micros,
+    requests: &'r [Request<'a>],
+    held: &'r HashMap<&'a str, i64>,
+    fits: Vec<Fit>,
+}
+
+impl<'r, 'a> Supply<'r, 'a> {
+    fn of(
+        item: &Item,
+        now: Micros,
+        requests: &'r [Request<'a>],
+        held: &'r HashMap<&'a str, i64>,
+    ) -> Self {
+        Self {
+            item: *item,
+            now,
+            requests,
+            held,
+            fits: fit::fit(item, now, requests, held),
+        }
+    }
+
+    /// Whether a request is refused for want of units.
+    fn is_short(&self) -> bool {
+        fit::is_short(&self.fits)
+    }
+
+    fn missing(&self) -> i64 {
+        fit::missing(&self.item, self.now, self.requests, self.held)
+    }
+
+    /// Expires as many stale reservations as are needed, and returns the item with their units;
+    /// `None` if there are none. The item must be locked.
+    fn free_stale(&self, client: &SpiClient<'_>) -> Result<Option<Found>, Fault> {
+        let item_id = self.item.item_id;
+        match expiry::free(client, item_id, self.missing(), self.now)? {
+            0 => Ok(None),
+            _ => items::read(client, item_id),
+        }
+    }
+
+    /// Counts as many stale reservations as are needed, and returns whether a request could get
+    /// their units. If the item is sold out and has none, shuts its gate until its next reservation
+    /// expires. Locks nothing.
+    fn count_stale(&mut self, client: &SpiClient<'_>, epoch: Epoch) -> Result<bool, Fault> {
+        let item_id = self.item.item_id;
+        let version = self.item.version;
+        let quiet_for = match gate::quiet_for(item_id, version) {
+            Some(quiet_for) => quiet_for,
+            None => {
+                let next = orders::next_expiry(client, item_id)?.unwrap_or(Micros::MAX);
+                let quiet_for = next.saturating_sub(self.now);
+                gate::remember_quiet(item_id, version, quiet_for);
+                quiet_for
+            }
+        };
+        if quiet_for > 0 {
+            if self.item.inventory == 0 {
+                gate::shut(item_id, epoch, quiet_for);
+            }
+            return Ok(false);
+        }
+        let units = orders::stale_units(client, item_id, self.now, self.missing())?;
+        let with_more = Item {
+            inventory: self.item.inventory + units,
+            ..self.item
+        };
+        *self = Self::of(&with_more, self.now, self.requests, self.held);
+        Ok(units > 0 && !self.reserved().is_empty())
+    }
+
+    fn reserved(&self) -> Vec<&'r Request<'a>> {
+        self.requests
+            .iter()
+            .zip(&self.fits)
+            .filter(|(_, fit)| matches!(fit, Fit::Reserved { .. }))
+            .map(|(request, _)| request)
+            .collect()
+    }
+}
+
+/// The outcomes of requests for an item that was not on sale, or had too few units. They rest on
+/// plain reads, so that calls for a sold-out item lock nothing. But if a request could get the units
+/// of stale reservations, `lock` locks the item, and they are served.
 pub fn refuse(
     client: &SpiClient<'_>,
     item_id: i64,
     requests: &[Request<'_>],
+    lock: impl FnOnce() -> Result<Option<Found>, Fault>,
 ) -> Result<End<Outcomes>, Fault> {
-    let Some(item) = look(client, item_id)? else {
+    let epoch = gate::epoch(item_id);
+    let Some(item) = items::read(client, item_id)? else {
         return Ok(End::RollBack(vec![Outcome::NotFound; requests.len()]));
     };
     let held = holdings(client, &item, requests)?;
     let mut outcomes = replays(client, requests)?;
     let fresh = without_outcome(&outcomes, requests);
-    let fits = fit::fit(&item, clock::now(), &fresh, held);
+    let mut supply = Supply::of(&item, clock::now(), &fresh, &held);
+    if supply.is_short() && supply.count_stale(client, epoch)? {
+        return serve_locked(client, lock, requests);
+    }
     // The item has come on sale since, so every caller should try again.
-    let is_on_sale = fits.iter().any(|fit| matches!(fit, Fit::Reserved { .. }));
-    let mut refused = Vec::with_capacity(fits.len());
-    for (request, fit) in fresh.iter().zip(&fits) {
-        refused.push(match fit {
-            Fit::Refused { reason, .. } if !is_on_sale => refusal(client, &item, request, *reason)?,
+    let is_on_sale = !supply.reserved().is_empty();
+    let mut refused = Vec::with_capacity(fresh.len());
+    for (request, fit) in fresh.iter().zip(&supply.fits) {
+        refused.push(match *fit {
+            Fit::Refused {
+                reason,
+                remaining_inventory,
+            } if !is_on_sale => refusal(client, &item, remaining_inventory, request, reason)?,
             _ => Outcome::Busy,
         });
     }
@@ -258,13 +378,7 @@ fn to_outcomes(
             Fit::Refused {
                 reason,
                 remaining_inventory,
-            } => {
-                let left = Item {
-                    inventory: remaining_inventory,
-                    ..*item
-                };
-                refusal(client, &left, request, reason)?
-            }
+            } => refusal(client, item, remaining_inventory, request, reason)?,
         });
     }
     Ok(outcomes)
@@ -273,6 +387,7 @@ fn to_outcomes(
 fn refusal(
     client: &SpiClient<'_>,
     item: &Item,
+    remaining_inventory: i64,
     request: &Request<'_>,
     reason: Reason,
 ) -> Result<Outcome, Fault> {
@@ -281,6 +396,12 @@ fn refusal(
             max_per_user: item.max_per_user,
             orders: orders::held_orders(client, request)?,
         },
-        reason => Outcome::unavailable(reason, item),
+        reason => {
+            let left = Item {
+                inventory: remaining_inventory,
+                ..*item
+            };
+            Outcome::unavailable(reason, &left)
+        }
     })
 }

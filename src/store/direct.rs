@@ -147,10 +147,11 @@ pub fn read(item_id: i64) -> Option<Option<Found>> {
     })
 }
 
-/// Locks the row until the transaction ends if the item is on sale; 55P03 at once if another
-/// transaction holds it. Looks first at the row's last ctid, if that is known: while there is an
-/// old snapshot, earlier versions of the row cannot be pruned, and the index leads to all of them.
-pub fn lock_sellable(item_id: i64, last: Option<Ctid>) -> Option<Option<Found>> {
+/// Locks the row until the transaction ends if the item is on sale and has at least `least` units;
+/// 55P03 at once if another transaction holds it. Looks first at the row's last ctid, if that is
+/// known: while there is an old snapshot, earlier versions of the row cannot be pruned, and the
+/// index leads to all of them.
+pub fn lock_on_sale(item_id: i64, least: i64, last: Option<Ctid>) -> Option<Option<Found>> {
     loop {
         let tried = at_items(Purpose::Lock, |table, snapshot| {
             let seen = last
@@ -165,7 +166,7 @@ pub fn lock_sellable(item_id: i64, last: Option<Ctid>) -> Option<Option<Found>> 
             };
             let item = item(&row);
             // As in the statements: what cannot be sold is not locked.
-            if item.not_on_sale(clock::now()).is_some() {
+            if item.inventory < least || item.closed(clock::now()).is_some() {
                 return Some(Tried::Done(None));
             }
             match row.lock() {

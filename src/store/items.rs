@@ -63,31 +63,30 @@ macro_rules! locking {
     };
 }
 
-macro_rules! select_sellable {
+macro_rules! select_on_sale {
     () => {
         concat!(
             "SELECT ",
             item_columns!(),
             " FROM flashsale.items WHERE ",
             on_sale!(),
-            " AND inventory > 0"
+            " AND inventory >= $2"
         )
     };
 }
 
 /// Locks the item's row until the transaction ends; 55P03 at once if another transaction holds it.
-static LOCK_SELLABLE: Locking = locking!([select_sellable!()], " NOWAIT", &[INT8OID]);
+static LOCK_ON_SALE: Locking = locking!([select_on_sale!()], " NOWAIT", &[INT8OID, INT8OID]);
 
-/// Like LOCK_SELLABLE, if the row still has a certain ctid. `direct::lock_sellable` gives the
-/// reason.
-static LOCK_SELLABLE_AT: Locking = locking!(
-    [select_sellable!(), " AND ctid = $2"],
+/// Like LOCK_ON_SALE, if the row still has a certain ctid. `direct::lock_on_sale` gives the reason.
+static LOCK_ON_SALE_AT: Locking = locking!(
+    [select_on_sale!(), " AND ctid = $3"],
     " NOWAIT",
-    &[INT8OID, TIDOID]
+    &[INT8OID, INT8OID, TIDOID]
 );
 
 /// Waits for the row's lock.
-static AWAIT_SELLABLE: Locking = locking!([select_sellable!()], "", &[INT8OID]);
+static AWAIT_ON_SALE: Locking = locking!([select_on_sale!()], "", &[INT8OID, INT8OID]);
 
 /// Waits for the row's lock, then takes the units if that many are free.
 static TAKE_ON_SALE: Statement = Statement::deciding(
@@ -255,15 +254,37 @@ fn read_found(row: &SpiTupleTable<'_>) -> Result<Found, Fault> {
     })
 }
 
-/// Locks the item until the transaction ends; `None` if it is not on sale. 55P03 at once if another
-/// transaction holds it.
-pub fn lock_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
-    if let Some(found) = direct::lock_sellable(item_id, None) {
+/// Whether an item that has no units can be obtained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It must have at least one.
+    Units,
+    /// It may have none: units that stale reservations hold will be added.
+    Nothing,
+}
+
+impl Need {
+    fn least(self) -> i64 {
+        match self {
+            Self::Units => 1,
+            Self::Nothing => 0,
+        }
+    }
+}
+
+/// Locks the item until the transaction ends; `None` if it is not on sale, or has not the units that
+/// it needs. 55P03 at once if another transaction holds it.
+pub fn lock_on_sale(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    need: Need,
+) -> Result<Option<Found>, Fault> {
+    if let Some(found) = direct::lock_on_sale(item_id, need.least(), None) {
         return Ok(found);
     }
-    LOCK_SELLABLE
+    LOCK_ON_SALE
         .in_strength()
-        .first(client, &[item_id.into()])?
+        .first(client, &[item_id.into(), need.least().into()])?
         .map(|row| read_found(&row))
         .transpose()
 }
@@ -273,8 +294,12 @@ thread_local! {
     static LAST_SOLD: Cell<Option<(i64, Ctid)>> = const { Cell::new(None) };
 }
 
-/// Like [`lock_sellable()`], for the seller, which first looks at the ctid of its last sale.
-pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
+/// Like [`lock_on_sale()`], for the seller, which first looks at the ctid of its last sale.
+pub fn lock_on_sale_again(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    need: Need,
+) -> Result<Option<Found>, Fault> {
     let last = LAST_SOLD
         .get()
         .filter(|(last_sold, _)| *last_sold == item_id);
@@ -282,25 +307,28 @@ pub fn lock_sellable_again(client: &SpiClient<'_>, item_id: i64) -> Result<Optio
     if let Some(ctid) = last {
         heap::prune(c"flashsale", c"items", ctid);
     }
-    if let Some(found) = direct::lock_sellable(item_id, last) {
+    let least = need.least();
+    if let Some(found) = direct::lock_on_sale(item_id, least, last) {
         return Ok(found);
     }
-    if let Some(ctid) = last
-        && let Some(row) = LOCK_SELLABLE_AT
-            .in_strength()
-            .first(client, &[item_id.into(), ctid.into()])?
-    {
-        return read_found(&row).map(Some);
+    if let Some(ctid) = last {
+        let arguments = [item_id.into(), least.into(), ctid.into()];
+        if let Some(row) = LOCK_ON_SALE_AT.in_strength().first(client, &arguments)? {
+            return read_found(&row).map(Some);
+        }
     }
-    lock_sellable(client, item_id)
+    lock_on_sale(client, item_id, need)
 }
 
-/// Locks the item until the transaction ends; `None` if it is not on sale. Waits for the lock, for
-/// `lock_timeout` at most.
-pub fn await_sellable(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault> {
-    AWAIT_SELLABLE
+/// Like [`lock_on_sale()`], but waits for the lock, for `lock_timeout` at most.
+pub fn await_on_sale(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    need: Need,
+) -> Result<Option<Found>, Fault> {
+    AWAIT_ON_SALE
         .in_strength()
-        .first(client, &[item_id.into()])?
+        .first(client, &[item_id.into(), need.least().into()])?
         .map(|row| read_found(&row))
         .transpose()
 }

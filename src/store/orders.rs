@@ -156,6 +156,38 @@ static STALE_CREATED: Statement = Statement::deciding(
     &[TIMESTAMPTZOID, INT8ARRAYOID, INT8ARRAYOID, INT4OID],
 );
 
+/// Locks nothing.
+static NEXT_EXPIRY: Statement = Statement::deciding(
+    "SELECT expires_at FROM flashsale.orders WHERE item_id = $1 AND status = 'reserved' \
+     ORDER BY expires_at LIMIT 1",
+    &[INT8OID],
+);
+
+/// Stale reservations of one item, oldest first, without the orders in $3.
+macro_rules! stale_of_item {
+    () => {
+        "SELECT order_id, quantity FROM flashsale.orders \
+         WHERE item_id = $1 AND status = 'reserved' AND expires_at <= $2 AND order_id <> ALL ($3) \
+         ORDER BY expires_at LIMIT $4"
+    };
+}
+
+/// Locks nothing.
+static STALE_OF_ITEM: Statement = Statement::deciding(
+    stale_of_item!(),
+    &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
+);
+
+/// Locks nothing.
+static STALE_UNITS: Statement = Statement::deciding(
+    concat!(
+        "SELECT coalesce(sum(quantity), 0)::bigint FROM (",
+        stale_of_item!(),
+        ") AS stale"
+    ),
+    &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
+);
+
 /// Locks the rows that no other transaction holds, and whose orders are still reserved.
 static LOCK_STALE: Statement = Statement::deciding(
     "SELECT order_id, item_id, quantity, status, ref_code FROM flashsale.orders \
@@ -482,6 +514,47 @@ pub fn stale(
     ];
     let rows = statement.run(client, &arguments)?;
     rows.map(|row| cell(&row, 1)).collect()
+}
+
+/// When the next reservation of an item expires, or the oldest stale one has expired; `None` if it
+/// has no reservations. Locks nothing.
+pub fn next_expiry(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Micros>, Fault> {
+    match NEXT_EXPIRY.first(client, &[item_id.into()])? {
+        Some(row) => stamp(&row, 1),
+        None => Ok(None),
+    }
+}
+
+/// The units of up to `limit` stale reservations of an item at `now`. Locks nothing.
+pub fn stale_units(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    now: Micros,
+    limit: i64,
+) -> Result<i64, Fault> {
+    let none: Vec<i64> = Vec::new();
+    let arguments = [item_id.into(), Stamp(now).into(), none.into(), limit.into()];
+    some(&STALE_UNITS.run(client, &arguments)?.first(), 1)
+}
+
+/// The ids and quantities of up to `limit` reservations of an item that are stale at `now`, oldest
+/// first, without `but_orders`. Locks nothing.
+pub fn stale_of_item(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    now: Micros,
+    but_orders: &[i64],
+    limit: i64,
+) -> Result<Vec<(i64, i64)>, Fault> {
+    let arguments = [
+        item_id.into(),
+        Stamp(now).into(),
+        but_orders.to_vec().into(),
+        limit.into(),
+    ];
+    let rows = STALE_OF_ITEM.run(client, &arguments)?;
+    rows.map(|row| Ok((cell(&row, 1)?, cell(&row, 2)?)))
+        .collect()
 }
 
 /// What is needed to close an order, read under its lock.

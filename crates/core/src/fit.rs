@@ -66,9 +66,10 @@ pub fn fit<'a>(
     item: &Item,
     now: Micros,
     requests: &[Request<'a>],
-    mut held: HashMap<&'a str, i64>,
+    held: &HashMap<&'a str, i64>,
 ) -> Vec<Fit> {
     let mut item = *item;
+    let mut held = held.clone();
     let mut keys = HashMap::<(&str, &str), usize>::new();
     let mut fits = Vec::with_capacity(requests.len());
     for (index, request) in requests.iter().enumerate() {
@@ -95,6 +96,37 @@ pub fn fit<'a>(
         });
     }
     fits
+}
+
+/// Whether a request is refused for want of units.
+pub fn is_short(fits: &[Fit]) -> bool {
+    let reason = Reason::OutOfStock;
+    fits.iter()
+        .any(|fit| matches!(fit, Fit::Refused { reason: why, .. } if *why == reason))
+}
+
+/// How many more units there must be so that every request gets its units that would get them of an
+/// unlimited number. At least 1 if there are none, because that hides the other reasons for a
+/// refusal.
+pub fn missing<'a>(
+    item: &Item,
+    now: Micros,
+    requests: &[Request<'a>],
+    held: &HashMap<&'a str, i64>,
+) -> i64 {
+    let plenty = Item {
+        inventory: i64::MAX,
+        ..*item
+    };
+    let fits = fit(&plenty, now, requests, held);
+    let wanted = requests
+        .iter()
+        .zip(fits)
+        .filter(|(_, fit)| matches!(fit, Fit::Reserved { .. }))
+        .fold(0i64, |sum, (request, _)| {
+            sum.saturating_add(request.quantity)
+        });
+    wanted.max(1).saturating_sub(item.inventory).max(0)
 }
 
 fn refusal(item: &Item, now: Micros, request: &Request<'_>, holdings: i64) -> Option<Reason> {

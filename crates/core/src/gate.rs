@@ -23,11 +23,13 @@ impl Epoch {
     pub const NONE: Self = Self(0);
 }
 
-/// An item that was seen sold out, and when, by the monotonic clock.
+/// An item that was seen sold out, when that was, and until when none of its reservations expires,
+/// by the monotonic clock.
 #[derive(Clone, Copy)]
 struct Note {
     key: Key,
     at: i64,
+    until: i64,
 }
 
 #[derive(Clone, Copy)]
@@ -61,10 +63,11 @@ impl<const CELLS: usize> Gate<CELLS> {
         hasher.finish() as usize % CELLS
     }
 
-    /// Whether the item was noted less than `ttl` microseconds ago and no unit has come back since.
+    /// Whether the item was noted less than `ttl` microseconds ago, and since then no unit has come
+    /// back and no reservation has expired.
     pub fn is_shut(&self, key: Key, now: i64, ttl: i64) -> bool {
         let note = self.0[Self::cell(key)].note;
-        note.is_some_and(|note| note.key == key && now - note.at < ttl)
+        note.is_some_and(|note| note.key == key && now - note.at < ttl && now < note.until)
     }
 
     /// The epoch of the item's cell. Read it before the item is looked at.
@@ -72,13 +75,18 @@ impl<const CELLS: usize> Gate<CELLS> {
         Epoch(self.0[Self::cell(key)].epoch)
     }
 
-    /// Notes an item that was seen sold out by a look that began at epoch `since`. If a unit may
-    /// have come back since then, notes nothing and returns false.
-    pub fn shut(&mut self, key: Key, since: Epoch, now: i64) -> bool {
+    /// Notes an item that was seen sold out by a look that began at epoch `since`, and whose next
+    /// reservation expires at `until`. If a unit may have come back since then, notes nothing and
+    /// returns false.
+    pub fn shut(&mut self, key: Key, since: Epoch, now: i64, until: i64) -> bool {
         let cell = &mut self.0[Self::cell(key)];
         let holds = cell.epoch == since.0;
         if holds {
-            cell.note = Some(Note { key, at: now });
+            cell.note = Some(Note {
+                key,
+                at: now,
+                until,
+            });
         }
         holds
     }
@@ -114,7 +122,7 @@ mod tests {
     fn a_note_is_worth_its_time() {
         let mut gate = Gate::<4>::new();
         let epoch = gate.epoch(key(1));
-        assert!(gate.shut(key(1), epoch, 1_000));
+        assert!(gate.shut(key(1), epoch, 1_000, i64::MAX));
         assert!(gate.is_shut(key(1), 1_000, TTL));
         assert!(gate.is_shut(key(1), 1_099, TTL));
         assert!(!gate.is_shut(key(1), 1_100, TTL));
@@ -122,14 +130,23 @@ mod tests {
     }
 
     #[test]
+    fn a_note_ends_when_a_reservation_expires() {
+        let mut gate = Gate::<4>::new();
+        let epoch = gate.epoch(key(1));
+        assert!(gate.shut(key(1), epoch, 1_000, 1_010));
+        assert!(gate.is_shut(key(1), 1_009, TTL));
+        assert!(!gate.is_shut(key(1), 1_010, TTL));
+    }
+
+    #[test]
     fn a_look_that_began_before_a_unit_came_back_shuts_nothing() {
         let mut gate = Gate::<4>::new();
         let before = gate.epoch(key(1));
         gate.open(key(1));
-        assert!(!gate.shut(key(1), before, 0));
+        assert!(!gate.shut(key(1), before, 0, i64::MAX));
         assert!(!gate.is_shut(key(1), 0, TTL));
         let after = gate.epoch(key(1));
-        assert!(gate.shut(key(1), after, 0));
+        assert!(gate.shut(key(1), after, 0, i64::MAX));
         gate.open(key(1));
         assert!(!gate.is_shut(key(1), 0, TTL));
     }
@@ -138,17 +155,20 @@ mod tests {
     fn items_of_one_cell_displace_each_other() {
         let mut gate = Gate::<1>::new();
         let epoch = gate.epoch(key(1));
-        assert!(gate.shut(key(1), epoch, 0) && gate.shut(key(2), epoch, 0));
+        assert!(gate.shut(key(1), epoch, 0, i64::MAX) && gate.shut(key(2), epoch, 0, i64::MAX));
         assert!(!gate.is_shut(key(1), 0, TTL) && gate.is_shut(key(2), 0, TTL));
         gate.open(key(1));
-        assert!(!gate.shut(key(2), epoch, 0), "the epoch is the cell's");
+        assert!(
+            !gate.shut(key(2), epoch, 0, i64::MAX),
+            "the epoch is the cell's"
+        );
     }
 
     #[test]
     fn an_item_of_another_database_is_another() {
         let mut gate = Gate::<1>::new();
         let epoch = gate.epoch(key(1));
-        gate.shut(key(1), epoch, 0);
+        gate.shut(key(1), epoch, 0, i64::MAX);
         let elsewhere = Key {
             database: 2,
             ..key(1)
@@ -160,7 +180,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         BeginLook(usize, i64),
-        Shut(usize),
+        Shut(usize, i64),
         UnitComesBack(i64),
         Wait(i64),
     }
@@ -168,7 +188,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             (0usize..4, 0i64..6).prop_map(|(backend, item)| Step::BeginLook(backend, item)),
-            (0usize..4).prop_map(Step::Shut),
+            (0usize..4, 0i64..150).prop_map(|(backend, expiry)| Step::Shut(backend, expiry)),
             (0i64..6).prop_map(Step::UnitComesBack),
             (0i64..60).prop_map(Step::Wait),
         ]
@@ -176,26 +196,27 @@ mod tests {
 
     proptest! {
         /// Items share cells, and looks overlap in any way. Every refusal rests on a look that
-        /// began after the last unit came back, and was noted less than the ttl ago.
+        /// began after the last unit came back, was noted less than the ttl ago, and saw no
+        /// reservation that has expired since.
         #[test]
-        fn no_refusal_is_older_than_the_last_unit_or_the_ttl(
+        fn no_refusal_is_older_than_the_last_unit_the_last_expiry_or_the_ttl(
             steps in prop::collection::vec(step(), 1..200),
         ) {
             let mut gate = Gate::<3>::new();
             let mut now = 0;
             let mut looks: [Option<(i64, Epoch, usize)>; 4] = [None; 4];
             let mut came_back = [0; 6];
-            let mut noted: [Option<(usize, i64)>; 6] = [None; 6];
+            let mut noted: [Option<(usize, i64, i64)>; 6] = [None; 6];
             for (time, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::BeginLook(backend, item) => {
                         looks[backend] = Some((item, gate.epoch(key(item)), time));
                     }
-                    Step::Shut(backend) => {
+                    Step::Shut(backend, expiry) => {
                         if let Some((item, since, began)) = looks[backend]
-                            && gate.shut(key(item), since, now)
+                            && gate.shut(key(item), since, now, now + expiry)
                         {
-                            noted[item as usize] = Some((began, now));
+                            noted[item as usize] = Some((began, now, now + expiry));
                         }
                     }
                     Step::UnitComesBack(item) => {
@@ -206,9 +227,9 @@ mod tests {
                 }
                 for item in 0..6 {
                     if gate.is_shut(key(item), now, TTL) {
-                        let (began, at) = noted[item as usize].expect("the item was noted");
+                        let (began, at, until) = noted[item as usize].expect("the item was noted");
                         prop_assert!(came_back[item as usize] == 0 || began > came_back[item as usize]);
-                        prop_assert!(now - at < TTL);
+                        prop_assert!(now - at < TTL && now < until);
                     }
                 }
             }

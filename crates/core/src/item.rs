@@ -42,9 +42,16 @@ pub struct Item {
 impl Item {
     /// Why no user can buy the item at `now`; `None` while it is on sale.
     pub fn not_on_sale(&self, now: Micros) -> Option<Reason> {
-        if self.inventory == 0 {
-            Some(Reason::OutOfStock)
-        } else if self.starts_at.is_some_and(|starts_at| now < starts_at) {
+        match self.inventory {
+            0 => Some(Reason::OutOfStock),
+            _ => self.closed(now),
+        }
+    }
+
+    /// Why no user could buy the item at `now`, however many units were free; `None` while it is
+    /// neither paused nor outside its window.
+    pub fn closed(&self, now: Micros) -> Option<Reason> {
+        if self.starts_at.is_some_and(|starts_at| now < starts_at) {
             Some(Reason::SaleNotStarted)
         } else if self.ends_at.is_some_and(|ends_at| now >= ends_at) {
             Some(Reason::SaleEnded)

@@ -106,7 +106,7 @@ proptest! {
     ) {
         let (mut left, mut now_held) = (item.inventory, held.clone());
         let mut twins = HashMap::new();
-        let fits = fit(&item, NOW, &requests, held);
+        let fits = fit(&item, NOW, &requests, &held);
         prop_assert_eq!(fits.len(), requests.len());
         for (index, (request, fit)) in requests.iter().zip(fits).enumerate() {
             let key = request.idempotency_key.map(|key| (request.user_id, key));
@@ -124,7 +124,7 @@ proptest! {
 
     #[test]
     fn never_past_stock_nor_past_a_limit(item in items(), requests in requests(), held in holdings()) {
-        let fits = fit(&item, NOW, &requests, held.clone());
+        let fits = fit(&item, NOW, &requests, &held);
         let mut sold = HashMap::<&str, i64>::new();
         for (request, fit) in requests.iter().zip(&fits) {
             if let Fit::Reserved { .. } = fit {
@@ -137,9 +137,28 @@ proptest! {
         }
     }
 
+    /// With the missing units the requests get as many as if there were plenty, and with one fewer
+    /// not as many.
+    #[test]
+    fn the_missing_units_are_as_many_as_needed(item in items(), requests in requests(), held in holdings()) {
+        let missing = missing(&item, NOW, &requests, &held);
+        let served = |inventory: i64| {
+            let fits = fit(&Item { inventory, ..item }, NOW, &requests, &held);
+            let served = requests.iter().zip(fits);
+            let served = served.filter(|(_, fit)| matches!(fit, Fit::Reserved { .. }));
+            served.map(|(request, _)| request.quantity).sum::<i64>()
+        };
+        let plenty = served(i64::MAX);
+        prop_assert_eq!(served(item.inventory + missing), plenty);
+        if missing > 0 && plenty > 0 {
+            prop_assert!(served(item.inventory + missing - 1) < plenty);
+        }
+        prop_assert!(missing > 0 || item.inventory > 0);
+    }
+
     #[test]
     fn a_crowd_of_single_units_sells_exactly_what_there_is(inventory in 0..50i64, crowd in 0..80usize) {
-        let fits = fit(&on_sale(inventory), NOW, &vec![request("ann", 1); crowd], HashMap::new());
+        let fits = fit(&on_sale(inventory), NOW, &vec![request("ann", 1); crowd], &HashMap::new());
         let sold = fits.iter().take_while(|fit| matches!(fit, Fit::Reserved { .. })).count();
         prop_assert_eq!(sold, crowd.min(inventory as usize));
         prop_assert!(fits[sold..].iter().all(|fit| *fit == refused(Reason::OutOfStock, 0)));
@@ -152,7 +171,7 @@ fn one_that_does_not_fit_does_not_block_a_later_one_that_does() {
         &on_sale(2),
         NOW,
         &[request("ann", 3), request("bob", 2)],
-        HashMap::new(),
+        &HashMap::new(),
     );
     assert_eq!(
         fits,
@@ -173,7 +192,7 @@ fn quantities_at_the_limit_of_bigint_do_not_overflow() {
     };
     let held = HashMap::from([("ann", 3)]);
     assert_eq!(
-        fit(&item, NOW, &[request("ann", i64::MAX)], held),
+        fit(&item, NOW, &[request("ann", i64::MAX)], &held),
         [refused(Reason::OutOfStock, 5)]
     );
 }

@@ -11,6 +11,7 @@ mod crash;
 mod ddl;
 mod drivers;
 mod dump;
+mod expired_holds;
 mod failover;
 mod gate;
 mod group;
