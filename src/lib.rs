@@ -50,11 +50,12 @@ extension_sql_file!(
     requires = ["operator_functions"]
 );
 extension_sql_file!("../sql/guard.sql", name = "guard", requires = ["views"]);
+extension_sql_file!("../sql/health.sql", name = "health", requires = ["guard"]);
 extension_sql_file!("../sql/warning.sql", name = "warning", requires = ["guard"]);
 extension_sql_file!(
     "../sql/privileges.sql",
     name = "privileges",
-    requires = ["guard"],
+    requires = ["health"],
     finalize
 );
 

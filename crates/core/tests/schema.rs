@@ -33,7 +33,13 @@ fn root() -> &'static Path {
 }
 
 fn schema() -> String {
-    let files = ["tables", "buyer_functions", "operator_functions", "views"];
+    let files = [
+        "tables",
+        "buyer_functions",
+        "operator_functions",
+        "views",
+        "health",
+    ];
     let read = |name| std::fs::read_to_string(root().join(format!("sql/{name}.sql"))).unwrap();
     on_one_line(&files.map(read).concat())
 }

@@ -16,6 +16,7 @@ mod failover;
 mod gate;
 mod group;
 mod guard;
+mod health;
 mod hostile;
 mod keys;
 mod lifecycle;

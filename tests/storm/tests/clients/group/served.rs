@@ -176,6 +176,9 @@ async fn the_copy_of_a_subscription_is_left_alone() {
                 WHERE backend_type IN ('flashsale seller', 'flashsale reconciler')";
     until(&shop.client, left).await;
     assert_no_seller(&shop.client, "subscription").await;
+    let problem = "SELECT string_agg(problem, ' ') FROM flashsale.health()";
+    let problem: String = value(&shop.client, problem, &[]).await;
+    assert!(problem.starts_with("copy_of_subscription"), "{problem}");
     run(&shop.client, STALE).await;
     sleep(A_WHILE).await;
     assert!(!value::<bool>(&shop.client, EXPIRED, &[]).await);
