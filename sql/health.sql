@@ -137,7 +137,7 @@ BEGIN
           SELECT p.kind, n FROM (VALUES
               ('trigger', 'items', '{guard_items,guard_items_truncate,check_item,raise_version}'::text[]),
               ('index', 'items', '{items_pkey}'),
-              ('index', 'orders', '{orders_pkey,orders_idempotency_key,orders_holdings,orders_expiry,orders_payment_deadline}'),
+              ('index', 'orders', '{orders_pkey,orders_idempotency_key,orders_holdings,orders_expiry,orders_item_expiry,orders_payment_deadline}'),
               ('index', 'payments', '{payments_pkey,payments_payment_ref_key,payments_order,payments_paid_once,payments_without_ref,payments_order_ref,payments_due_since}'),
               ('index', 'stock_movements', '{stock_movements_pkey,stock_movements_item,stock_movements_idempotency_key}'),
               ('constraint', 'items', '{items_inventory_range}'),

@@ -145,3 +145,40 @@ fn privileges_name_all_functions_and_relations() {
     let created = created.map(|rest| rest.split(' ').next().unwrap().to_owned());
     assert_eq!(relations, created.collect());
 }
+
+/// health() lists what a shop has added to the tables, so it must know what the extension has.
+#[test]
+fn health_knows_the_indexes_triggers_and_columns_of_the_tables() {
+    let read = |name| std::fs::read_to_string(root().join(format!("sql/{name}.sql"))).unwrap();
+    let (tables, health): (String, String) = (read("tables"), read("health"));
+    let known: BTreeSet<&str> = health
+        .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+        .collect();
+    let mut in_table = false;
+    for line in tables.lines() {
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or("");
+        let name = match first {
+            "CREATE" => {
+                in_table = line.starts_with("CREATE TABLE");
+                let mut words = words.skip_while(|&word| word == "UNIQUE");
+                match words.next() {
+                    Some("INDEX" | "TRIGGER") => words.next(),
+                    _ => None,
+                }
+            }
+            ")" | ");" => {
+                in_table = false;
+                None
+            }
+            "CONSTRAINT" => words.next(),
+            _ if in_table && line.find(char::is_lowercase) == Some(4) => {
+                words.next().map(|_| first)
+            }
+            _ => None,
+        };
+        if let Some(name) = name {
+            assert!(known.contains(name), "health() does not know {name}");
+        }
+    }
+}
