@@ -3,6 +3,7 @@
 use super::Statement;
 use crate::error::Fault;
 use crate::pg::session;
+use crate::pg::subtransaction::{self, End};
 use crate::pg::transaction::{has_one_snapshot, with_latest_snapshot};
 use pgrx::spi::{Spi, SpiClient};
 use std::cell::Cell;
@@ -30,15 +31,21 @@ pub fn check_version() -> Result<(), Fault> {
     if AGREED_AT.get() == Some(changes) {
         return Ok(());
     }
-    Spi::connect(|client| {
+    let check = |client: &SpiClient<'_>| -> Result<(), Fault> {
         with_latest_snapshot(|| check_version_now(client))?;
         // To a snapshot from before an update, a table that the update rewrote is empty.
         if has_one_snapshot() {
             check_version_now(client)?;
         }
-        AGREED_AT.set(Some(changes));
         Ok(())
-    })
+    };
+    // Rolled back, so that the catalog's locks end here: nobody who waits for the seller holds one.
+    match subtransaction::run(|| End::RollBack(Spi::connect(check))) {
+        Ok(checked) => checked?,
+        Err(error) => error.rethrow(),
+    }
+    AGREED_AT.set(Some(changes));
+    Ok(())
 }
 
 /// Like [`check_version()`], but reads the catalog each time.

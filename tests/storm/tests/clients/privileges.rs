@@ -25,6 +25,7 @@ const OPERATOR: &[&str] = &[
     "create_item",
     "find_payment",
     "get_order",
+    "health",
     "item_availability",
     // The views call it.
     "item_state",

@@ -171,7 +171,8 @@ async fn a_reload_changes_how_long_a_buyer_waits() {
     shop.assert_sound().await;
 }
 
-/// While the seller cannot come, buyers are told busy in time; when it comes, they are served.
+/// For the first seconds in which the seller cannot come, buyers are told busy in time; when it
+/// comes, they are served.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_seller_it_is_busy() {
     let shop = Shop::grouped(&["flashsale.group_wait = 300ms"]).await;
@@ -198,9 +199,10 @@ async fn without_a_seller_it_is_busy() {
             since.elapsed()
         );
     }
-    let crowd = storm(&pool, buyers(item_id, 400));
-    shop.run("UPDATE pg_database SET datallowconn = true WHERE datname = 'postgres'")
+    shop.run("ALTER DATABASE postgres ALLOW_CONNECTIONS true")
         .await;
+    worker(&shop.client, "seller").await;
+    let crowd = storm(&pool, buyers(item_id, 400));
     let done = within(crowd).await.expect("the crowd comes home");
     assert_eq!(sold(&done), 400);
     shop.assert_acknowledged(&done).await;
