@@ -65,7 +65,9 @@ CREATE UNIQUE INDEX also_mine ON flashsale.items (name);
 ALTER TABLE flashsale.items ADD CONSTRAINT mine CHECK (stock < 1000), ADD COLUMN color text;
 CREATE POLICY mine ON flashsale.orders;
 CREATE RULE mine AS ON DELETE TO flashsale.stock_movements DO INSTEAD NOTHING;
+SET client_min_messages = error; -- of wal_level
 CREATE PUBLICATION mine FOR TABLE flashsale.orders;
+SET client_min_messages = warning;
 CREATE TABLE t.parent ();
 ALTER TABLE flashsale.orders INHERIT t.parent;
 CREATE TABLE t.others (order_id bigint REFERENCES flashsale.orders);
