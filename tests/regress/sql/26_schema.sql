@@ -1,6 +1,7 @@
 -- The schema flashsale may be made before; nobody else may own it; and it does not matter where CREATE EXTENSION puts the extension.
 \pset tuples_only on
 \pset format unaligned
+\set SHOW_CONTEXT never
 \set regression :DBNAME
 SET client_min_messages = error; -- the extension warns in a database that the workers do not serve
 DROP DATABASE IF EXISTS flashsale_schema;
