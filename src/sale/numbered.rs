@@ -29,7 +29,7 @@ pub fn attempt<T>(
     }
 }
 
-/// Like [`attempt`]; `None` if a lock was refused, and any other duplicate key is raised.
+/// Like [`attempt()`]; `None` if a lock was refused, and any other duplicate key is raised.
 pub fn attempt_or_busy<T>(
     body: impl Fn(&SpiClient<'_>) -> Result<End<T>, Fault>,
 ) -> Result<Option<T>, Fault> {
