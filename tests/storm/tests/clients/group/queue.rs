@@ -199,10 +199,9 @@ async fn without_a_seller_it_is_busy() {
             since.elapsed()
         );
     }
+    let crowd = storm(&pool, buyers(item_id, 400));
     shop.run("ALTER DATABASE postgres ALLOW_CONNECTIONS true")
         .await;
-    worker(&shop.client, "seller").await;
-    let crowd = storm(&pool, buyers(item_id, 400));
     let done = within(crowd).await.expect("the crowd comes home");
     assert_eq!(sold(&done), 400);
     shop.assert_acknowledged(&done).await;
