@@ -16,9 +16,8 @@ fn units_add_up(status: &str, quantity: i64, units_held: i64) -> bool {
 }
 
 #[pg_extern(sql = false)]
-fn new_ref_code() -> Option<String> {
-    let code = random::ref_codes(1).next()?;
-    Some(code.as_str().to_owned())
+fn new_ref_code() -> String {
+    random::ref_code().as_str().to_owned()
 }
 
 #[pg_extern(sql = false)]

@@ -243,10 +243,11 @@ pub fn insert(item: &Item, requests: &[&Request<'_>], now: Micros) -> Option<Vec
     }
     let table = Orders::open(c"flashsale", c"orders", Purpose::Insert)?;
     let sequence = ORDERS_IF_AS_MADE.with(|known| known.about(&table, sequence_if_as_made))?;
-    let order_refs: Vec<OrderRef> = random::ref_codes(requests.len())
-        .map(|code| OrderRef {
+    let order_refs: Vec<OrderRef> = requests
+        .iter()
+        .map(|_| OrderRef {
             order_id: heap::next_value(sequence),
-            code,
+            code: random::ref_code(),
         })
         .collect();
     let rows: Vec<_> = order_refs

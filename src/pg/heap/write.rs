@@ -185,10 +185,27 @@ impl<'t> Indexes<'t> {
             let state = pg_sys::CreateExecutorState();
             pg_sys::InitResultRelInfo(&mut target, relation.0, 0, null_mut(), 0);
             pg_sys::ExecOpenIndices(&mut target, false);
-            Self {
+            let mut indexes = Self {
                 target,
                 state,
                 relation: PhantomData,
+            };
+            indexes.prepare_predicates();
+            indexes
+        }
+    }
+
+    /// Prepares the predicates of partial indexes. The executor would do so itself, but plan each of
+    /// them first; here they come from the relcache, where they lie planned.
+    ///
+    /// # Safety
+    /// The indexes must be open.
+    unsafe fn prepare_predicates(&mut self) {
+        for index in 0..self.target.ri_NumIndices as usize {
+            // SAFETY: the array has an element for each open index.
+            unsafe {
+                let info = &mut **self.target.ri_IndexRelationInfo.add(index);
+                info.ii_PredicateState = pg_sys::ExecInitQual(info.ii_Predicate, null_mut());
             }
         }
     }
