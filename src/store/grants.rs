@@ -23,12 +23,13 @@ const OPERATOR_FUNCTIONS: &str = "flashsale.create_item(bigint, text, bigint, te
      flashsale.restock_item(bigint, bigint, text, text), flashsale.pause_item(bigint), \
      flashsale.resume_item(bigint), flashsale.reconcile_stale_reservations(interval, integer), \
      flashsale.refund_order(bigint, boolean), flashsale.refund_order(text, boolean), \
-     flashsale.refund_payment(text, text), flashsale.audit(), flashsale.health(), flashsale.stats_reset(), flashsale.read_stats(), \
+     flashsale.refund_payment(text, text), flashsale.audit(), flashsale.audit(bigint), flashsale.health(), \
+     flashsale.stats_reset(), flashsale.read_stats(), \
      flashsale.item_state(bigint, timestamptz, timestamptz, boolean), flashsale.stock_adds_up(bigint, bigint)";
 
 const OPERATOR_RELATIONS: &str = "flashsale.items, flashsale.orders, flashsale.payments, \
      flashsale.stock_movements, flashsale.item_status, flashsale.payment_checks, flashsale.refunds_due, \
-     flashsale.stats";
+     flashsale.broken_invariants, flashsale.stats";
 
 /// Grants what an application needs. `role` is a quoted identifier.
 pub fn to_app(role: &str) -> Result<(), Fault> {

@@ -63,6 +63,17 @@ UPDATE flashsale.items SET inventory = stock + 1 WHERE item_id = 2;
 SELECT * FROM pg_temp.found() WHERE invariant <> 'units_add_up_to_stock';
 ROLLBACK;
 
+-- closed_units_match_orders: a count too high, two too low, and an order whose units moved from one to another.
+BEGIN;
+UPDATE flashsale.items SET cancelled_units = cancelled_units + 1 WHERE item_id = 1;
+UPDATE flashsale.items SET expired_units = -1, refunded_units = 7 WHERE item_id = 2;
+SELECT * FROM pg_temp.found();
+ROLLBACK;
+BEGIN;
+UPDATE flashsale.orders SET status = 'expired' WHERE user_id = 'dave';
+SELECT * FROM pg_temp.found();
+ROLLBACK;
+
 -- order_has_item
 BEGIN;
 ALTER TABLE flashsale.items DISABLE TRIGGER guard_items;
@@ -149,5 +160,49 @@ UPDATE flashsale.orders SET status = 'lost' WHERE user_id = 'gina';
 SELECT * FROM pg_temp.found();
 ROLLBACK;
 
+-- audit(item_id): what audit() finds of one item, whatever kind it is, and nothing of others. Here each rule is
+-- broken for both items, as far as a rule can be.
+CREATE PROCEDURE pg_temp.break_all() LANGUAGE plpgsql AS $$
+BEGIN
+    ALTER TABLE flashsale.items DROP CONSTRAINT items_inventory_range;
+    ALTER TABLE flashsale.orders DROP CONSTRAINT orders_units_held;
+    ALTER TABLE flashsale.payments DROP CONSTRAINT payments_fate;
+    DROP INDEX flashsale.payments_paid_once;
+    UPDATE flashsale.items SET inventory = stock + 1, cancelled_units = 100;
+    INSERT INTO flashsale.stock_movements (item_id, delta) SELECT item_id, 1 FROM flashsale.items;
+    INSERT INTO flashsale.orders (order_id, item_id, quantity, units_held, created_at, status, user_id, unit_price)
+    SELECT -10 * item_id - n, item_id, 1, 1, now(), status, 'broken', 5
+    FROM unnest('{reserved,paying,confirmed,lost}'::text[]) WITH ORDINALITY AS v (status, n), flashsale.items;
+    INSERT INTO flashsale.payments (order_id, payment_ref, status, order_ref)
+    SELECT order_id, format('pay %s %s', order_id, n), 'paid', CASE WHEN n = 2 THEN 'ref' END
+    FROM flashsale.orders, generate_series(1, 2) AS n WHERE user_id = 'broken' AND status <> 'confirmed';
+    UPDATE flashsale.payments SET due_since = now() WHERE payment_ref LIKE 'pay % 2';
+END $$;
+BEGIN;
+CALL pg_temp.break_all();
+SELECT invariant, count(*) FILTER (WHERE item_id = 1), count(*) FILTER (WHERE item_id = 2), count(*) FILTER (WHERE item_id IS NULL)
+FROM flashsale.audit() GROUP BY 1 ORDER BY 1;
+SELECT item_id, (SELECT count(*) FROM flashsale.audit(i.item_id)) AS found,
+       (SELECT count(*) FROM (SELECT * FROM flashsale.audit(i.item_id) EXCEPT ALL SELECT * FROM flashsale.audit() a WHERE a.item_id = i.item_id) d) AS too_much,
+       (SELECT count(*) FROM (SELECT * FROM flashsale.audit() a WHERE a.item_id = i.item_id EXCEPT ALL SELECT * FROM flashsale.audit(i.item_id)) d) AS too_little
+FROM flashsale.items i ORDER BY 1;
+ROLLBACK;
+-- One rule is broken for one item, another for the other.
+BEGIN;
+UPDATE flashsale.items SET expired_units = 5 WHERE item_id = 1;
+UPDATE flashsale.items SET inventory = inventory - 1 WHERE item_id = 2;
+SELECT invariant, a.item_id, detail FROM flashsale.audit(1) a;
+SELECT invariant, a.item_id, detail FROM flashsale.audit(item_id => 2) a;
+ROLLBACK;
+-- An item that is gone, with an order that is not; no such item; none named.
+BEGIN;
+ALTER TABLE flashsale.items DISABLE TRIGGER guard_items;
+DELETE FROM flashsale.items WHERE item_id = 2;
+SELECT invariant, a.item_id, t.name(order_id), detail FROM flashsale.audit(2) a;
+ROLLBACK;
+SELECT t.error('SELECT flashsale.audit(404)'), t.error('SELECT flashsale.audit(NULL)');
+
 -- All is well again.
 SELECT * FROM flashsale.audit();
+SELECT * FROM flashsale.audit(1);
+SELECT * FROM flashsale.audit(2);

@@ -49,6 +49,8 @@ SELECT t.error(statement) FROM (VALUES
     ('SELECT flashsale.stats_reset()'),
     ('SELECT flashsale.refund_payment(''pay'')'),
     ('SELECT flashsale.audit()'),
+    ('SELECT flashsale.audit(1)'),
+    ('SELECT FROM flashsale.broken_invariants'),
     ('SELECT * FROM flashsale.orders'),
     ('SELECT * FROM flashsale.item_status')) AS v (statement);
 RESET ROLE;
@@ -71,6 +73,8 @@ SET ROLE regress_nobody;
 SELECT t.error(statement) FROM (VALUES
     ('SELECT flashsale.purchase_item(1, ''eve'')'),
     ('SELECT flashsale.audit()'),
+    ('SELECT flashsale.audit(1)'),
+    ('SELECT FROM flashsale.broken_invariants'),
     ('SELECT count(*) FROM flashsale.items'),
     ('SELECT flashsale.grant_app(''regress_nobody'')'),
     ('SELECT flashsale.grant_operator(''regress_nobody'')')) AS v (statement);
@@ -95,6 +99,8 @@ SELECT statement || ' -> ' || t.error(statement) FROM (VALUES
     ('SELECT flashsale.refund_order(1)'),
     ('SELECT flashsale.refund_payment(''pay-alice'')'),
     ('SELECT flashsale.audit()'),
+    ('SELECT flashsale.audit(1)'),
+    ('SELECT FROM flashsale.broken_invariants'),
     ('SELECT flashsale.grant_app(''regress_app'')'),
     ('SELECT flashsale.grant_operator(''regress_app'')'),
     ('SELECT count(*) FROM flashsale.items'),
@@ -190,7 +196,7 @@ SELECT flashsale.item_availability(1) ->> 'state', flashsale.find_payment('pay-f
 RESET SESSION AUTHORIZATION;
 SELECT flashsale.restock_item(1, 5) ->> 'success', flashsale.refund_order(t.id('frank')) ->> 'status',
        flashsale.reconcile_stale_reservations() ->> 'expired';
-SELECT count(*) FROM flashsale.audit();
+SELECT (SELECT count(*) FROM flashsale.audit()), (SELECT count(*) FROM flashsale.audit(1));
 SELECT flashsale.grant_app('regress_app');
 RESET search_path;
 DROP TABLE pg_temp.items, pg_temp.orders, pg_temp.payments;

@@ -126,6 +126,7 @@ ANALYZE flashsale.items, flashsale.orders;
 DO $$ BEGIN FOR i IN 1 .. 7 LOOP CALL t.buy_and_return(); END LOOP; END $$;
 INSERT INTO flashsale.orders (item_id, user_id, quantity, units_held, status, created_at, expires_at, closed_at)
 SELECT 1, 'user ' || n, 1, 0, 'cancelled', now(), now(), now() FROM generate_series(1, 500) AS n;
+UPDATE flashsale.items SET cancelled_units = cancelled_units + 500 WHERE item_id = 1;
 BEGIN;
 SELECT t.whole_reads() AS before \gset
 CALL t.buy_and_return();

@@ -57,7 +57,7 @@ CALL t.try(
     'ALTER TABLE flashsale.orders ADD COLUMN IF NOT EXISTS color text, ADD CHECK (quantity > 0)',
     'ALTER TABLE flashsale.orders DROP COLUMN close_reason', 'ALTER TABLE flashsale.items DROP COLUMN IF EXISTS name CASCADE',
     'ALTER TABLE flashsale.orders RENAME COLUMN user_id TO buyer', 'ALTER TABLE flashsale.orders RENAME user_id TO buyer',
-    'ALTER TABLE flashsale.payments ALTER refund_ref TYPE varchar(100)', 'ALTER TABLE flashsale.stock_movements ALTER delta TYPE numeric');
+    'ALTER TABLE flashsale.payments ALTER refund_ref TYPE varchar(100)', 'ALTER TABLE flashsale.stock_movements ALTER reason TYPE varchar(100)');
 ALTER TABLE flashsale.items INHERIT t.parent;
 CALL t.try('ALTER TABLE t.parent ADD COLUMN color text', 'ALTER TABLE t.parent RENAME item_id TO id');
 ALTER TABLE flashsale.items NO INHERIT t.parent;
