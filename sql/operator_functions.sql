@@ -15,7 +15,7 @@ CREATE FUNCTION flashsale.restock_item(
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'restock_item_with_key_wrapper';
 COMMENT ON FUNCTION flashsale.restock_item(bigint, bigint, text, text) IS
-'Adds delta units to an item, or removes free units if delta is negative; records a row in stock_movements. A repeat with the same idempotency_key for the same item moves nothing and returns what the first call did. Locks the item, waiting up to flashsale.lock_wait.
+'Adds delta units to an item, or removes free units, and if needed those of stale reservations, if delta is negative; records a row in stock_movements. A repeat with the same idempotency_key for the same item moves nothing and returns what the first call did. Locks the item, waiting up to flashsale.lock_wait.
 Success: item_id, delta, stock, remaining_inventory, replayed.
 Reasons: item_not_found, not_enough_free (with remaining_inventory), idempotency_key_reused (with another delta), busy.
 Errors: 22004 for a NULL item_id or delta; 22023 for a delta of 0, a text not of 1 to 255 bytes; 22003 if the stock, or the price of the whole stock, would be above 2^53 - 1.';

@@ -1,12 +1,15 @@
 //! Stock: items created, restocked, paused and resumed.
 
 use crate::error::Fault;
+use crate::pg::clock;
 use crate::pg::subtransaction::End;
 use crate::pg::wal;
+use crate::sale::expiry;
 use crate::sale::numbered::attempt_or_busy;
 use crate::store::items::{self, NewItem};
 use flashsale_core::argument::Invalid;
-use flashsale_core::item::{self, Paused, Restocked};
+use flashsale_core::item::{self, Paused, Restocked, Stock};
+use pgrx::spi::SpiClient;
 
 /// Creates an item and returns its id; a generated id skips ids already taken. 22023 if the id
 /// that is asked for is taken, 55P03 if a lock was refused.
@@ -28,8 +31,8 @@ pub fn create(item: &NewItem<'_>) -> Result<i64, Fault> {
     }
 }
 
-/// Adds units, or removes free ones if `delta` is negative; a repeat with the same key moves none.
-/// Locks the item. 22003 if the stock or its value would be too large a number.
+/// Adds units, or removes free ones if `delta` is negative, and then also those of stale reservations;
+/// a repeat with the same key moves none. Locks the item, and stale orders whose units it removes. 22003 if the stock or its value would be too large a number.
 pub fn restock(
     item_id: i64,
     delta: i64,
@@ -46,7 +49,7 @@ pub fn restock(
         {
             return Ok(End::RollBack(movement.again(delta)));
         }
-        let restocked = item::restock(before, delta)?;
+        let restocked = restocked(client, item_id, before, delta)?;
         if !matches!(restocked, Restocked::Done { .. }) {
             return Ok(End::RollBack(restocked));
         }
@@ -57,6 +60,35 @@ pub fn restock(
         wal::make_seen_commits_durable();
     }
     Ok(restocked.unwrap_or(Restocked::Busy))
+}
+
+/// The units after the restock. If too few are free, but stale reservations hold the others, those are
+/// expired first; the caller rolls that back if it is refused all the same.
+fn restocked(
+    client: &SpiClient<'_>,
+    item_id: i64,
+    before: Stock,
+    delta: i64,
+) -> Result<Restocked, Fault> {
+    let restocked = item::restock(before, delta)?;
+    let wanted = delta.saturating_neg();
+    // More than the stock cannot become free.
+    if !matches!(restocked, Restocked::NotEnoughFree { .. }) || wanted > before.stock {
+        return Ok(restocked);
+    }
+    let missing = wanted - before.inventory;
+    let freed = expiry::free(client, item_id, missing, clock::now())?;
+    if freed < missing {
+        return Ok(restocked);
+    }
+    let inventory = before.inventory + freed;
+    Ok(item::restock(
+        Stock {
+            inventory,
+            ..before
+        },
+        delta,
+    )?)
 }
 
 /// Stops or restarts sales of an item. Locks the item.

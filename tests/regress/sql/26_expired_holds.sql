@@ -91,6 +91,19 @@ SELECT t.answer(flashsale.confirm_order(t.id('tina/2'), 'pay-tina-2'));
 SELECT name, item_id, status, units_held FROM t.orders() WHERE item_id IN (8, 9);
 SELECT t.stock(9);
 
+-- A restock that removes units takes those of stale reservations too, if with these there are enough.
+SELECT flashsale.create_item(5, item_id => 11);
+SELECT flashsale.purchase_item(11, name, 2) ->> 'success' FROM unnest('{alice,bob}'::text[]) AS name;
+SELECT t.answer(flashsale.restock_item(11, -2));
+UPDATE flashsale.orders SET expires_at = clock_timestamp() WHERE item_id = 11 AND user_id = 'alice';
+SELECT t.answer(flashsale.restock_item(11, -4));
+SELECT t.answer(flashsale.restock_item(11, -6));
+SELECT name, status FROM t.orders() WHERE item_id = 11;
+SELECT t.answer(flashsale.restock_item(11, -2, idempotency_key => 'back'));
+SELECT t.answer(flashsale.restock_item(11, -2, idempotency_key => 'back'));
+SELECT name, status FROM t.orders() WHERE item_id = 11;
+SELECT t.stock(11);
+
 -- An order that fails to expire is left alone; others give their units.
 CREATE FUNCTION t.keep() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
