@@ -20,6 +20,10 @@ BEGIN
     END IF;
     IF to_regnamespace('flashsale') IS NULL THEN
         CREATE SCHEMA flashsale;
+    ELSIF NOT EXISTS (SELECT FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner
+                      WHERE n.nspname = 'flashsale' AND r.rolname = current_user) THEN
+        -- The functions act as their owner, who need not be a superuser for ever.
+        GRANT USAGE ON SCHEMA flashsale TO CURRENT_USER;
     END IF;
     -- All objects are in the schema flashsale. Where it is the extension's own, the extension counts as
     -- being in pg_catalog, so that it is not dropped with the schema in which it happened to be created.

@@ -5,9 +5,10 @@
 \set regression :DBNAME
 SET client_min_messages = error; -- the extension warns in a database that the workers do not serve
 DROP DATABASE IF EXISTS flashsale_schema;
-DROP ROLE IF EXISTS regress_squatter, regress_superuser;
+DROP ROLE IF EXISTS regress_squatter, regress_superuser, regress_demoted;
 CREATE ROLE regress_squatter;
 CREATE ROLE regress_superuser SUPERUSER;
+CREATE ROLE regress_demoted SUPERUSER;
 CREATE DATABASE flashsale_schema;
 \c flashsale_schema
 SET client_min_messages = error;
@@ -63,6 +64,14 @@ ALTER SCHEMA flashsale OWNER TO regress_superuser;
 CREATE EXTENSION flashsale SCHEMA flashsale;
 CALL try();
 DROP EXTENSION flashsale;
+-- Then the functions work also when their owner is no superuser any more.
+SET ROLE regress_demoted;
+CREATE EXTENSION flashsale;
+RESET ROLE;
+ALTER ROLE regress_demoted NOSUPERUSER;
+CALL try();
+DROP EXTENSION flashsale;
+REVOKE ALL ON SCHEMA flashsale FROM regress_demoted;
 
 -- Somebody else's.
 ALTER SCHEMA flashsale OWNER TO regress_squatter;
@@ -73,4 +82,4 @@ SELECT extname FROM pg_extension WHERE extname = 'flashsale';
 
 \c :regression
 DROP DATABASE flashsale_schema;
-DROP ROLE regress_squatter, regress_superuser;
+DROP ROLE regress_squatter, regress_superuser, regress_demoted;
