@@ -17,7 +17,8 @@ class Size:
     clients: tuple  # the points of the plot
     rounds: int  # runs of which the median counts, interleaved
     buyers: int  # of a rush for 100 units
-    held_snapshot: int  # purchases while a snapshot is held
+    held_snapshot: int  # grouped purchases while a snapshot is held
+    held_sales: int  # single purchases while a snapshot is held
     dead_orders: int  # of one buyer
     stale: int  # reservations to expire, of 1,000 items
     lifetime: int  # purchases of a backend whose memory is measured
@@ -29,6 +30,7 @@ FULL = Size(
     rounds=5,
     buyers=5_000,
     held_snapshot=300_000,
+    held_sales=100_000,
     dead_orders=100_000,
     stale=100_000,
     lifetime=10_000,
@@ -39,6 +41,7 @@ QUICK = Size(
     rounds=1,
     buyers=2_000,
     held_snapshot=30_000,
+    held_sales=10_000,
     dead_orders=20_000,
     stale=20_000,
     lifetime=2_000,

@@ -72,19 +72,24 @@ mod tests {
             idempotency_key: None,
             default_ttl: 1_000_000,
         };
-        let held = direct::lock_on_sale(item_id, 1, None).flatten().unwrap();
+        let held = direct::lock_on_sale(item_id, 1).flatten().unwrap();
         let read = direct::read(item_id).flatten().unwrap();
         assert_eq!(read.version, held.version);
-        assert!(direct::take(&held, 2).flatten().is_some());
-        assert_eq!(direct::take(&held, 2), Some(None)); // another version
-        let order_ids = direct::insert(&held, &[&request], clock::now());
-        assert_eq!(order_ids.map(|ids| ids.len()), Some(1));
+        assert!(direct::take(&held, 2) == Some(true));
+        assert_eq!(direct::take(&held, 2), Some(false)); // another version
+        let taken = direct::take_on_sale(item_id, 2).flatten().unwrap();
+        assert_eq!((taken.inventory, taken.version), (3, held.version + 1));
+        assert!(direct::take_on_sale(item_id, 2).unwrap().is_none());
+        let requests = [&request, &request];
+        let order_ids = direct::insert(&held, &requests, clock::now());
+        assert_eq!(order_ids.map(|ids| ids.len()), Some(2));
         assert_sound();
         Spi::run("ALTER TABLE flashsale.items ALTER paused DROP DEFAULT").unwrap();
         Spi::run("ALTER TABLE flashsale.orders ALTER status DROP DEFAULT").unwrap();
         assert!(direct::read(item_id).is_none());
-        assert!(direct::lock_on_sale(item_id, 1, None).is_none());
+        assert!(direct::lock_on_sale(item_id, 1).is_none());
         assert!(direct::take(&held, 1).is_none());
+        assert!(direct::take_on_sale(item_id, 1).is_none());
         assert!(direct::insert(&held, &[&request], clock::now()).is_none());
     }
 

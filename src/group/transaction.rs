@@ -142,7 +142,7 @@ fn replies(
         return Ok(end.map(|all| all.into_iter().map(Reply::Cancelled).collect()));
     };
     let lock = |need| {
-        let item = items::lock_on_sale_again(client, first.item_id, need)?;
+        let item = items::lock_on_sale(client, first.item_id, need)?;
         is_obtained.set(item.is_some());
         Ok(item)
     };

@@ -7,7 +7,7 @@
 use super::Found;
 use crate::pg::clock;
 use crate::pg::heap::{
-    self, Attempt, Ctid, Purpose, Remembered, Seen, Snapshot, Table, Value, Write,
+    self, Attempt, Ctid, Purpose, Remembered, Seen, Snapshot, Table, Updated, Value, Write,
 };
 use crate::pg::random;
 use crate::settings;
@@ -148,75 +148,88 @@ pub fn read(item_id: i64) -> Option<Option<Found>> {
 }
 
 /// Locks the row until the transaction ends if the item is on sale and has at least `least` units;
-/// 55P03 at once if another transaction holds it. Looks first at the row's last ctid, if that is
-/// known: while there is an old snapshot, earlier versions of the row cannot be pruned, and the
-/// index leads to all of them.
-pub fn lock_on_sale(item_id: i64, least: i64, last: Option<Ctid>) -> Option<Option<Found>> {
+/// 55P03 at once if another transaction holds it.
+pub fn lock_on_sale(item_id: i64, least: i64) -> Option<Option<Found>> {
+    obtain_on_sale(Purpose::Lock, item_id, least, |row| match row.lock() {
+        Attempt::Held(row) => Some(Tried::Obtained(row.ctid())),
+        Attempt::Changed => Some(Tried::Changed),
+        Attempt::Unclear => None,
+    })
+}
+
+/// Takes units of an item that is on sale and has that many, and returns the item as it was before.
+/// Waits for the row's lock.
+pub fn take_on_sale(item_id: i64, units: i64) -> Option<Option<Found>> {
+    obtain_on_sale(Purpose::Update, item_id, units, |row| {
+        let ctid = row.ctid();
+        match update(row, units)? {
+            Updated::Done => Some(Tried::Obtained(ctid)),
+            Updated::Changed => Some(Tried::Changed),
+            Updated::Unclear => None,
+        }
+    })
+}
+
+enum Tried {
+    /// The row is locked or updated. This is the ctid of the version that was read.
+    Obtained(Ctid),
+    /// Another transaction has changed the row, and has ended: a new snapshot sees what it did.
+    Changed,
+}
+
+/// Calls `obtain` with the row if the item is on sale and has at least `least` units, and again if it
+/// has changed meanwhile.
+fn obtain_on_sale(
+    purpose: Purpose,
+    item_id: i64,
+    least: i64,
+    obtain: impl Fn(Seen<'_, ITEM_COLUMNS>) -> Option<Tried>,
+) -> Option<Option<Found>> {
     loop {
-        let tried = at_items(Purpose::Lock, |table, snapshot| {
-            let seen = last
-                .and_then(|ctid| table.at(snapshot, ctid))
-                .filter(|row| row.int8(ITEM_ID) == Some(item_id));
-            let seen = match seen {
-                None => table.find(snapshot, item_id).ok()?,
-                seen => seen,
-            };
-            let Some(row) = seen else {
-                return Some(Tried::Done(None));
+        let tried = at_items(purpose, |table, snapshot| {
+            let Some(row) = table.find(snapshot, item_id).ok()? else {
+                return Some(None);
             };
             let item = item(&row);
             // As in the statements: what cannot be sold is not locked.
             if item.inventory < least || item.closed(clock::now()).is_some() {
-                return Some(Tried::Done(None));
+                return Some(None);
             }
-            match row.lock() {
-                Attempt::Held(row) => Some(Tried::Done(Some(Found {
-                    item,
-                    ctid: row.ctid(),
-                }))),
-                Attempt::Changed => Some(Tried::Changed),
-                Attempt::Unclear => None,
-            }
+            Some(Some((item, obtain(row)?)))
         });
         match tried? {
-            Tried::Done(found) => return Some(found),
-            Tried::Changed => {
+            None => return Some(None),
+            Some((item, Tried::Obtained(ctid))) => return Some(Some(Found { item, ctid })),
+            Some((_, Tried::Changed)) => {
                 pgrx::check_for_interrupts!();
             }
         }
     }
 }
 
-enum Tried {
-    /// The item is locked; or `None`, because it is not on sale.
-    Done(Option<Found>),
-    /// Another transaction has changed the row, and has ended: a new snapshot sees what it did.
-    Changed,
-}
-
-/// Takes units of an item and returns its row's new ctid; `None` if the version has changed since
-/// the item was read. Waits for the row's lock, unless the caller holds it.
-pub fn take(found: &Found, units: i64) -> Option<Option<Ctid>> {
+/// Takes units of an item; false if its version has changed since it was read. Waits for the row's
+/// lock, unless the caller holds it.
+pub fn take(found: &Found, units: i64) -> Option<bool> {
     let item = &found.item;
     at_items(Purpose::Update, |table, snapshot| {
         let Some(row) = table.at(snapshot, found.ctid) else {
-            return Some(None);
-        };
-        let (Some(inventory), Some(stock)) = (row.int8(INVENTORY), row.int8(STOCK)) else {
-            return None;
+            return Some(false);
         };
         let is_same =
             row.int8(ITEM_ID) == Some(item.item_id) && row.int8(VERSION) == Some(item.version);
-        let left = inventory - units;
-        if !is_same || left < 0 {
-            return Some(None);
+        if !is_same || row.int8(INVENTORY)? < units {
+            return Some(false);
         }
-        // The CHECK fails, so a statement has to raise its error.
-        if !stock_adds_up(left, stock) {
-            return None;
-        }
-        Some(row.update([(INVENTORY, left), (VERSION, item.version + 1)]))
+        Some(update(row, units)? == Updated::Done)
     })
+}
+
+/// Takes units of an item that has that many. `None` if a statement has to raise the error that the
+/// CHECK fails.
+fn update(row: Seen<'_, ITEM_COLUMNS>, units: i64) -> Option<Updated> {
+    let (left, version) = (row.int8(INVENTORY)? - units, row.int8(VERSION)? + 1);
+    stock_adds_up(left, row.int8(STOCK)?)
+        .then(|| row.update([(INVENTORY, left), (VERSION, version)]))
 }
 
 const ORDER_COLUMNS: usize = columns(ORDERS_AS_MADE);

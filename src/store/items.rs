@@ -3,7 +3,7 @@
 use super::{Found, Stamp, Statement, direct, some, stamp};
 use crate::error::Fault;
 use crate::gate;
-use crate::pg::heap::{self, Ctid, Strength};
+use crate::pg::heap::{self, Strength};
 use flashsale_core::item::{Currency, Item, Movement, Stock};
 use flashsale_core::order::Status;
 use pgrx::datum::Interval;
@@ -11,7 +11,6 @@ use pgrx::pg_sys::BuiltinOid::{
     BOOLOID, INT4OID, INT8ARRAYOID, INT8OID, INTERVALOID, TEXTOID, TIDOID, TIMESTAMPTZOID,
 };
 use pgrx::spi::{SpiClient, SpiTupleTable};
-use std::cell::Cell;
 
 /// The columns that a purchase needs, in the order in which `read_found` reads them.
 macro_rules! item_columns {
@@ -25,7 +24,7 @@ macro_rules! item_columns {
 /// a plain read: no lock, no transaction id, no WAL.
 macro_rules! on_sale {
     () => {
-        "item_id = $1 AND NOT paused \
+        " AND NOT paused \
          AND (starts_at IS NULL OR starts_at <= clock_timestamp()) \
          AND (ends_at IS NULL OR ends_at > clock_timestamp())"
     };
@@ -63,35 +62,39 @@ macro_rules! locking {
     };
 }
 
-macro_rules! select_on_sale {
-    () => {
+/// Reads an item that fulfils the conditions. Reads the index backwards, for the reason that
+/// `Table::find` gives. With `item_id = $1` the planner would ignore the ORDER BY.
+macro_rules! select_item {
+    ($($and:expr),*) => {
         concat!(
             "SELECT ",
             item_columns!(),
-            " FROM flashsale.items WHERE ",
-            on_sale!(),
-            " AND inventory >= $2"
+            " FROM flashsale.items WHERE item_id >= $1 AND item_id <= $1",
+            $($and,)*
+            " ORDER BY item_id DESC LIMIT 1"
         )
     };
 }
 
 /// Locks the item's row until the transaction ends; 55P03 at once if another transaction holds it.
-static LOCK_ON_SALE: Locking = locking!([select_on_sale!()], " NOWAIT", &[INT8OID, INT8OID]);
-
-/// Like LOCK_ON_SALE, if the row still has a certain ctid. `direct::lock_on_sale` gives the reason.
-static LOCK_ON_SALE_AT: Locking = locking!(
-    [select_on_sale!(), " AND ctid = $3"],
+static LOCK_ON_SALE: Locking = locking!(
+    [select_item!(on_sale!(), " AND inventory >= $2")],
     " NOWAIT",
-    &[INT8OID, INT8OID, TIDOID]
+    &[INT8OID, INT8OID]
 );
 
 /// Waits for the row's lock.
-static AWAIT_ON_SALE: Locking = locking!([select_on_sale!()], "", &[INT8OID, INT8OID]);
+static AWAIT_ON_SALE: Locking = locking!(
+    [select_item!(on_sale!(), " AND inventory >= $2")],
+    "",
+    &[INT8OID, INT8OID]
+);
 
 /// Waits for the row's lock, then takes the units if that many are free.
 static TAKE_ON_SALE: Statement = Statement::deciding(
     concat!(
-        "UPDATE flashsale.items SET inventory = inventory - $2, version = version + 1 WHERE ",
+        "UPDATE flashsale.items SET inventory = inventory - $2, version = version + 1 \
+         WHERE item_id = $1",
         on_sale!(),
         " AND inventory >= $2 RETURNING ",
         item_columns!()
@@ -100,20 +103,13 @@ static TAKE_ON_SALE: Statement = Statement::deciding(
 );
 
 /// Locks nothing.
-static READ: Statement = Statement::deciding(
-    concat!(
-        "SELECT ",
-        item_columns!(),
-        " FROM flashsale.items WHERE item_id = $1"
-    ),
-    &[INT8OID],
-);
+static READ: Statement = Statement::deciding(select_item!(), &[INT8OID]);
 
 /// Waits for the row's lock, unless the caller holds it. Finds no row if the version that was read
 /// is no longer the current one.
 static TAKE_VERSIONED: Statement = Statement::deciding(
     "UPDATE flashsale.items SET inventory = inventory - $2, version = version + 1 \
-     WHERE ctid = $4 AND item_id = $1 AND version = $3 AND inventory >= $2 RETURNING ctid",
+     WHERE ctid = $4 AND item_id = $1 AND version = $3 AND inventory >= $2 RETURNING version",
     &[INT8OID, INT8OID, INT8OID, TIDOID],
 );
 
@@ -279,7 +275,7 @@ pub fn lock_on_sale(
     item_id: i64,
     need: Need,
 ) -> Result<Option<Found>, Fault> {
-    if let Some(found) = direct::lock_on_sale(item_id, need.least(), None) {
+    if let Some(found) = direct::lock_on_sale(item_id, need.least()) {
         return Ok(found);
     }
     LOCK_ON_SALE
@@ -287,37 +283,6 @@ pub fn lock_on_sale(
         .first(client, &[item_id.into(), need.least().into()])?
         .map(|row| read_found(&row))
         .transpose()
-}
-
-thread_local! {
-    /// The item that this session sold last, and the ctid of the version that it wrote.
-    static LAST_SOLD: Cell<Option<(i64, Ctid)>> = const { Cell::new(None) };
-}
-
-/// Like [`lock_on_sale()`], for the seller, which first looks at the ctid of its last sale.
-pub fn lock_on_sale_again(
-    client: &SpiClient<'_>,
-    item_id: i64,
-    need: Need,
-) -> Result<Option<Found>, Fault> {
-    let last = LAST_SOLD
-        .get()
-        .filter(|(last_sold, _)| *last_sold == item_id);
-    let last = last.map(|(_, ctid)| ctid);
-    if let Some(ctid) = last {
-        heap::prune(c"flashsale", c"items", ctid);
-    }
-    let least = need.least();
-    if let Some(found) = direct::lock_on_sale(item_id, least, last) {
-        return Ok(found);
-    }
-    if let Some(ctid) = last {
-        let arguments = [item_id.into(), least.into(), ctid.into()];
-        if let Some(row) = LOCK_ON_SALE_AT.in_strength().first(client, &arguments)? {
-            return read_found(&row).map(Some);
-        }
-    }
-    lock_on_sale(client, item_id, need)
 }
 
 /// Like [`lock_on_sale()`], but waits for the lock, for `lock_timeout` at most.
@@ -340,6 +305,9 @@ pub fn take_on_sale(
     item_id: i64,
     units: i64,
 ) -> Result<Option<Found>, Fault> {
+    if let Some(found) = direct::take_on_sale(item_id, units) {
+        return Ok(found);
+    }
     let row = TAKE_ON_SALE.first(client, &[item_id.into(), units.into()])?;
     row.map(|row| {
         let mut found = read_found(&row)?;
@@ -363,25 +331,16 @@ pub fn read(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Found>, Fault
 /// Takes units of an item; false if its version has changed since it was read. Waits for the row's
 /// lock, unless the caller holds it.
 pub fn take_versioned(client: &SpiClient<'_>, found: &Found, units: i64) -> Result<bool, Fault> {
-    let ctid = match direct::take(found, units) {
-        Some(ctid) => ctid,
-        None => take_by_sql(client, found, units)?,
-    };
-    if let Some(ctid) = ctid {
-        LAST_SOLD.set(Some((found.item_id, ctid)));
+    if let Some(is_taken) = direct::take(found, units) {
+        return Ok(is_taken);
     }
-    Ok(ctid.is_some())
-}
-
-fn take_by_sql(client: &SpiClient<'_>, found: &Found, units: i64) -> Result<Option<Ctid>, Fault> {
     let arguments = [
         found.item_id.into(),
         units.into(),
         found.version.into(),
         found.ctid.into(),
     ];
-    let row = TAKE_VERSIONED.first(client, &arguments)?;
-    row.map(|row| some(&row, 1)).transpose()
+    Ok(TAKE_VERSIONED.count(client, &arguments)? == 1)
 }
 
 /// Takes the units of an expired order again; false if too few are free. Waits for the row's lock.

@@ -19,5 +19,5 @@ pub use definition::Write;
 pub use remembered::Remembered;
 pub use row::{Attempt, Seen};
 pub use strength::{Strength, strength};
-pub use table::{Ctid, Purpose, Snapshot, Table, has_rows, prune};
-pub use write::{Value, next_value};
+pub use table::{Ctid, Purpose, Snapshot, Table, has_rows};
+pub use write::{Updated, Value, next_value};

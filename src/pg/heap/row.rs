@@ -9,7 +9,10 @@ use std::ops::Deref;
 use std::thread::panicking;
 
 impl<const N: usize> Table<N> {
-    /// The row with this primary key, if there is one and the snapshot sees it.
+    /// The row with this primary key, if there is one and the snapshot sees it. Reads the index
+    /// backwards. While there is an old snapshot, the row's earlier versions cannot be removed, and
+    /// the index leads to all of them, in the order of their ctids. The last is usually the newest,
+    /// because the table grows at its end.
     pub fn find<'s>(
         &'s self,
         snapshot: &'s Snapshot,
@@ -21,7 +24,8 @@ impl<const N: usize> Table<N> {
         let scan = KeyScan::begin(&self.relation, snapshot, key);
         // SAFETY: the scan is open, and its tuple, which is of the table, is copied before it ends.
         unsafe {
-            let tuple = pg_sys::systable_getnext(scan.descriptor).as_ref();
+            let backward = pg_sys::ScanDirection::BackwardScanDirection;
+            let tuple = pg_sys::systable_getnext_ordered(scan.descriptor, backward).as_ref();
             Ok(tuple.map(|tuple| Seen::copy(self, tuple)))
         }
     }
@@ -67,9 +71,10 @@ impl<const N: usize> Table<N> {
 #[derive(Debug)]
 pub struct OtherKey;
 
-/// A scan of a primary key in column 0.
+/// A scan of a primary key in column 0, in the order of the index.
 struct KeyScan<'s> {
     descriptor: SysScanDesc,
+    index: pg_sys::Relation,
     relation: PhantomData<(&'s Relation, &'s Snapshot)>,
 }
 
@@ -86,27 +91,33 @@ impl<'s> KeyScan<'s> {
                 pg_sys::F_INT8EQ.into(),
                 Datum::from(key),
             );
-            let (table, index) = (relation.0, (*relation.0).rd_pkindex);
+            let table = relation.0;
+            let index = pg_sys::index_open((*table).rd_pkindex, Self::LOCK);
             Self {
-                descriptor: pg_sys::systable_beginscan(
+                descriptor: pg_sys::systable_beginscan_ordered(
                     table,
                     index,
-                    true,
                     snapshot.0,
                     1,
                     &mut sought,
                 ),
+                index,
                 relation: PhantomData,
             }
         }
     }
+
+    const LOCK: i32 = pg_sys::AccessShareLock as i32;
 }
 
 impl Drop for KeyScan<'_> {
     fn drop(&mut self) {
         if !panicking() {
-            // SAFETY: begin() began the scan, and nothing else ends it.
-            unsafe { pg_sys::systable_endscan(self.descriptor) };
+            // SAFETY: begin() began the scan and opened the index, and nothing else ends either.
+            unsafe {
+                pg_sys::systable_endscan_ordered(self.descriptor);
+                pg_sys::index_close(self.index, Self::LOCK);
+            }
         }
     }
 }

@@ -123,23 +123,6 @@ impl Drop for Pin {
     }
 }
 
-/// Prunes the page of a ctid, as an index scan would: removes row versions that no snapshot needs.
-/// Does nothing if the page has enough free space, or if the table is not a heap. Takes the table
-/// lock of a SELECT, which stays until the transaction ends.
-pub fn prune(schema: &CStr, name: &CStr, ctid: Ctid) {
-    let Some(relation) = Relation::open(schema, name, pg_sys::AccessShareLock) else {
-        return;
-    };
-    if relation.is_heap() && relation.reaches(ctid) {
-        // SAFETY: the block is within the open relation, and its buffer is pinned and not locked,
-        // as heap_page_prune_opt requires.
-        unsafe {
-            let pin = Pin(pg_sys::ReadBuffer(relation.0, ctid.block()));
-            pg_sys::heap_page_prune_opt(relation.0, pin.0);
-        }
-    }
-}
-
 /// Whether a table of the extension has a row now; false if it does not exist. Takes the table lock
 /// of a SELECT, which stays until the transaction ends. Reads up to the first row, so it may be
 /// called while the table is about to be dropped.

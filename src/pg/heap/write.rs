@@ -1,7 +1,7 @@
 //! Rows updated and inserted.
 
 use super::row::Seen;
-use super::table::{Ctid, Purpose, Relation, Table};
+use super::table::{Purpose, Relation, Table};
 use crate::pg::version;
 use flashsale_core::time::Micros;
 use pgrx::pg_sys::{
@@ -87,9 +87,8 @@ impl<const N: usize> Table<N> {
 }
 
 impl<const N: usize> Seen<'_, N> {
-    /// Sets bigint columns and returns the row's new ctid; `None` if the row has changed since the
-    /// snapshot. Waits for the row's lock, unless the transaction holds it.
-    pub fn update<const M: usize>(self, changes: [(usize, i64); M]) -> Option<Ctid> {
+    /// Sets bigint columns. Waits for the row's lock, unless the transaction holds it.
+    pub fn update<const M: usize>(self, changes: [(usize, i64); M]) -> Updated {
         assert!(self.table.purpose == Purpose::Update);
         for (column, _) in changes {
             assert!(self.table.type_of(column) == pg_sys::INT8OID);
@@ -111,8 +110,10 @@ impl<const N: usize> Seen<'_, N> {
                 nulls.as_mut_ptr(),
             );
             pg_sys::CheckCmdReplicaIdentity(relation.0, pg_sys::CmdType::CMD_UPDATE);
-            if !self.replace_by(new) {
-                return None;
+            match self.replace_by(new) {
+                TM_Result::TM_Ok => {}
+                TM_Result::TM_Updated | TM_Result::TM_Deleted => return Updated::Changed,
+                _ => return Updated::Unclear,
             }
             if (*new.t_data).t_infomask2 as u32 & pg_sys::HEAP_ONLY_TUPLE == 0 {
                 let slot = Slot::new(relation, &raw const pg_sys::TTSOpsHeapTuple);
@@ -120,25 +121,33 @@ impl<const N: usize> Seen<'_, N> {
                 Indexes::open(relation).enter(&slot, true);
             }
             pg_sys::CommandCounterIncrement();
-            Some(Ctid::of(new))
+            Updated::Done
         }
     }
 
-    /// Puts the new version in place of the old one; false if the row has changed since the
-    /// snapshot.
+    /// Puts the new version in place of the old one, unless the row has changed since the snapshot.
     ///
     /// # Safety
     /// The tuple must be of the table.
-    unsafe fn replace_by(&self, new: &mut HeapTupleData) -> bool {
+    unsafe fn replace_by(&self, new: &mut HeapTupleData) -> TM_Result::Type {
         let mut old = self.ctid().item_pointer();
         // SAFETY: the table is open for writing, the snapshot that sees the old version is still
         // registered, and the new one is of the table, as the caller says.
-        let result = unsafe {
+        unsafe {
             let command = pg_sys::GetCurrentCommandId(true);
             version::heap_update(self.table.relation.0, &mut old, new, command)
-        };
-        result == TM_Result::TM_Ok
+        }
     }
+}
+
+/// The result of an attempt to update a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Updated {
+    Done,
+    /// Another transaction has changed the row since the snapshot, and has committed.
+    Changed,
+    /// This transaction has changed it since the snapshot, so a statement has to decide.
+    Unclear,
 }
 
 /// A slot for a row of an open relation.
