@@ -12,6 +12,7 @@ use flashsale_core::order_ref::OrderName;
 use flashsale_core::outcome::Outcome;
 use flashsale_core::reason::Reason;
 use flashsale_core::time::Micros;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// What an answer depends on besides what happened. Tests use their own.
@@ -28,13 +29,38 @@ pub const SESSION: Context = Context {
     retry_after_ms: backoff::retry_after_ms,
 };
 
+/// The answer to a purchase.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Purchased {
+    Reserved(Reserved),
+    Refused(Value),
+}
+
+/// The answer to a purchase that has a reservation. It is no JSON value like the other answers,
+/// because making and freeing one takes longer than making the jsonb.
+#[derive(Serialize)]
+pub struct Reserved {
+    success: bool,
+    order_id: i64,
+    order_ref: String,
+    item_id: i64,
+    quantity: i64,
+    status: &'static str,
+    remaining_inventory: i64,
+    expires_at: Option<String>,
+    unit_price: Option<i64>,
+    currency: Option<String>,
+    replayed: bool,
+}
+
 /// The answer to a purchase of an item.
-pub fn outcome_to_json(item_id: i64, outcome: &Outcome, context: &Context) -> Value {
+pub fn purchased(item_id: i64, outcome: &Outcome, context: &Context) -> Purchased {
     let about = match *outcome {
         Outcome::Reserved { order, replayed } => {
-            return reserved_to_json(item_id, &order, replayed, context);
+            return Purchased::Reserved(reserved(item_id, &order, replayed, context));
         }
-        Outcome::Busy => return busy(context),
+        Outcome::Busy => return Purchased::Refused(busy(context)),
         Outcome::DeadReplay { order_ref, .. } => json!({
             "item_id": item_id,
             "order_id": order_ref.order_id,
@@ -65,26 +91,29 @@ pub fn outcome_to_json(item_id: i64, outcome: &Outcome, context: &Context) -> Va
         }),
         Outcome::NotFound | Outcome::Conflict => json!({ "item_id": item_id }),
     };
-    failure(outcome.reason().expect("it was refused"), about)
+    let reason = outcome.reason().expect("it was refused");
+    Purchased::Refused(failure(reason, about))
 }
 
-fn reserved_to_json(item_id: i64, order: &PriorOrder, replayed: bool, context: &Context) -> Value {
+fn reserved(item_id: i64, order: &PriorOrder, replayed: bool, context: &Context) -> Reserved {
     // An order that is no longer reserved does not expire.
     let expires_at = order
         .expires_at
         .filter(|_| order.status == Status::Reserved);
-    success(json!({
-        "order_id": order.order_ref.order_id,
-        "order_ref": order.order_ref.to_string(),
-        "item_id": item_id,
-        "quantity": order.quantity,
-        "status": order.status.name(),
-        "remaining_inventory": order.remaining_inventory,
-        "expires_at": expires_at.map(context.iso),
-        "unit_price": order.unit_price,
-        "currency": order.currency.as_ref().map(|currency| currency.code()),
-        "replayed": replayed,
-    }))
+    let currency = order.currency.as_ref();
+    Reserved {
+        success: true,
+        order_id: order.order_ref.order_id,
+        order_ref: order.order_ref.to_string(),
+        item_id,
+        quantity: order.quantity,
+        status: order.status.name(),
+        remaining_inventory: order.remaining_inventory,
+        expires_at: expires_at.map(context.iso),
+        unit_price: order.unit_price,
+        currency: currency.map(|currency| currency.code().to_owned()),
+        replayed,
+    }
 }
 
 /// The answer to `begin_payment`.

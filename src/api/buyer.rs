@@ -1,6 +1,6 @@
 //! Buyer functions: arguments checked, the work done elsewhere.
 
-use super::answer::{self, SESSION};
+use super::answer::{self, Purchased, SESSION};
 use super::{Answer, to_jsonb};
 use crate::doors;
 use crate::error::Fault;
@@ -63,7 +63,7 @@ fn checked_purchase(
     quantity: Option<i64>,
     idempotency_key: Option<&str>,
     strategy: Option<&str>,
-) -> Result<Value, Fault> {
+) -> Result<Purchased, Fault> {
     let request = Request {
         item_id: required("item_id", item_id)?,
         user_id: required_text("user_id", user_id)?,
@@ -82,7 +82,7 @@ fn checked_purchase(
         })?,
     };
     let outcome = doors::purchase(&request, strategy)?;
-    Ok(answer::outcome_to_json(request.item_id, &outcome, &SESSION))
+    Ok(answer::purchased(request.item_id, &outcome, &SESSION))
 }
 
 #[pg_extern(sql = false)]
@@ -90,14 +90,14 @@ fn purchase_batch(requests: Option<JsonB>) -> Answer {
     to_jsonb(|| checked_batch(requests))
 }
 
-fn checked_batch(requests: Option<JsonB>) -> Result<Value, Fault> {
+fn checked_batch(requests: Option<JsonB>) -> Result<Vec<Purchased>, Fault> {
     let JsonB(list) = required("requests", requests)?;
     let clicks = clicks::clicks(&list)?;
     let requests = clicks::requests(&clicks, settings::reservation_ttl())?;
     let outcomes = batch::purchase(&requests, settings::strategy())?;
     let answers = requests.iter().zip(&outcomes);
     Ok(answers
-        .map(|(request, outcome)| answer::outcome_to_json(request.item_id, outcome, &SESSION))
+        .map(|(request, outcome)| answer::purchased(request.item_id, outcome, &SESSION))
         .collect())
 }
 

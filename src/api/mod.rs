@@ -12,14 +12,14 @@ use crate::error::Fault;
 use crate::pg::jsonb::Jsonb;
 use crate::store::schema;
 use pgrx::pg_sys::panic::ErrorReport;
-use serde_json::Value;
+use serde::Serialize;
 
 /// What most functions return.
 type Answer = Result<Jsonb, ErrorReport>;
 
 /// Runs a function and returns its answer.
-fn to_jsonb(body: impl FnOnce() -> Result<Value, Fault>) -> Answer {
-    run(body).map(Jsonb)
+fn to_jsonb<T: Serialize>(body: impl FnOnce() -> Result<T, Fault>) -> Answer {
+    run(|| Jsonb::of(&body()?).map_err(|_| Fault::Broken("an answer is not JSON")))
 }
 
 /// Runs a function that uses tables. 55000 if these are of another version than the library.

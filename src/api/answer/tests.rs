@@ -97,7 +97,7 @@ fn reserved_answer() -> Value {
 }
 
 fn purchase(outcome: Outcome) -> Value {
-    outcome_to_json(1, &outcome, &PLAIN)
+    serde_json::to_value(purchased(1, &outcome, &PLAIN)).unwrap()
 }
 
 #[test]
