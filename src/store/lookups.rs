@@ -26,7 +26,8 @@ macro_rules! order_json {
                             'payment_ref', p.payment_ref, 'status', p.status, 'why', p.why, \
                             'amount', coalesce(p.amount, o.unit_price * o.quantity), \
                             'currency', coalesce(p.currency, o.currency)) ORDER BY p.payment_id) \
-                 FROM flashsale.payments p WHERE p.order_id = o.order_id), '[]'::jsonb))"
+                 FROM flashsale.payments p \
+                 WHERE p.order_id = o.order_id AND p.why IS DISTINCT FROM 'order_not_found'), '[]'::jsonb))"
     };
 }
 

@@ -112,4 +112,9 @@ SELECT flashsale.cancel_order(t.id('alice')) ->> 'status';
 SELECT flashsale.get_order(t.id('alice')) ->> 'status', flashsale.item_availability(1) ->> 'remaining_inventory';
 ROLLBACK;
 SELECT flashsale.get_order(t.id('alice')) ->> 'status', flashsale.item_availability(1) ->> 'remaining_inventory';
+-- A charge that was reported for an id before there was such an order is not that order's.
+SELECT last_value + 1 AS next FROM flashsale.orders_order_id_seq \gset
+SELECT flashsale.confirm_order(:next, 'pay-stray', 5, 'JPY') ->> 'reason';
+SELECT flashsale.purchase_item(1, 'erin') ->> 'success';
+SELECT flashsale.get_order(:next) ->> 'user_id', flashsale.get_order(:next) -> 'payments', flashsale.user_orders('erin') #> '{orders,0,payments}';
 SELECT * FROM flashsale.audit();
