@@ -55,14 +55,14 @@ pub fn run(queue: Queue, jobs: &[Job], until: Micros) -> Result<Served, Failure>
             Ok(served) => return Ok(served),
             Err(fault) => fault,
         };
+        if retries < RETRIES && is_sequence_moved(jobs, until, &fault) {
+            retries += 1;
+            continue;
+        }
         // A trigger can raise the same error because of a single request.
         return Err(match fault.sqlstate() {
             ERRCODE_LOCK_NOT_AVAILABLE if !is_obtained.get() => Failure::Locked,
             ERRCODE_QUERY_CANCELED if clock::monotonic() >= until => Failure::Overrun,
-            _ if retries < RETRIES && is_sequence_moved(jobs, until, &fault) => {
-                retries += 1;
-                continue;
-            }
             _ => {
                 stats::seller_failed();
                 Failure::Error(Box::new(fault))
@@ -74,13 +74,19 @@ pub fn run(queue: Queue, jobs: &[Job], until: Micros) -> Result<Served, Failure>
 /// Whether the transaction failed because an order's id was taken, which the sequence will not
 /// return again: it has been moved past the table, in a transaction of its own.
 fn is_sequence_moved(jobs: &[Job], until: Micros, fault: &Fault) -> bool {
+    if fault.sqlstate() != PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION {
+        return false;
+    }
     let message = fault.to_string();
-    let body = || Spi::connect(|client| sequences::move_past_taken(client, &message));
-    fault.sqlstate() == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION
-        && worker::transaction(Some(jobs[0].request.owner), bounds(until), || {
-            body().map(End::Commit)
-        })
-        .is_ok_and(|(moved, _)| moved)
+    let body =
+        || Spi::connect(|client| sequences::move_past_taken(client, &message)).map(End::Commit);
+    match worker::transaction(Some(jobs[0].request.owner), bounds(until), body) {
+        Ok((is_moved, _)) => is_moved,
+        Err(error) => {
+            log!("flashsale: a sequence that may be behind its table could not be moved: {error}");
+            false
+        }
+    }
 }
 
 fn bounds(until: Micros) -> Bounds {

@@ -22,7 +22,7 @@ static KEYS: Statement = Statement::deciding(
 /// Waits for a transaction that moves a sequence, and keeps others waiting until this
 /// (sub)transaction ends.
 static LOCK: Statement = Statement::deciding(
-    "SELECT pg_advisory_xact_lock(hashtext('flashsale.orders'), 0)",
+    "SELECT pg_advisory_xact_lock(hashtext('flashsale.sequences'), 0)",
     &[],
 );
 
@@ -57,8 +57,7 @@ static MOVE_PAST_MOVEMENTS: Statement = move_past!("movement_id", "flashsale.sto
 /// in a subtransaction, whose rollback lets them go on.
 pub fn move_past_taken(client: &SpiClient<'_>, message: &str) -> Result<bool, Fault> {
     for key in KEYS.run(client, &[])? {
-        // PostgreSQL translates the message, but not the name of the key.
-        if !message.contains(&cell::<String>(&key, 2)?) {
+        if !names(message, &cell::<String>(&key, 2)?) {
             continue;
         }
         let statement = match &*cell::<String>(&key, 1)? {
@@ -77,4 +76,29 @@ pub fn move_past_taken(client: &SpiClient<'_>, message: &str) -> Result<bool, Fa
         return Ok(true);
     }
     Ok(false)
+}
+
+/// Whether a message is about this key, and not about one whose name only contains that name.
+/// PostgreSQL translates messages and quotes names in many ways, but does not change a name.
+fn names(message: &str, key: &str) -> bool {
+    let of_name = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    message.split(|c| !of_name(c)).any(|word| word == key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn a_message_names_a_key_by_its_whole_name() {
+        let of = |key: &str| format!("duplicate key value violates unique constraint \"{key}\"");
+        assert!(names(&of("orders_pkey"), "orders_pkey"));
+        assert!(names(
+            "doppelter Schlüsselwert: Unique-Constraint »orders_pkey«",
+            "orders_pkey"
+        ));
+        for other in ["my_orders_pkey", "orders_pkey1", "bestellungenorders_pkey"] {
+            assert!(!names(&of(other), "orders_pkey"));
+        }
+    }
 }
