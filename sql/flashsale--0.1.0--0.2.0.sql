@@ -401,14 +401,17 @@ COMMENT ON VIEW flashsale.stats IS
 CREATE FUNCTION flashsale.load_guard() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM flashsale.payment_adds_up('paid', NULL, false, false, NULL, NULL, NULL); -- any function of the library
+    -- Any function of the library, with the types of its arguments, so that no other of its name is a better match.
+    PERFORM flashsale.stock_adds_up(0::bigint, 0::bigint);
 EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'flashsale does not protect its orders: %', SQLERRM;
 END $$;
 COMMENT ON FUNCTION flashsale.load_guard() IS 'Event trigger: loads the library, which refuses statements that would lose orders.';
 
 CREATE EVENT TRIGGER flashsale_guard ON ddl_command_start
-    WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED', 'ALTER TABLE', 'ALTER SEQUENCE', 'ALTER SCHEMA')
+    WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED', 'ALTER SCHEMA', 'ALTER TABLE', 'ALTER SEQUENCE',
+        -- These rename tables, too.
+        'ALTER INDEX', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE')
     EXECUTE FUNCTION flashsale.load_guard();
 COMMENT ON EVENT TRIGGER flashsale_guard IS 'Sees to it that the library is loaded before a statement that could lose orders.';
 REVOKE ALL ON FUNCTION flashsale.load_guard() FROM PUBLIC;

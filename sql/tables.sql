@@ -8,6 +8,10 @@ DECLARE
     -- Whoever owns the schema can drop what is in it.
     stranger CONSTANT text := (SELECT r.rolname FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner
                                WHERE n.nspname = 'flashsale' AND r.rolname <> current_user AND NOT r.rolsuper);
+    -- Whoever creates objects in it can have functions that the extension's own would call.
+    guests CONSTANT text := (SELECT string_agg(DISTINCT coalesce(r.rolname, 'PUBLIC'), ', ')
+                             FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee
+                             WHERE n.nspname = 'flashsale' AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner AND r.rolsuper IS NOT TRUE);
 BEGIN
     IF getdatabaseencoding() <> 'UTF8' THEN
         RAISE EXCEPTION 'flashsale needs a database with encoding UTF8, not %', getdatabaseencoding()
@@ -17,6 +21,11 @@ BEGIN
         RAISE EXCEPTION 'schema flashsale exists and belongs to %', stranger
             USING ERRCODE = 'duplicate_schema',
                 HINT = 'The extension needs this schema: drop or rename it, or make yourself its owner.';
+    END IF;
+    IF guests IS NOT NULL THEN
+        RAISE EXCEPTION 'schema flashsale exists, and % may create objects in it', guests
+            USING ERRCODE = 'duplicate_schema',
+                HINT = 'The extension needs a schema in which only its owner creates objects: REVOKE CREATE ON SCHEMA flashsale.';
     END IF;
     IF to_regnamespace('flashsale') IS NULL THEN
         CREATE SCHEMA flashsale;

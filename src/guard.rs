@@ -21,8 +21,11 @@ fn check(object: Object<'_>, alteration: Alteration) {
         return;
     };
     if settings::protect_data()
+        && catalog::is_installed()
         && !catalog::is_script_running()
-        && ["orders", "payments"].into_iter().any(heap::has_rows)
+        && [c"orders", c"payments"]
+            .into_iter()
+            .any(|table| heap::has_rows(c"flashsale", table))
     {
         Err::<(), ErrorReport>(Fault::Protected(refusal).into()).unwrap_or_report();
     }

@@ -73,7 +73,7 @@ static SOLD_OUT_TTL_MS: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 static RECONCILE_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 /// Default on: a fifth to a third more purchases if they are spread over many items.
 static DIRECT_ACCESS: GucSetting<bool> = GucSetting::<bool>::new(true);
-/// Default on: nobody loses orders by one statement.
+/// Default on: no DDL statement loses the orders by mistake.
 static PROTECT_DATA: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// For tests: a pause between a commit of the seller and the publishing of its replies.
 static DEBUG_PUBLISH_DELAY_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -82,6 +82,7 @@ pub fn init() {
     init_of_purchases();
     init_of_times();
     init_of_workers();
+    init_of_guard();
     guc::reserve_prefix(c"flashsale");
 }
 
@@ -223,14 +224,6 @@ fn init_of_workers() {
         GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
-    GucRegistry::define_bool_guc(
-        c"flashsale.protect_data",
-        c"Whether statements are refused that would lose orders, or a dump that can be restored.",
-        c"Default on.",
-        &PROTECT_DATA,
-        GucContext::Suset,
-        GucFlags::default(),
-    );
     int(
         c"flashsale.debug_publish_delay",
         c"For tests: how long the seller pauses between a commit and its answers.",
@@ -239,6 +232,18 @@ fn init_of_workers() {
         0..=10_000,
         GucContext::Sighup,
         GucFlags::UNIT_MS | GucFlags::NO_SHOW_ALL,
+    );
+}
+
+/// The setting of what only a superuser may allow.
+fn init_of_guard() {
+    GucRegistry::define_bool_guc(
+        c"flashsale.protect_data",
+        c"Whether DDL is refused that would lose orders, or make dumps that cannot be restored.",
+        c"Default on.",
+        &PROTECT_DATA,
+        GucContext::Suset,
+        GucFlags::default(),
     );
 }
 

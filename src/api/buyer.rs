@@ -113,23 +113,19 @@ pub fn by_ref(order_ref: Option<&str>) -> Result<OrderName<'_>, Invalid> {
 
 #[pg_extern(sql = false)]
 fn begin_payment(order_id: Option<i64>, payment_window: Option<Interval>) -> Answer {
-    to_jsonb(|| begun(by_id(order_id), payment_window))
+    to_jsonb(|| begun(by_id(order_id)?, payment_window))
 }
 
 #[pg_extern(sql = false)]
 fn begin_payment_by_ref(order_ref: Option<&str>, payment_window: Option<Interval>) -> Answer {
-    to_jsonb(|| begun(by_ref(order_ref), payment_window))
+    to_jsonb(|| begun(by_ref(order_ref)?, payment_window))
 }
 
-fn begun(
-    name: Result<OrderName<'_>, Invalid>,
-    payment_window: Option<Interval>,
-) -> Result<Value, Fault> {
+fn begun(name: OrderName<'_>, payment_window: Option<Interval>) -> Result<Value, Fault> {
     let window = match payment_window {
         None => settings::payment_window(),
         Some(window) => span("payment_window", window.as_micros(), 1)?,
     };
-    let name = name?;
     let begun = order::begin_payment(&name, window)?;
     Ok(answer::begun_to_json(&name, begun, &SESSION))
 }

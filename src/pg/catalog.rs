@@ -12,25 +12,29 @@ use std::ffi::CStr;
 const SCHEMA: &CStr = c"flashsale";
 const EXTENSION: &CStr = c"flashsale";
 
+/// Whether the database has the extension.
+pub fn is_installed() -> bool {
+    extension() != Oid::INVALID
+}
+
 /// Whether the current command is the script of the extension, at CREATE or ALTER EXTENSION, or
 /// pg_upgrade's.
 pub fn is_script_running() -> bool {
-    // SAFETY: variables of this process; the oid is looked up in a transaction.
+    // SAFETY: variables of this process.
     unsafe {
         pg_sys::IsBinaryUpgrade
-            || (pg_sys::creating_extension
-                && pg_sys::CurrentExtensionObject
-                    == pg_sys::get_extension_oid(EXTENSION.as_ptr(), true))
+            || (pg_sys::creating_extension && pg_sys::CurrentExtensionObject == extension())
     }
+}
+
+fn extension() -> Oid {
+    // SAFETY: a NUL-terminated name, looked up in a transaction.
+    unsafe { pg_sys::get_extension_oid(EXTENSION.as_ptr(), true) }
 }
 
 /// The name of a relation in the schema flashsale, before the current command; `None` for any other.
 pub fn name_in_schema(relation: Oid) -> Option<String> {
-    let (name, schema) = before(
-        SysCacheIdentifier::RELOID,
-        [Datum::from(relation), Datum::null()],
-        name_and_schema,
-    )?;
+    let (name, schema) = place_before(relation)?;
     // SAFETY: a NUL-terminated name.
     let flashsale = unsafe { pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true) };
     (schema == flashsale).then_some(name)
@@ -38,41 +42,51 @@ pub fn name_in_schema(relation: Oid) -> Option<String> {
 
 /// Whether the current command has given a relation another name or schema.
 pub fn is_moved(relation: Oid) -> bool {
+    // SAFETY: the rows of pg_class.
+    let new = unsafe {
+        after(
+            pg_sys::RelationRelationId,
+            pg_sys::ClassOidIndexId,
+            &mut [oid_key(1, relation)],
+            name_and_schema,
+        )
+    };
+    new.is_some() && place_before(relation) != new
+}
+
+fn place_before(relation: Oid) -> Option<(String, Oid)> {
     let key = [Datum::from(relation), Datum::null()];
-    let old = before(SysCacheIdentifier::RELOID, key, name_and_schema);
-    let new = after(
-        pg_sys::RelationRelationId,
-        pg_sys::ClassOidIndexId,
-        &mut [oid_key(1, relation)],
-        name_and_schema,
-    );
-    new.is_some() && old != new
+    // SAFETY: the rows of pg_class.
+    unsafe { before(SysCacheIdentifier::RELOID, key, name_and_schema) }
 }
 
 /// Whether the current command has given the schema flashsale another name.
 pub fn schema_is_renamed(schema: Oid) -> bool {
-    // SAFETY: a NUL-terminated name.
-    let flashsale = unsafe { pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true) };
-    schema == flashsale
-        && after(
-            pg_sys::NamespaceRelationId,
-            pg_sys::NamespaceOidIndexId,
-            &mut [oid_key(1, schema)],
-            |row: &FormData_pg_namespace| name_data_to_str(&row.nspname).to_owned(),
+    let name = |row: &FormData_pg_namespace| name_data_to_str(&row.nspname).to_owned();
+    // SAFETY: a NUL-terminated name; the rows of pg_namespace.
+    let (flashsale, new) = unsafe {
+        let keys = &mut [oid_key(1, schema)];
+        let (table, index) = (pg_sys::NamespaceRelationId, pg_sys::NamespaceOidIndexId);
+        (
+            pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true),
+            after(table, index, keys, name),
         )
-        .is_some_and(|name| name.as_bytes() != SCHEMA.to_bytes())
+    };
+    schema == flashsale && new.is_some_and(|name| name.as_bytes() != SCHEMA.to_bytes())
 }
 
 /// What the current command has done to a column, as far as it has another name or type.
 pub fn column_change(relation: Oid, column: i16) -> Option<Alteration> {
     let key = [Datum::from(relation), Datum::from(column)];
-    let old = before(SysCacheIdentifier::ATTNUM, key, name_and_type)?;
+    // SAFETY: the rows of pg_attribute.
+    let old = unsafe { before(SysCacheIdentifier::ATTNUM, key, name_and_type) }?;
     let keys = &mut [oid_key(1, relation), column_key(column)];
     let (table, index) = (
         pg_sys::AttributeRelationId,
         pg_sys::AttributeRelidNumIndexId,
     );
-    let new = after(table, index, keys, name_and_type)?;
+    // SAFETY: the rows of pg_attribute.
+    let new = unsafe { after(table, index, keys, name_and_type) }?;
     if old.0 != new.0 {
         Some(Alteration::ColumnRenamed)
     } else if old != new {
@@ -93,13 +107,15 @@ fn name_and_type(row: &FormData_pg_attribute) -> (String, Oid, i32) {
 }
 
 /// What `read` finds in the row of a system cache, which does not see the current command.
-fn before<F, T>(
+///
+/// # Safety
+/// The fixed columns of the cache's rows must be an `F`, and the key have its types.
+unsafe fn before<F, T>(
     cache: SysCacheIdentifier::Type,
     key: [Datum; 2],
     read: impl FnOnce(&F) -> T,
 ) -> Option<T> {
-    // SAFETY: in a transaction; a column's type F is that of the cache's rows, as the callers say,
-    // and the row is released after it was read.
+    // SAFETY: in a transaction; the row is an F, as the caller says, and is released after it was read.
     unsafe {
         let tuple =
             pg_sys::SearchSysCache(cache as i32, key[0], key[1], Datum::null(), Datum::null());
@@ -113,14 +129,17 @@ fn before<F, T>(
 }
 
 /// What `read` finds in the row of a catalog, as the current command has left it.
-fn after<F, T>(
+///
+/// # Safety
+/// The fixed columns of the catalog's rows must be an `F`, and the keys be of its index.
+unsafe fn after<F, T>(
     catalog: Oid,
     index: u32,
     keys: &mut [ScanKeyData],
     read: impl FnOnce(&F) -> T,
 ) -> Option<T> {
-    // SAFETY: in a transaction; F is the type of the catalog's rows, as the callers say, and the
-    // scan ends after the row was read.
+    // SAFETY: in a transaction; the row is an F, as the caller says, and the scan ends after it was
+    // read.
     unsafe {
         let relation = pg_sys::table_open(catalog, pg_sys::AccessShareLock as i32);
         let scan = pg_sys::systable_beginscan(

@@ -4,7 +4,7 @@ use crate::pg::transaction;
 use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
 use pgrx::pg_sys::{self, AclResult, Datum, HeapTupleData, ItemPointerData, Oid, TupleDesc};
 use pgrx::{FromDatum, IntoDatum, PgTupleDesc};
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::thread::panicking;
 
 /// The ctid of a version of a row. Once no snapshot needs that version, another row may get the
@@ -123,17 +123,17 @@ impl Drop for Pin {
     }
 }
 
-/// Whether a table of the extension has a row now; false if it does not exist. Takes the table lock
-/// of a SELECT, which stays until the transaction ends. Reads up to the first row, so it may be
-/// called while the table is about to be dropped.
-pub fn has_rows(name: &str) -> bool {
-    let Ok(name) = CString::new(name) else {
+/// Whether a table has a row now; false if there is none of that name, or if it is not a heap. Takes
+/// the table lock of a SELECT, which stays until the transaction ends. Reads up to the first row, so
+/// it may be called while the table is about to be dropped.
+pub fn has_rows(schema: &CStr, name: &CStr) -> bool {
+    let Some(relation) = Relation::open(schema, name, pg_sys::AccessShareLock) else {
         return false;
     };
-    let Some(relation) = Relation::open(c"flashsale", &name, pg_sys::AccessShareLock) else {
+    if !relation.is_heap() {
         return false;
-    };
-    // SAFETY: the relation is open; snapshot, slot and scan end in the reverse order in which they
+    }
+    // SAFETY: the relation is an open heap; snapshot, slot and scan end in the reverse order in which they
     // began. An error leaves them to the rollback.
     unsafe {
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());

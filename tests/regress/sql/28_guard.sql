@@ -90,8 +90,17 @@ SET flashsale.protect_data = off;
 CALL t.try('DROP EXTENSION flashsale', 'ALTER TABLE flashsale.orders ADD COLUMN color text', 'ALTER TABLE flashsale.orders RENAME TO sales');
 SELECT count(*) FROM flashsale.orders;
 
-DROP PROCEDURE t.try(text[]);
 DROP EXTENSION flashsale CASCADE;
+RESET flashsale.protect_data;
+
+-- Without the extension nothing is guarded, whatever has its names.
+CREATE SCHEMA flashsale;
+CREATE VIEW flashsale.orders AS SELECT 1 AS order_id;
+CREATE TABLE flashsale.payments AS SELECT 1 AS payment_id;
+CREATE TABLE flashsale.items ();
+CALL t.try('ALTER TABLE flashsale.payments ADD COLUMN color text', 'DROP TABLE flashsale.items', 'DROP VIEW flashsale.orders', 'DROP TABLE flashsale.payments', 'DROP SCHEMA flashsale CASCADE');
+DROP SCHEMA flashsale CASCADE;
+DROP PROCEDURE t.try(text[]);
 DROP TABLE t.parent;
 DROP ROLE t_owner, t_other;
 CREATE EXTENSION flashsale;

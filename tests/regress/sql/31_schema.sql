@@ -73,6 +73,27 @@ CALL try();
 DROP EXTENSION flashsale;
 REVOKE ALL ON SCHEMA flashsale FROM regress_demoted;
 
+-- Others have the privileges in it that they had, and what is the shop's stays so, also in a dump.
+CREATE FUNCTION flashsale.of_the_shop() RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE TABLE flashsale.of_the_shop AS SELECT 1 AS one;
+GRANT SELECT ON flashsale.of_the_shop TO PUBLIC;
+GRANT USAGE ON SCHEMA flashsale TO regress_squatter;
+CREATE EXTENSION flashsale;
+SELECT has_function_privilege('regress_squatter', 'flashsale.of_the_shop()', 'EXECUTE'),
+       has_table_privilege('regress_squatter', 'flashsale.of_the_shop', 'SELECT'),
+       has_schema_privilege('regress_squatter', 'flashsale', 'USAGE'),
+       has_function_privilege('regress_squatter', 'flashsale.get_order(bigint)', 'EXECUTE');
+SELECT count(*) FROM pg_init_privs WHERE objoid IN ('flashsale'::regnamespace, 'flashsale.of_the_shop'::regclass, 'flashsale.of_the_shop()'::regprocedure);
+DROP EXTENSION flashsale;
+DROP TABLE flashsale.of_the_shop;
+DROP FUNCTION flashsale.of_the_shop();
+REVOKE ALL ON SCHEMA flashsale FROM regress_squatter;
+
+-- Somebody else may create objects in it.
+GRANT CREATE ON SCHEMA flashsale TO regress_squatter, PUBLIC;
+CREATE EXTENSION flashsale;
+REVOKE ALL ON SCHEMA flashsale FROM regress_squatter, PUBLIC;
+
 -- Somebody else's.
 ALTER SCHEMA flashsale OWNER TO regress_squatter;
 CREATE EXTENSION flashsale SCHEMA flashsale;

@@ -38,6 +38,10 @@ async fn guards_without_preload() {
         "DROP OWNED BY keeper CASCADE",
         ADD_COLUMN,
         "ALTER TABLE flashsale.orders RENAME TO sales",
+        "ALTER INDEX flashsale.orders RENAME TO sales",
+        "ALTER VIEW flashsale.orders RENAME COLUMN user_id TO buyer",
+        "ALTER MATERIALIZED VIEW flashsale.orders RENAME COLUMN user_id TO buyer",
+        "ALTER FOREIGN TABLE flashsale.orders RENAME COLUMN user_id TO buyer",
         "ALTER SCHEMA flashsale RENAME TO sales",
     ] {
         let client = session(&cluster, "postgres").await;
@@ -54,7 +58,7 @@ async fn guards_without_preload() {
 
     // Without the library nothing is guarded, and nothing blocked.
     let (of_event_trigger, gone) = (
-        "payment_adds_up",
+        "stock_adds_up",
         "UPDATE pg_proc SET probin = '$libdir/gone'",
     );
     run(
