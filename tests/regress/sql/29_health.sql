@@ -55,6 +55,13 @@ ALTER DATABASE :DBNAME RESET flashsale.protect_data;
 \c
 SELECT * FROM flashsale.health();
 
+-- Files of another version than the extension in the database.
+BEGIN;
+UPDATE pg_extension SET extversion = '0.1.0' WHERE extname = 'flashsale';
+SELECT severity, problem, regexp_replace(detail, 'files .*', 'files …'), hint FROM flashsale.health();
+ROLLBACK;
+SELECT * FROM flashsale.health();
+
 -- What a dump does not carry: every kind of object that a shop can hang on a table.
 BEGIN;
 SET LOCAL flashsale.protect_data = off;

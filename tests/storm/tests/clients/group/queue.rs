@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use storm::{Answer, Call};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{CALLERS, buy, buyers, hold, set, storm, until, until_asked, worker};
+use super::{
+    CALLERS, DOORS, buy, buyers, buying, close_door, hold, open_door, set, storm, until,
+    until_asked, worker,
+};
 use crate::shop::{Shop, refused, sold, within};
 use crate::sql::{ask, run};
 
@@ -97,6 +100,44 @@ async fn a_full_queue_answers_busy() {
     assert!(pool.retries() > 0, "nobody found the queue full");
     assert_eq!(first + sold(&done), UNITS);
     assert_eq!(refused(&done, "out_of_stock"), done.len() + first - UNITS);
+    shop.assert_sound().await;
+}
+
+/// health() says so while three quarters of the queue wait: here for a seller whose transaction waits in
+/// a trigger.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nearly_full_queue_is_a_problem() {
+    let shop = Shop::grouped(&["flashsale.queue_size = 8", "flashsale.group_wait = 60s"]).await;
+    let item_id = shop.item(100).await;
+    shop.run(DOORS).await;
+    let full = "SELECT count(*) = 1 FROM flashsale.health()
+                WHERE problem = 'queue_full' AND detail = '6 calls wait for the seller'";
+    let not_full = "SELECT count(*) = 0 FROM flashsale.health() WHERE problem = 'queue_full'";
+
+    close_door(&shop.client, 1).await;
+    let mut callers = vec![buying(shop.connect().await, item_id, "door 1")];
+    until_asked(&shop.client, 1).await;
+    until(
+        &shop.client,
+        "SELECT value = 0 FROM flashsale.stats WHERE name = 'waiting'",
+    )
+    .await;
+    for n in 0..5 {
+        callers.push(buying(shop.connect().await, item_id, &format!("user {n}")));
+    }
+    until(
+        &shop.client,
+        "SELECT value = 5 FROM flashsale.stats WHERE name = 'waiting'",
+    )
+    .await;
+    assert!(shop.value::<bool>(not_full, &[]).await);
+    callers.push(buying(shop.connect().await, item_id, "user 5"));
+    until(&shop.client, full).await;
+    open_door(&shop.client, 1).await;
+    for caller in callers {
+        assert!(within(caller).await.expect("an answer").success());
+    }
+    until(&shop.client, not_full).await;
     shop.assert_sound().await;
 }
 
