@@ -17,7 +17,7 @@ function say(text) {
 
 function show(look) {
   $("#connection").textContent = "";
-  showAudit(look.audit ?? []);
+  showAudit(look.audit, look.auditAgeS);
   look.items.forEach(showItem);
   $("#rate").textContent = before ? Math.round(rate(before, look)) : 0;
   before = look;
@@ -36,8 +36,11 @@ function rate(earlier, later) {
   return seconds > 0 ? Math.max(reserved(later) - reserved(earlier), 0) / seconds : 0;
 }
 
-function showAudit(rows) {
+// Without rows no audit has been completed yet.
+function showAudit(rows, age) {
   const audit = $("#audit");
+  $("#audit-age").textContent = rows ? `Checked ${age} s ago.` : "Not checked yet.";
+  if (!rows) return;
   const words = rows.length
     ? "Broken: " + rows.map(({ invariant, detail }) => `${invariant} (${detail})`).join("; ")
     : "All invariants hold.";

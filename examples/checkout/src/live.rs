@@ -5,20 +5,26 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::database::{Database, Error};
+use crate::database::Database;
 use crate::statements::{AUDIT, SHOP, STOCK};
 
 const STOCK_EVERY: Duration = Duration::from_millis(250);
 const SHOP_EVERY: Duration = Duration::from_secs(1);
-/// It reads every order and payment.
-const AUDIT_EVERY: u32 = 5;
+/// From the end of one audit to the next, because each reads every order and payment.
+const AUDIT_PAUSE: Duration = Duration::from_secs(5);
 
 /// The last look, ready to be sent; empty before the first. One receiver that all clones of the
 /// shop share, so that the others can be counted.
 pub type Live = Arc<watch::Receiver<Arc<str>>>;
+
+/// The last audit that was completed.
+pub struct Audit {
+    broken: Value,
+    ended_at: Instant,
+}
 
 pub fn watched() -> (watch::Sender<Arc<str>>, Live) {
     let (sender, receiver) = watch::channel(Arc::from(""));
@@ -46,32 +52,63 @@ pub async fn stock(database: Database, sender: watch::Sender<Arc<str>>, stop: Ca
     }
 }
 
-/// Reads the state of the whole shop, while any page watches.
-pub async fn shop(database: Database, sender: watch::Sender<Arc<str>>, stop: CancellationToken) {
-    let mut audit = Value::Null;
+/// Reads the state of the whole shop, while any page watches. The last audit goes with it.
+pub async fn shop(
+    database: Database,
+    sender: watch::Sender<Arc<str>>,
+    audits: watch::Receiver<Option<Audit>>,
+    stop: CancellationToken,
+) {
     let mut ticks = ticks(SHOP_EVERY);
-    let mut looks = 0;
     while next(&mut ticks, &stop).await {
-        // One receiver is the shop's own.
-        if sender.receiver_count() == 1 {
+        if !is_watched(&sender) {
             continue;
         }
-        let outcome = async {
-            let mut look = database.value(SHOP, &[]).await?;
-            if looks % AUDIT_EVERY == 0 {
-                audit = database.value(AUDIT, &[]).await?;
-            }
-            looks = looks.wrapping_add(1);
-            look["audit"] = audit.clone();
-            Ok::<_, Error>(look)
-        };
-        match outcome.await {
-            Ok(look) => {
+        match database.value(SHOP, &[]).await {
+            Ok(mut look) => {
+                if let Some(audit) = &*audits.borrow() {
+                    look["audit"] = audit.broken.clone();
+                    look["auditAgeS"] = audit.ended_at.elapsed().as_secs().into();
+                }
                 sender.send_replace(look.to_string().into());
             }
             Err(error) => tracing::warn!(%error, "no look at the shop"),
         }
     }
+}
+
+/// Audits the shop, while any page watches. A task of its own, since an audit can take many times as
+/// long as a look.
+pub async fn audit(
+    database: Database,
+    watched: watch::Sender<Arc<str>>,
+    sender: watch::Sender<Option<Audit>>,
+    stop: CancellationToken,
+) {
+    let mut ticks = ticks(SHOP_EVERY);
+    let mut last: Option<Instant> = None;
+    while next(&mut ticks, &stop).await {
+        if !is_watched(&watched) || last.is_some_and(|last| last.elapsed() < AUDIT_PAUSE) {
+            continue;
+        }
+        let outcome = tokio::select! {
+            outcome = database.value(AUDIT, &[]) => outcome,
+            () = stop.cancelled() => return,
+        };
+        let ended_at = Instant::now();
+        last = Some(ended_at);
+        match outcome {
+            Ok(broken) => {
+                sender.send_replace(Some(Audit { broken, ended_at }));
+            }
+            Err(error) => tracing::warn!(%error, "no audit"),
+        }
+    }
+}
+
+/// Whether a page watches. One receiver is the shop's own.
+fn is_watched(sender: &watch::Sender<Arc<str>>) -> bool {
+    sender.receiver_count() > 1
 }
 
 fn ticks(every: Duration) -> tokio::time::Interval {

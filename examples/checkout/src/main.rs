@@ -26,6 +26,7 @@ use clap::Parser;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -115,7 +116,19 @@ fn open(settings: Settings, stop: &CancellationToken) -> Result<Shop, Box<dyn Er
     let (stock_sender, stock) = live::watched();
     let (whole_sender, whole) = live::watched();
     tokio::spawn(live::stock(operators.clone(), stock_sender, stop.clone()));
-    tokio::spawn(live::shop(operators.clone(), whole_sender, stop.clone()));
+    let (audit_sender, audits) = watch::channel(None);
+    tokio::spawn(live::audit(
+        operators.clone(),
+        whole_sender.clone(),
+        audit_sender,
+        stop.clone(),
+    ));
+    tokio::spawn(live::shop(
+        operators.clone(),
+        whole_sender,
+        audits,
+        stop.clone(),
+    ));
     Ok(Shop {
         buyers,
         operators,

@@ -1,7 +1,7 @@
 //! What operators do over HTTP.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use shop::stage::{OPERATOR_KEY, session_of};
 
 use crate::shopper::{Shop, With};
@@ -110,4 +110,27 @@ async fn a_sale_is_paused_and_resumed() {
     );
     shop.buy("alice", "a").await.is(200);
     assert_eq!(shop.ledgers().await.confirmed(), 1);
+}
+
+/// An audit can take long. This one waits for a table that a look does not read, and each time until
+/// the statement is cancelled.
+#[tokio::test]
+async fn looks_do_not_wait_for_the_audit() {
+    let shop = Shop::open(1).await;
+    let mut looks = shop.looks().await;
+    looks.until(|look| look["audit"] == json!([])).await;
+    let owner = shop.stage.database.owner().await;
+    owner
+        .batch_execute("BEGIN; LOCK TABLE flashsale.stock_movements")
+        .await
+        .expect("a lock");
+    let is_old = |look: &Value| look["auditAgeS"].as_u64().is_some_and(|age| age >= 8);
+    let look = looks.until(is_old).await;
+    assert_eq!(look["audit"], json!([]), "the last one that was completed");
+    owner
+        .batch_execute("UPDATE flashsale.stock_movements SET delta = delta + 1; COMMIT")
+        .await
+        .expect("the end of it");
+    let look = looks.until(|look| look["audit"] != json!([])).await;
+    assert_eq!(look["audit"][0]["invariant"], "movements_add_up_to_stock");
 }

@@ -1,17 +1,29 @@
 //! One shop for one test, and a caller who sees status, headers and body.
 
+use std::time::Duration;
+
 use reqwest::header::HeaderMap;
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 use shop::ledgers::Ledgers;
 use shop::stage::{OPERATOR_KEY, Setup, Stage, session_of};
-
+use tokio::time::timeout;
 use tokio_postgres::types::FromSqlOwned;
+
+/// Many times what a look takes, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Shop {
     pub stage: Stage,
     pub item_id: i64,
     http: Client,
+}
+
+/// A stream of looks at the shop, as a page gets them.
+pub struct Looks {
+    response: Response,
+    /// The beginning of the next event.
+    unread: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -63,6 +75,36 @@ impl Answer {
     pub fn is(&self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
         self.json()
+    }
+}
+
+impl Looks {
+    /// The next look that has the property.
+    pub async fn until(&mut self, has_it: impl Fn(&Value) -> bool) -> Value {
+        let found = async {
+            loop {
+                let look = self.next().await;
+                if has_it(&look) {
+                    return look;
+                }
+            }
+        };
+        timeout(PATIENCE, found).await.expect("a look in time")
+    }
+
+    async fn next(&mut self) -> Value {
+        loop {
+            if let Some(end) = self.unread.windows(2).position(|two| two == b"\n\n") {
+                let event: Vec<u8> = self.unread.drain(..end + 2).collect();
+                let event = String::from_utf8(event).expect("UTF-8");
+                if let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) {
+                    return serde_json::from_str(data).expect("a look");
+                }
+                continue; // a comment that keeps the connection alive
+            }
+            let more = self.response.chunk().await.expect("a part of the stream");
+            self.unread.extend(more.expect("the stream goes on"));
+        }
     }
 }
 
@@ -168,6 +210,20 @@ impl Shop {
             key: None,
         };
         self.call(Method::POST, path, with).await
+    }
+
+    /// What the operator page watches.
+    pub async fn looks(&self) -> Looks {
+        let login = json!({"key": OPERATOR_KEY}).to_string();
+        let opened = self.post("alice", "/operator/session", &login).await;
+        let request = self
+            .http
+            .get(self.stage.url("/operator/events"))
+            .header("cookie", opened.cookie());
+        Looks {
+            response: request.send().await.expect("an answer"),
+            unread: Vec::new(),
+        }
     }
 
     /// Changes the item by SQL, `SET …`.
