@@ -16,7 +16,7 @@ PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
-	test-isolation test-clients test-docs test-shop test-storm test-asserts bench shop shop-up fmt lint
+	test-isolation test-clients test-docs test-shop test-storm test-asserts bench bench-status shop shop-up fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -108,6 +108,9 @@ test-asserts: ## The suites on a PostgreSQL built with assertions: SRC=folder of
 bench: build ## Figures against the peers, a table and a plot: QUICK=1 shortens, ONLY=hot,rush selects, SAVE=1 saves
 	@scripts/bench $(if $(FLUSH_US),--flush-us $(FLUSH_US)) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
 		$(if $(SAVE),--save benches/results/$(shell date -u +%F)$(if $(FLUSH_US),-flush-$(FLUSH_US)-us))
+
+bench-status: build ## How long an item's status, the operator page's look and audits take with ORDERS=1000000
+	@$(QUIET_SERVER) scripts/bench-status
 
 fmt: ## Format the code
 	@cargo fmt --all
