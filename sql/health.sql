@@ -1,27 +1,20 @@
 -- What needs a person: one row for each problem. Reads catalogs, statistics views and the ends of indexes, no table whole.
+-- One function for each kind of problem, which only health() calls.
 
-CREATE FUNCTION flashsale.health(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
+CREATE FUNCTION flashsale.health_of_workers(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    moment CONSTANT timestamptz := clock_timestamp();
     -- The name in flashsale.database, if the library is preloaded.
     served CONSTANT text := (SELECT s.setting FROM pg_settings s WHERE s.name = 'flashsale.database' AND s.context = 'postmaster');
-    is_copy CONSTANT boolean := EXISTS (
-        SELECT FROM pg_subscription_rel r JOIN pg_class c ON c.oid = r.srrelid
-        WHERE c.relnamespace = 'flashsale'::regnamespace);
-    tables CONSTANT oid[] := ARRAY['flashsale.items'::regclass, 'flashsale.orders', 'flashsale.payments', 'flashsale.stock_movements'];
-    sequence text;
-    newest bigint;
-    reached bigint;
 BEGIN
-    -- The workers.
     IF served IS NULL THEN
         RETURN QUERY SELECT 'warning', 'not_preloaded', 'flashsale is not in shared_preload_libraries: there are no workers',
             'Preload it and restart the server, or call flashsale.reconcile_stale_reservations() every few seconds.';
     ELSIF served <> current_database() THEN
         RETURN QUERY SELECT 'warning', 'other_database', format('the workers serve database %I', served),
             'Set flashsale.database to this database and restart the server, or call flashsale.reconcile_stale_reservations() every few seconds.';
-    ELSIF is_copy THEN
+    ELSIF EXISTS (SELECT FROM pg_subscription_rel r JOIN pg_class c ON c.oid = r.srrelid
+                  WHERE c.relnamespace = 'flashsale'::regnamespace) THEN
         RETURN QUERY SELECT 'warning', 'copy_of_subscription', 'a subscription writes the tables, so the workers leave them alone',
             'To sell here, drop the subscription and set the sequences past the ids in the tables.';
     ELSE
@@ -35,129 +28,246 @@ BEGIN
         FROM flashsale.read_stats() s
         WHERE s.subject = 'seller' AND s.name = 'waiting' AND s.value >= 0.75 * current_setting('flashsale.queue_size')::int;
     END IF;
+END $$;
+COMMENT ON FUNCTION flashsale.health_of_workers() IS 'Part of health(): the workers.';
 
-    -- Work that nobody does.
-    RETURN QUERY SELECT 'error', 'stale_reservations',
+CREATE FUNCTION flashsale.health_of_work(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 'error', 'stale_reservations',
         format('%s orders are reserved though they have expired, the oldest since %s', CASE WHEN count(*) > 1000 THEN 'more than 1000' ELSE count(*)::text END, min(o.expires_at)),
         'Nobody expires them: call flashsale.reconcile_stale_reservations() every few seconds, or see why the reconciler does not; the server''s log says so.'
     FROM (SELECT i.expires_at FROM flashsale.orders i
-          WHERE i.status = 'reserved' AND NOT is_copy
-            AND i.expires_at < moment - interval '1 minute' - coalesce(current_setting('flashsale.reconcile_interval', true), '10s')::interval
+          WHERE i.status = 'reserved'
+            AND i.expires_at < clock_timestamp() - interval '1 minute' - coalesce(current_setting('flashsale.reconcile_interval', true), '10s')::interval
+            AND NOT EXISTS (SELECT FROM pg_subscription_rel r JOIN pg_class c ON c.oid = r.srrelid
+                            WHERE c.relnamespace = 'flashsale'::regnamespace)
           ORDER BY i.expires_at LIMIT 1001) o
-    HAVING count(*) > 0;
-    RETURN QUERY SELECT 'warning', 'payment_checks_overdue',
+    HAVING count(*) > 0
+UNION ALL
+    SELECT 'warning', 'payment_checks_overdue',
         format('%s orders have been in paying for more than 10 minutes after their deadline, the oldest since %s', CASE WHEN count(*) > 1000 THEN 'more than 1000' ELSE count(*)::text END, min(o.payment_deadline)),
         'For each row of flashsale.payment_checks ask the gateway, then call confirm_order or cancel_order.'
     FROM (SELECT i.payment_deadline FROM flashsale.orders i
-          WHERE i.status = 'paying' AND i.payment_deadline < moment - interval '10 minutes'
+          WHERE i.status = 'paying' AND i.payment_deadline < clock_timestamp() - interval '10 minutes'
           ORDER BY i.payment_deadline LIMIT 1001) o
-    HAVING count(*) > 0;
-    RETURN QUERY SELECT 'warning', 'refunds_overdue',
+    HAVING count(*) > 0
+UNION ALL
+    SELECT 'warning', 'refunds_overdue',
         format('%s charges have been due for refund for more than an hour, the oldest since %s', CASE WHEN count(*) > 1000 THEN 'more than 1000' ELSE count(*)::text END, min(p.due_since)),
         'Refund each row of flashsale.refunds_due at the gateway, then call refund_payment.'
     FROM (SELECT i.due_since FROM flashsale.payments i
-          WHERE i.status = 'due' AND i.due_since < moment - interval '1 hour'
+          WHERE i.status = 'due' AND i.due_since < clock_timestamp() - interval '1 hour'
           ORDER BY i.due_since LIMIT 1001) p
-    HAVING count(*) > 0;
+    HAVING count(*) > 0
+$$;
+COMMENT ON FUNCTION flashsale.health_of_work() IS 'Part of health(): work that nobody does.';
 
-    -- Sessions in the way of others.
-    RETURN QUERY SELECT DISTINCT 'error', 'items_locked',
-        format('process %s (%s) has locked or changed items since %s', a.pid, a.state, a.xact_start),
+CREATE FUNCTION flashsale.health_of_sessions(moment timestamptz, OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    -- A foreign key locks an item FOR KEY SHARE, which blocks no sale; its transaction has also written the table that refers to items.
+    SELECT DISTINCT 'error', 'items_locked',
+        format('process %s (%s) has locked or changed items, in a transaction since %s', a.pid, a.state, a.xact_start),
         format('Its items are not sold meanwhile. Let it commit, or end it: SELECT pg_terminate_backend(%s).', a.pid)
     FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE l.relation = 'flashsale.items'::regclass AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
       AND l.granted AND l.mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock')
-      AND a.pid <> pg_backend_pid() AND a.xact_start < moment - interval '5 seconds';
-    RETURN QUERY SELECT 'warning', 'old_snapshot', format('process %s (%s, %s) has had its snapshot for more than a minute, since %s', a.pid, coalesce(a.usename, a.backend_type), a.state, a.xact_start),
-        'Each sale leaves a version of its item''s row that cannot be removed meanwhile. End it, or run it on a standby.'
-    FROM pg_stat_activity a
-    WHERE a.backend_xmin IS NOT NULL AND a.backend_type <> 'walsender' AND a.pid <> pg_backend_pid() AND a.xact_start < moment - interval '1 minute';
-    RETURN QUERY SELECT 'warning', 'idle_in_transaction', format('process %s (%s) is idle in a transaction for more than a minute, since %s', a.pid, a.usename, a.state_change),
+      AND NOT (l.mode = 'RowShareLock' AND EXISTS (
+          SELECT FROM pg_locks w JOIN pg_constraint k ON k.conrelid = w.relation
+          WHERE w.pid = l.pid AND w.database = l.database AND w.granted AND w.mode = 'RowExclusiveLock'
+            AND k.contype = 'f' AND k.confrelid = l.relation))
+      AND a.pid <> pg_backend_pid() AND a.xact_start < moment - interval '5 seconds'
+UNION ALL
+    -- A snapshot is in the way if many transactions have ended since. The xmin of VACUUM is not.
+    SELECT 'warning', 'old_snapshot',
+        format('%s keeps row versions from being removed, for %s transactions by now', h.holder, h.age),
+        'Each sale leaves a version of its item''s row. ' || h.hint
+    FROM (SELECT format('the snapshot of process %s (%s, %s), in a transaction since %s,', a.pid, coalesce(a.usename, a.backend_type), a.state, a.xact_start),
+                 age(a.backend_xmin), 'End it, or run it on a standby without hot_standby_feedback.'
+          FROM pg_stat_activity a
+          WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+            AND age(a.backend_xmin) > 1000 AND a.xact_start < moment - interval '1 minute'
+            AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.pid = a.pid)
+          UNION ALL
+          SELECT format('standby %s (process %s)', r.application_name, r.pid), age(r.backend_xmin),
+                 'End long queries on the standby, or set hot_standby_feedback to off there.'
+          FROM pg_stat_replication r WHERE age(r.backend_xmin) > 100000
+          UNION ALL
+          SELECT format('replication slot %s (%s)', s.slot_name, CASE WHEN s.active THEN 'active' ELSE 'inactive' END),
+                 greatest(age(s.xmin), age(s.catalog_xmin)),
+                 format('Let its standby or subscriber go on, or drop it: SELECT pg_drop_replication_slot(%L).', s.slot_name)
+          FROM pg_replication_slots s
+          WHERE greatest(age(s.xmin), age(s.catalog_xmin)) > CASE WHEN s.active THEN 100000 ELSE 1000 END) AS h (holder, age, hint)
+UNION ALL
+    SELECT 'warning', 'idle_in_transaction', format('process %s (%s) is idle in a transaction for more than a minute, since %s', a.pid, a.usename, a.state_change),
         'It may hold locks, and keeps row versions from being removed. Set idle_in_transaction_session_timeout.'
     FROM pg_stat_activity a
-    WHERE a.state LIKE 'idle in transaction%' AND a.datname = current_database() AND a.state_change < moment - interval '1 minute';
-    RETURN QUERY SELECT 'warning', 'prepared_transaction', format('transaction %L is prepared since %s', x.gid, x.prepared),
+    WHERE a.state LIKE 'idle in transaction%' AND a.datname = current_database() AND a.state_change < moment - interval '1 minute'
+UNION ALL
+    SELECT 'warning', 'prepared_transaction', format('transaction %L is prepared since %s', x.gid, x.prepared),
         'It holds its locks until COMMIT PREPARED or ROLLBACK PREPARED.'
-    FROM pg_prepared_xacts x WHERE x.database = current_database() AND x.prepared < moment - interval '1 minute';
+    FROM pg_prepared_xacts x WHERE x.database = current_database() AND x.prepared < moment - interval '1 minute'
+$$;
+COMMENT ON FUNCTION flashsale.health_of_sessions(timestamptz) IS 'Part of health(): sessions and standbys in the way of others, as of a moment.';
 
-    -- Commits that can be lost.
-    RETURN QUERY SELECT s.severity, s.setting || '_off', s.detail, 'Set ' || s.setting || ' to on.'
+CREATE FUNCTION flashsale.health_of_commits(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT s.severity, s.setting || '_off', s.detail, 'Set ' || s.setting || ' to on.'
     FROM (VALUES ('error', 'fsync', 'a crash of the machine can lose or corrupt everything'),
                  ('error', 'full_page_writes', 'a crash of the machine can corrupt tables'),
                  ('warning', 'synchronous_commit', 'a crash can lose the orders and payments of the last moments, though their calls succeeded')) AS s (severity, setting, detail)
     JOIN pg_settings g ON g.name = s.setting
-    WHERE g.reset_val = 'off';
-    IF current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery() THEN
-        RETURN QUERY SELECT 'warning', 'not_synchronous', 'synchronous_standby_names is set, but synchronous_commit = ' || g.reset_val || ' waits for no standby',
-            'A failover can lose orders. Set synchronous_commit to on.'
-        FROM pg_settings g WHERE g.name = 'synchronous_commit' AND g.reset_val IN ('off', 'local');
-        RETURN QUERY SELECT 'error', 'no_synchronous_standby', 'no standby in synchronous_standby_names is connected, so no commit returns',
-            'Bring the standby back, or change synchronous_standby_names.'
-        WHERE NOT EXISTS (SELECT FROM pg_stat_replication r WHERE r.sync_state IN ('sync', 'quorum'));
-    END IF;
+    WHERE g.reset_val = 'off'
+UNION ALL
+    SELECT 'warning', 'not_synchronous', 'synchronous_standby_names is set, but synchronous_commit = ' || g.reset_val || ' waits for no standby',
+        'A failover can lose orders. Set synchronous_commit to on.'
+    FROM pg_settings g
+    WHERE g.name = 'synchronous_commit' AND g.reset_val IN ('off', 'local')
+      AND current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()
+UNION ALL
+    SELECT 'error', 'standby_missing', format('%s synchronous standbys are connected, but a commit waits for %s, so none returns', n.connected, n.required),
+        'Bring the standbys back, or change synchronous_standby_names.'
+    FROM (SELECT coalesce(substring(lower(current_setting('synchronous_standby_names'))
+                                    FROM '^[[:space:]]*(?:any|first)?[[:space:]]*([0-9]+)[[:space:]]*[(]'), '1')::int AS required,
+                 (SELECT count(*) FROM pg_stat_replication r WHERE r.sync_state IN ('sync', 'quorum')) AS connected) n
+    JOIN pg_settings g ON g.name = 'synchronous_commit' AND g.reset_val NOT IN ('off', 'local')
+    WHERE n.connected < n.required AND current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()
+$$;
+COMMENT ON FUNCTION flashsale.health_of_commits() IS 'Part of health(): commits that can be lost, or do not return.';
 
-    -- Ids.
-    FOR sequence, newest, reached IN
-        SELECT 'items_item_id_seq', NULL::bigint, s.last_value FROM flashsale.items_item_id_seq s -- ids may be chosen
-        UNION ALL
-        SELECT 'orders_order_id_seq', (SELECT max(o.order_id) FROM flashsale.orders o), s.last_value - (NOT s.is_called)::int
-        FROM flashsale.orders_order_id_seq s
-        UNION ALL
-        SELECT 'payments_payment_id_seq', (SELECT max(p.payment_id) FROM flashsale.payments p), s.last_value - (NOT s.is_called)::int
-        FROM flashsale.payments_payment_id_seq s
-        UNION ALL
-        SELECT 'stock_movements_movement_id_seq', (SELECT max(m.movement_id) FROM flashsale.stock_movements m), s.last_value - (NOT s.is_called)::int
-        FROM flashsale.stock_movements_movement_id_seq s
+CREATE FUNCTION flashsale.id_sequences(OUT relation regclass, OUT id name, OUT sequence regclass) RETURNS SETOF record
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT t.oid, i.attname, s.oid
+    FROM unnest(ARRAY['flashsale.items'::regclass, 'flashsale.orders', 'flashsale.payments', 'flashsale.stock_movements']) AS t (oid)
+    JOIN pg_attribute i ON i.attrelid = t.oid AND i.attnum = 1
+    JOIN pg_attrdef a ON a.adrelid = t.oid AND a.adnum = 1
+    JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = a.oid AND d.refclassid = 'pg_class'::regclass
+    JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
+$$;
+COMMENT ON FUNCTION flashsale.id_sequences() IS 'Part of health(): the sequence of each table''s ids, whatever its name is by now.';
+
+CREATE FUNCTION flashsale.health_of_ids(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    ids record;
+    newest bigint;
+    reached bigint;
+BEGIN
+    FOR ids IN SELECT s.relation, s.id, s.sequence, q.seqincrement AS step, q.seqmax AS last
+               FROM flashsale.id_sequences() s JOIN pg_sequence q ON q.seqrelid = s.sequence
     LOOP
-        IF reached < newest THEN
-            RETURN QUERY SELECT 'error', 'sequence_behind', format('flashsale.%s is at %s, but its table at %s', sequence, reached, newest),
-                format('SELECT setval(''flashsale.%s'', %s)', sequence, newest);
+        EXECUTE format('SELECT s.last_value - CASE WHEN s.is_called THEN 0 ELSE %s END FROM %s s', ids.step, ids.sequence) INTO reached;
+        EXECUTE format('SELECT max(t.%I) FROM %s t', ids.id, ids.relation) INTO newest;
+        -- Ids of items may be chosen.
+        IF reached < newest AND ids.step > 0 AND ids.relation <> 'flashsale.items'::regclass THEN
+            RETURN QUERY SELECT 'error', 'sequence_behind', format('%s is at %s, but its table at %s', ids.sequence, reached, newest),
+                format('SELECT setval(%L, %s)', ids.sequence, reached + (newest - reached + ids.step - 1) / ids.step * ids.step);
         END IF;
-        IF reached > 0.9 * 9007199254740991 THEN
-            RETURN QUERY SELECT 'warning', 'sequence_near_its_end', format('flashsale.%s is at %s of 9007199254740991', sequence, reached),
+        IF reached > 0.9 * ids.last THEN
+            RETURN QUERY SELECT 'warning', 'sequence_near_its_end', format('%s is at %s of %s', ids.sequence, reached, ids.last),
                 'After that nothing can be inserted: find out who has set it that far.';
         END IF;
     END LOOP;
-
-    -- What a dump does not carry. What the extension itself has is listed here.
-    RETURN QUERY SELECT 'warning', 'not_dumped', format('%s %s of flashsale.%s', o.kind, o.name, c.relname),
-        'pg_dump does not dump it, because the table is the extension''s. Keep the statement that made it, to run it again after a restore.'
-    FROM (SELECT t.tgrelid, 'trigger', t.tgname FROM pg_trigger t WHERE t.tgrelid = ANY (tables) AND NOT t.tgisinternal
-          UNION ALL SELECT i.indrelid, 'index', x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = ANY (tables)
-          UNION ALL SELECT k.conrelid, 'constraint', k.conname FROM pg_constraint k WHERE k.conrelid = ANY (tables) AND k.contype IN ('c', 'f')
-          UNION ALL SELECT a.attrelid, 'column', a.attname FROM pg_attribute a WHERE a.attrelid = ANY (tables) AND a.attnum > 0 AND NOT a.attisdropped
-          UNION ALL SELECT p.polrelid, 'policy', p.polname FROM pg_policy p WHERE p.polrelid = ANY (tables)
-          UNION ALL SELECT r.ev_class, 'rule', r.rulename FROM pg_rewrite r WHERE r.ev_class = ANY (tables)
-          UNION ALL SELECT h.inhrelid, 'parent', h.inhparent::regclass::text FROM pg_inherits h WHERE h.inhrelid = ANY (tables)
-          UNION ALL SELECT r.prrelid, 'membership in publication', b.pubname FROM pg_publication_rel r JOIN pg_publication b ON b.oid = r.prpubid
-              WHERE r.prrelid = ANY (tables)
-         ) AS o (relation, kind, name)
-    JOIN pg_class c ON c.oid = o.relation
-    WHERE NOT (o.kind, o.name) IN (
-          SELECT p.kind, n FROM (VALUES
-              ('trigger', 'items', '{guard_items,guard_items_truncate,check_item,raise_version}'::text[]),
-              ('index', 'items', '{items_pkey}'),
-              ('index', 'orders', '{orders_pkey,orders_idempotency_key,orders_holdings,orders_expiry,orders_item_expiry,orders_payment_deadline}'),
-              ('index', 'payments', '{payments_pkey,payments_payment_ref_key,payments_order,payments_paid_once,payments_without_ref,payments_order_ref,payments_due_since}'),
-              ('index', 'stock_movements', '{stock_movements_pkey,stock_movements_item,stock_movements_idempotency_key}'),
-              ('constraint', 'items', '{items_inventory_range}'),
-              ('constraint', 'orders', '{orders_units_held}'),
-              ('constraint', 'payments', '{payments_fate}'),
-              ('constraint', 'stock_movements', '{stock_movements_delta}'),
-              ('column', 'items', '{item_id,inventory,stock,version,paused,max_per_user,starts_at,ends_at,reservation_ttl,unit_price,currency,name,created_at,cancelled_units,expired_units,refunded_units}'),
-              ('column', 'orders', '{order_id,item_id,quantity,units_held,unit_price,created_at,expires_at,paying_at,payment_deadline,confirmed_at,closed_at,status,user_id,currency,idempotency_key,closed_by,close_reason,ref_code}'),
-              ('column', 'payments', '{payment_id,order_id,payment_ref,amount,currency,status,why,created_at,due_since,refunded_at,refund_ref,order_ref}'),
-              ('column', 'stock_movements', '{movement_id,item_id,delta,order_id,reason,moved_by,created_at,idempotency_key,stock_after,inventory_after}')
-          ) AS p (kind, relation, names), unnest(p.names) AS n
-          WHERE p.relation = c.relname)
-    ORDER BY o.kind, o.name;
-
-    RETURN QUERY SELECT 'warning', 'data_not_protected', 'flashsale.protect_data is off by default: DROP EXTENSION deletes all orders',
-        'Set flashsale.protect_data to on in postgresql.conf.'
-    FROM pg_settings s WHERE s.name = 'flashsale.protect_data' AND s.reset_val = 'off';
-    RETURN QUERY SELECT 'warning', 'other_version', format('the extension in this database has version %s, the installed files %s', x.installed_version, x.default_version),
-        'ALTER EXTENSION flashsale UPDATE'
-    FROM pg_available_extensions x WHERE x.name = 'flashsale' AND x.installed_version <> x.default_version;
 END $$;
+COMMENT ON FUNCTION flashsale.health_of_ids() IS 'Part of health(): the sequences of ids.';
+
+CREATE FUNCTION flashsale.definitions(OUT relation text, OUT kind text, OUT name text) RETURNS SETOF record
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT o.relation::regclass::text, o.kind, o.name
+    FROM unnest(ARRAY['flashsale.items'::regclass, 'flashsale.orders', 'flashsale.payments', 'flashsale.stock_movements']) AS t (oid),
+    LATERAL (
+        SELECT t.oid, 'trigger', g.tgname::text FROM pg_trigger g WHERE g.tgrelid = t.oid AND NOT g.tgisinternal
+        UNION ALL SELECT t.oid, 'index', i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = t.oid
+        UNION ALL SELECT t.oid, 'constraint', k.conname FROM pg_constraint k WHERE k.conrelid = t.oid AND k.contype IN ('c', 'f')
+        UNION ALL SELECT t.oid, 'column', a.attname FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
+        UNION ALL SELECT t.oid, 'NOT NULL of column', a.attname FROM pg_attribute a
+            WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull
+        UNION ALL SELECT t.oid, 'statistics target of column', a.attname FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attstattarget >= 0 AND a.attnum > 0
+        UNION ALL SELECT t.oid, 'default of column', format('%s, %s,', a.attname, pg_get_expr(d.adbin, d.adrelid))
+            FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+            WHERE a.attrelid = t.oid AND NOT EXISTS (SELECT FROM flashsale.id_sequences() s WHERE s.relation = t.oid AND s.id = a.attname)
+        UNION ALL SELECT t.oid, 'policy', p.polname FROM pg_policy p WHERE p.polrelid = t.oid
+        UNION ALL SELECT t.oid, 'row level security', NULL FROM pg_class c WHERE c.oid = t.oid AND (c.relrowsecurity OR c.relforcerowsecurity)
+        UNION ALL SELECT t.oid, 'replica identity', NULL FROM pg_class c WHERE c.oid = t.oid AND c.relreplident <> 'd'
+        UNION ALL SELECT t.oid, 'storage parameter', p.option FROM pg_class c, unnest(c.reloptions) AS p (option) WHERE c.oid = t.oid
+        UNION ALL SELECT t.oid, 'extended statistics', e.stxname FROM pg_statistic_ext e WHERE e.stxrelid = t.oid
+        UNION ALL SELECT t.oid, 'rule', r.rulename FROM pg_rewrite r WHERE r.ev_class = t.oid
+        UNION ALL SELECT t.oid, 'parent', h.inhparent::regclass::text FROM pg_inherits h WHERE h.inhrelid = t.oid
+        UNION ALL SELECT t.oid, 'membership in publication', b.pubname FROM pg_publication_rel r JOIN pg_publication b ON b.oid = r.prpubid
+            WHERE r.prrelid = t.oid
+        UNION ALL SELECT t.oid, 'sequence', s.sequence::text FROM flashsale.id_sequences() s WHERE s.relation = t.oid
+        UNION ALL SELECT s.sequence, v.kind, v.value::text
+            FROM flashsale.id_sequences() s JOIN pg_sequence q ON q.seqrelid = s.sequence,
+            LATERAL (VALUES ('INCREMENT', q.seqincrement), ('MINVALUE', q.seqmin), ('MAXVALUE', q.seqmax), ('CACHE', q.seqcache)) AS v (kind, value)
+            WHERE s.relation = t.oid
+    ) AS o (relation, kind, name)
+$$;
+COMMENT ON FUNCTION flashsale.definitions() IS 'Part of health(): what the tables and the sequences of ids consist of, as far as a dump does not carry it.';
+
+CREATE FUNCTION flashsale.health_of_dumps(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 'warning', 'not_dumped', format('%s of %s', concat_ws(' ', o.kind, o.name), o.relation), CASE o.kind
+        WHEN 'INCREMENT' THEN 'pg_dump does not dump it, so in a restored database this server assigns the ids of the others. Keep the ALTER SEQUENCE that made it, to run it again after a restore.'
+        ELSE 'pg_dump does not dump it, because the table is the extension''s. Keep the statement that made it, to run it again after a restore.' END
+    FROM (SELECT d.relation, d.kind, d.name FROM flashsale.definitions() d
+          EXCEPT
+          SELECT 'flashsale.' || p.relation, p.kind, unnest(p.names) FROM (VALUES
+            ('trigger', 'items', '{guard_items,guard_items_truncate,check_item,raise_version}'::text[]),
+            ('index', 'items', '{items_pkey}'),
+            ('index', 'orders', '{orders_pkey,orders_idempotency_key,orders_holdings,orders_expiry,orders_item_expiry,orders_payment_deadline}'),
+            ('index', 'payments', '{payments_pkey,payments_payment_ref_key,payments_order,payments_paid_once,payments_without_ref,payments_order_ref,payments_due_since}'),
+            ('index', 'stock_movements', '{stock_movements_pkey,stock_movements_item,stock_movements_idempotency_key}'),
+            ('constraint', 'items', '{items_inventory_range}'),
+            ('constraint', 'orders', '{orders_units_held}'),
+            ('constraint', 'payments', '{payments_fate}'),
+            ('constraint', 'stock_movements', '{stock_movements_delta}'),
+            ('column', 'items', '{item_id,inventory,stock,version,paused,max_per_user,starts_at,ends_at,reservation_ttl,unit_price,currency,name,created_at,cancelled_units,expired_units,refunded_units}'),
+            ('column', 'orders', '{order_id,item_id,quantity,units_held,unit_price,created_at,expires_at,paying_at,payment_deadline,confirmed_at,closed_at,status,user_id,currency,idempotency_key,closed_by,close_reason,ref_code}'),
+            ('column', 'payments', '{payment_id,order_id,payment_ref,amount,currency,status,why,created_at,due_since,refunded_at,refund_ref,order_ref}'),
+            ('column', 'stock_movements', '{movement_id,item_id,delta,order_id,reason,moved_by,created_at,idempotency_key,stock_after,inventory_after}'),
+            ('NOT NULL of column', 'items', '{item_id,inventory,stock,version,paused,created_at,cancelled_units,expired_units,refunded_units}'),
+            ('NOT NULL of column', 'orders', '{order_id,item_id,quantity,units_held,created_at,status,user_id,ref_code}'),
+            ('NOT NULL of column', 'payments', '{payment_id,status,created_at}'),
+            ('NOT NULL of column', 'stock_movements', '{movement_id,item_id,delta,moved_by,created_at}'),
+            ('default of column', 'items', '{"version, 0,","paused, false,","created_at, clock_timestamp(),","cancelled_units, 0,","expired_units, 0,","refunded_units, 0,"}'),
+            ('default of column', 'orders', '{"status, ''reserved''::text,","ref_code, flashsale.new_ref_code(),"}'),
+            ('default of column', 'payments', '{"created_at, clock_timestamp(),"}'),
+            ('default of column', 'stock_movements', '{"moved_by, SESSION_USER,","created_at, clock_timestamp(),"}'),
+            ('storage parameter', 'items', '{fillfactor=50,autovacuum_vacuum_scale_factor=0.0,autovacuum_vacuum_threshold=1000}'),
+            ('storage parameter', 'orders', '{fillfactor=90,autovacuum_vacuum_scale_factor=0.05,autovacuum_analyze_scale_factor=0.05}'),
+            ('sequence', 'items', '{flashsale.items_item_id_seq}'),
+            ('sequence', 'orders', '{flashsale.orders_order_id_seq}'),
+            ('sequence', 'payments', '{flashsale.payments_payment_id_seq}'),
+            ('sequence', 'stock_movements', '{flashsale.stock_movements_movement_id_seq}')
+          ) AS p (kind, relation, names)
+          EXCEPT
+          SELECT s.sequence::text, v.kind, v.value
+          FROM flashsale.id_sequences() s, (VALUES ('INCREMENT', '1'), ('MINVALUE', '1'), ('MAXVALUE', '9007199254740991'), ('CACHE', '1')) AS v (kind, value)
+         ) AS o
+    ORDER BY o.kind COLLATE "C", o.name COLLATE "C"
+$$;
+COMMENT ON FUNCTION flashsale.health_of_dumps() IS 'Part of health(): what a dump does not carry. What the extension itself has is listed here.';
+
+CREATE FUNCTION flashsale.health_of_installation(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 'warning', 'data_not_protected', 'flashsale.protect_data is off by default: DROP EXTENSION deletes all orders',
+        'Set flashsale.protect_data to on in postgresql.conf.'
+    FROM pg_settings s WHERE s.name = 'flashsale.protect_data' AND s.reset_val = 'off'
+UNION ALL
+    SELECT 'warning', 'other_version', format('the extension in this database has version %s, the installed files %s', x.installed_version, x.default_version),
+        'ALTER EXTENSION flashsale UPDATE'
+    FROM pg_available_extensions x WHERE x.name = 'flashsale' AND x.installed_version <> x.default_version
+$$;
+COMMENT ON FUNCTION flashsale.health_of_installation() IS 'Part of health(): the protection of the data, and the version.';
+
+CREATE FUNCTION flashsale.health(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT * FROM flashsale.health_of_workers()
+    UNION ALL SELECT * FROM flashsale.health_of_work()
+    UNION ALL SELECT * FROM flashsale.health_of_sessions(clock_timestamp())
+    UNION ALL SELECT * FROM flashsale.health_of_commits()
+    UNION ALL SELECT * FROM flashsale.health_of_ids()
+    UNION ALL SELECT * FROM flashsale.health_of_dumps()
+    UNION ALL SELECT * FROM flashsale.health_of_installation()
+$$;
 COMMENT ON FUNCTION flashsale.health() IS
 'One row for each thing that needs a person, none if all is well: severity (error or warning), problem, detail, and in hint what to do. Reads catalogs, statistics and the ends of indexes, so it takes milliseconds at any size; locks nothing.';

@@ -22,7 +22,8 @@ SELECT oid::regprocedure, proconfig FROM pg_proc WHERE pronamespace = 'flashsale
   AND proconfig IS DISTINCT FROM '{"search_path=pg_catalog, pg_temp"}' AND prosqlbody IS NULL
 ORDER BY oid::regprocedure::text COLLATE "C";
 -- None is leakproof, and only CHECKs are strict: a NULL argument raises an error.
-SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'flashsale'::regnamespace AND (proleakproof OR proisstrict);
+SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'flashsale'::regnamespace AND (proleakproof OR proisstrict)
+ORDER BY proname;
 
 -- Every object has a description.
 SELECT 'schema' WHERE obj_description('flashsale'::regnamespace, 'pg_namespace') IS NULL

@@ -46,6 +46,16 @@ SELECT setval('flashsale.items_item_id_seq', 9007199254740000);
 SELECT problem, detail FROM flashsale.health();
 ROLLBACK;
 SELECT setval('flashsale.items_item_id_seq', 1);
+-- Also of a sequence that has another name and its own steps, in which the hint keeps to them.
+BEGIN;
+SET LOCAL flashsale.protect_data = off;
+ALTER SEQUENCE flashsale.orders_order_id_seq RENAME TO numbers;
+ALTER SEQUENCE flashsale.numbers INCREMENT 3 CACHE 10;
+SELECT setval('flashsale.numbers', 1);
+SELECT severity, problem, detail, hint FROM flashsale.health();
+ROLLBACK;
+SELECT setval('flashsale.orders_order_id_seq', 2);
+SELECT * FROM flashsale.health();
 ALTER DATABASE :DBNAME SET synchronous_commit = off;
 ALTER DATABASE :DBNAME SET flashsale.protect_data = off;
 \c
@@ -62,7 +72,7 @@ SELECT severity, problem, regexp_replace(detail, 'files .*', 'files …'), hint 
 ROLLBACK;
 SELECT * FROM flashsale.health();
 
--- What a dump does not carry: every kind of object that a shop can hang on a table.
+-- What a dump does not carry: objects that a shop hangs on a table, and properties that it changes.
 BEGIN;
 SET LOCAL flashsale.protect_data = off;
 CREATE FUNCTION t.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
@@ -71,6 +81,10 @@ CREATE INDEX mine ON flashsale.payments (amount);
 CREATE UNIQUE INDEX also_mine ON flashsale.items (name);
 ALTER TABLE flashsale.items ADD CONSTRAINT mine CHECK (stock < 1000), ADD COLUMN color text;
 CREATE POLICY mine ON flashsale.orders;
+ALTER TABLE flashsale.orders ENABLE ROW LEVEL SECURITY, REPLICA IDENTITY FULL, SET (fillfactor = 70),
+    ALTER unit_price SET NOT NULL, ALTER user_id SET STATISTICS 500;
+ALTER TABLE flashsale.items ALTER max_per_user SET DEFAULT 2, ALTER paused SET DEFAULT true;
+CREATE STATISTICS t.mine ON item_id, user_id FROM flashsale.orders;
 CREATE RULE mine AS ON DELETE TO flashsale.stock_movements DO INSTEAD NOTHING;
 SET client_min_messages = error; -- of wal_level
 CREATE PUBLICATION mine FOR TABLE flashsale.orders;
