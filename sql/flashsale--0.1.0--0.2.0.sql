@@ -29,6 +29,25 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
         AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database());
 $$;
 
+-- PostgreSQL would not drop the old ones either, but would not say what to do.
+DO $$
+DECLARE
+    dependent CONSTANT text := (
+        SELECT pg_catalog.string_agg(DISTINCT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid), ', ')
+        FROM pg_catalog.pg_depend d
+        JOIN pg_catalog.pg_constraint k ON k.conrelid = 'flashsale.orders'::regclass AND k.contype = 'p'
+        WHERE d.deptype = 'n' AND (
+            d.refclassid = 'pg_catalog.pg_constraint'::regclass AND d.refobjid = k.oid
+            OR d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = k.conindid
+            OR d.refclassid = 'pg_catalog.pg_proc'::regclass AND d.refobjid = 'flashsale.restock_item(bigint, bigint, text)'::regprocedure));
+BEGIN
+    IF dependent IS NOT NULL THEN
+        RAISE EXCEPTION 'the update replaces what these depend on: %', dependent
+            USING ERRCODE = 'dependent_objects_still_exist',
+                HINT = 'Drop them, update, and create them again; a foreign key then refers to flashsale.orders (order_id).';
+    END IF;
+END $$;
+
 -- Tables: items, orders, payments and stock movements.
 
 CREATE FUNCTION flashsale.new_ref_code() RETURNS text
@@ -199,7 +218,7 @@ BEGIN
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', new, granted.role,
             CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' END);
     END LOOP;
-    CALL flashsale.own_privileges('pg_catalog.pg_proc', new, own);
+    CALL flashsale.own_privileges('pg_catalog.pg_proc'::regclass, new::oid, own);
 END $$;
 DROP FUNCTION flashsale.restock_item(bigint, bigint, text);
 COMMENT ON FUNCTION flashsale.reconcile_stale_reservations(interval, integer) IS
@@ -409,9 +428,10 @@ END $$;
 COMMENT ON FUNCTION flashsale.load_guard() IS 'Event trigger: loads the library, which refuses statements that would lose orders.';
 
 CREATE EVENT TRIGGER flashsale_guard ON ddl_command_start
-    WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED', 'ALTER SCHEMA', 'ALTER TABLE', 'ALTER SEQUENCE',
-        -- These rename tables, too.
-        'ALTER INDEX', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE')
+    -- Whatever may drop or rename a table, also because it cascades to one.
+    WHEN TAG IN ('ALTER EXTENSION', 'ALTER FOREIGN TABLE', 'ALTER INDEX', 'ALTER MATERIALIZED VIEW', 'ALTER SCHEMA',
+        'ALTER SEQUENCE', 'ALTER TABLE', 'ALTER TYPE', 'ALTER VIEW', 'DROP DOMAIN', 'DROP EXTENSION', 'DROP FOREIGN TABLE',
+        'DROP OWNED', 'DROP SCHEMA', 'DROP SEQUENCE', 'DROP TABLE', 'DROP TYPE')
     EXECUTE FUNCTION flashsale.load_guard();
 COMMENT ON EVENT TRIGGER flashsale_guard IS 'Sees to it that the library is loaded before a statement that could lose orders.';
 REVOKE ALL ON FUNCTION flashsale.load_guard() FROM PUBLIC;
@@ -711,7 +731,7 @@ BEGIN
             WHEN 'pg_catalog.pg_proc'::regclass THEN GRANT EXECUTE ON FUNCTION flashsale.read_stats() TO pg_monitor;
             ELSE GRANT SELECT ON flashsale.stats TO pg_monitor;
         END CASE;
-        CALL flashsale.own_privileges(object.classoid, object.objoid, object.own);
+        CALL flashsale.own_privileges(object.classoid::regclass, object.objoid, object.own);
     END LOOP;
 END $$;
 

@@ -13,8 +13,9 @@ END $$;
 COMMENT ON FUNCTION flashsale.load_guard() IS 'Event trigger: loads the library, which refuses statements that would lose orders.';
 
 CREATE EVENT TRIGGER flashsale_guard ON ddl_command_start
-    WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED', 'ALTER SCHEMA', 'ALTER TABLE', 'ALTER SEQUENCE',
-        -- These rename tables, too.
-        'ALTER INDEX', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE')
+    -- Whatever may drop or rename a table, also because it cascades to one.
+    WHEN TAG IN ('ALTER EXTENSION', 'ALTER FOREIGN TABLE', 'ALTER INDEX', 'ALTER MATERIALIZED VIEW', 'ALTER SCHEMA',
+        'ALTER SEQUENCE', 'ALTER TABLE', 'ALTER TYPE', 'ALTER VIEW', 'DROP DOMAIN', 'DROP EXTENSION', 'DROP FOREIGN TABLE',
+        'DROP OWNED', 'DROP SCHEMA', 'DROP SEQUENCE', 'DROP TABLE', 'DROP TYPE')
     EXECUTE FUNCTION flashsale.load_guard();
 COMMENT ON EVENT TRIGGER flashsale_guard IS 'Sees to it that the library is loaded before a statement that could lose orders.';

@@ -1,18 +1,28 @@
 -- Privileges: none for any role until grant_app or grant_operator is called, except that pg_monitor reads stats and health().
 
--- Not ALL ... IN SCHEMA: a schema that was made before may contain objects of the shop.
+-- Not ALL ... IN SCHEMA: a schema that was made before may contain objects of the shop. And not only
+-- PUBLIC: the shop's default privileges may have granted something to others.
 DO $$
 DECLARE
     own record;
 BEGIN
     FOR own IN
-        SELECT CASE o.type WHEN 'view' THEN 'table' ELSE o.type END AS kind, o.identity
+        SELECT CASE o.type WHEN 'view' THEN 'table' ELSE o.type END AS kind, o.identity, granted.role
         FROM pg_catalog.pg_extension e
         JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
         CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) o
+        CROSS JOIN LATERAL (
+            SELECT 'PUBLIC' AS role
+            UNION SELECT a.grantee::regrole::text FROM pg_catalog.aclexplode(CASE d.classid
+                WHEN 'pg_catalog.pg_class'::regclass THEN (SELECT c.relacl FROM pg_catalog.pg_class c WHERE c.oid = d.objid)
+                WHEN 'pg_catalog.pg_proc'::regclass THEN (SELECT p.proacl FROM pg_catalog.pg_proc p WHERE p.oid = d.objid)
+                WHEN 'pg_catalog.pg_namespace'::regclass THEN (SELECT n.nspacl FROM pg_catalog.pg_namespace n WHERE n.oid = d.objid)
+            END) a
+            WHERE a.grantee NOT IN (0, e.extowner)
+        ) granted
         WHERE e.extname = 'flashsale' AND o.type IN ('schema', 'table', 'view', 'sequence', 'function', 'procedure')
     LOOP
-        EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM PUBLIC', own.kind, own.identity);
+        EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s', own.kind, own.identity, own.role);
     END LOOP;
 END $$;
 

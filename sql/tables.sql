@@ -8,10 +8,18 @@ DECLARE
     -- Whoever owns the schema can drop what is in it.
     stranger CONSTANT text := (SELECT r.rolname FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner
                                WHERE n.nspname = 'flashsale' AND r.rolname <> current_user AND NOT r.rolsuper);
-    -- Whoever creates objects in it can have functions that the extension's own would call.
-    guests CONSTANT text := (SELECT string_agg(DISTINCT coalesce(r.rolname, 'PUBLIC'), ', ')
-                             FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee
-                             WHERE n.nspname = 'flashsale' AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner AND r.rolsuper IS NOT TRUE);
+    -- Whoever creates functions in it, or has created some, can have them called instead of the extension's.
+    guests CONSTANT text := (
+        SELECT string_agg(DISTINCT coalesce(r.rolname, 'PUBLIC'), ', ')
+        FROM pg_namespace n
+        CROSS JOIN LATERAL (
+            SELECT grantee AS role FROM aclexplode(n.nspacl) WHERE privilege_type = 'CREATE'
+            UNION SELECT proowner FROM pg_proc WHERE pronamespace = n.oid
+            UNION SELECT oprowner FROM pg_operator WHERE oprnamespace = n.oid
+            UNION SELECT typowner FROM pg_type WHERE typnamespace = n.oid -- tables have types, too
+        ) guest
+        LEFT JOIN pg_roles r ON r.oid = guest.role
+        WHERE n.nspname = 'flashsale' AND guest.role <> n.nspowner AND r.rolsuper IS NOT TRUE);
 BEGIN
     IF getdatabaseencoding() <> 'UTF8' THEN
         RAISE EXCEPTION 'flashsale needs a database with encoding UTF8, not %', getdatabaseencoding()
@@ -20,12 +28,12 @@ BEGIN
     IF stranger IS NOT NULL THEN
         RAISE EXCEPTION 'schema flashsale exists and belongs to %', stranger
             USING ERRCODE = 'duplicate_schema',
-                HINT = 'The extension needs this schema: drop or rename it, or make yourself its owner.';
+                HINT = 'The extension needs this schema: drop or rename it.';
     END IF;
     IF guests IS NOT NULL THEN
-        RAISE EXCEPTION 'schema flashsale exists, and % may create objects in it', guests
+        RAISE EXCEPTION 'schema flashsale exists, and % can create objects in it, or has created some', guests
             USING ERRCODE = 'duplicate_schema',
-                HINT = 'The extension needs a schema in which only its owner creates objects: REVOKE CREATE ON SCHEMA flashsale.';
+                HINT = 'The extension needs this schema, with objects of its owner only: drop or rename it, or drop those objects and revoke CREATE.';
     END IF;
     IF to_regnamespace('flashsale') IS NULL THEN
         CREATE SCHEMA flashsale;

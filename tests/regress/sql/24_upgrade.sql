@@ -1,6 +1,7 @@
 -- ALTER EXTENSION UPDATE makes of the catalog of 0.1.0 what a new installation is, and keeps what the shop granted.
 \pset tuples_only on
 \pset format unaligned
+\set SHOW_CONTEXT never
 \set regression :DBNAME
 SET client_min_messages = error; -- the extension warns in a database that the workers do not serve
 DROP DATABASE IF EXISTS flashsale_upgrade;
@@ -188,6 +189,14 @@ CREATE TABLE grants_before AS SELECT * FROM grants();
 -- Until the update, the library of 0.2.0 refuses.
 SELECT flashsale.purchase_item(2, 'alice');
 SELECT flashsale.grant_app('regress_upgrade_app');
+-- It names what depends on what it replaces.
+CREATE TABLE of_orders (order_id bigint, item_id bigint, FOREIGN KEY (order_id, item_id) REFERENCES flashsale.orders);
+CREATE VIEW by_order AS SELECT order_id, item_id, status FROM flashsale.orders GROUP BY order_id, item_id;
+CREATE FUNCTION restock() RETURNS jsonb LANGUAGE sql BEGIN ATOMIC SELECT flashsale.restock_item(1, 5); END;
+ALTER EXTENSION flashsale UPDATE TO '0.2.0';
+DROP TABLE of_orders;
+DROP VIEW by_order;
+DROP FUNCTION restock();
 
 ALTER EXTENSION flashsale UPDATE TO '0.2.0';
 

@@ -93,6 +93,24 @@ REVOKE ALL ON SCHEMA flashsale FROM regress_squatter;
 GRANT CREATE ON SCHEMA flashsale TO regress_squatter, PUBLIC;
 CREATE EXTENSION flashsale;
 REVOKE ALL ON SCHEMA flashsale FROM regress_squatter, PUBLIC;
+-- Or has created some.
+CREATE FUNCTION flashsale.create_item(int) RETURNS int LANGUAGE sql AS 'SELECT 1';
+ALTER FUNCTION flashsale.create_item(int) OWNER TO regress_squatter;
+CREATE EXTENSION flashsale;
+DROP FUNCTION flashsale.create_item(int);
+
+-- Default privileges give nobody anything of the extension's.
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_squatter;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO regress_squatter;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_squatter;
+CREATE EXTENSION flashsale;
+SELECT has_function_privilege('regress_squatter', 'flashsale.get_order(bigint)', 'EXECUTE'),
+       has_table_privilege('regress_squatter', 'flashsale.items', 'SELECT, UPDATE'),
+       has_sequence_privilege('regress_squatter', 'flashsale.orders_order_id_seq', 'USAGE');
+DROP EXTENSION flashsale;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM regress_squatter;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON SEQUENCES FROM regress_squatter;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM regress_squatter;
 
 -- Somebody else's.
 ALTER SCHEMA flashsale OWNER TO regress_squatter;

@@ -28,7 +28,8 @@ async fn guards_without_preload() {
         "CREATE ROLE keeper SUPERUSER LOGIN; SET ROLE keeper; CREATE EXTENSION flashsale; RESET ROLE;
          ALTER ROLE keeper NOSUPERUSER;
          SELECT flashsale.create_item(10); SELECT flashsale.purchase_item(1, 'alice');
-         CREATE TABLE mine (note text)",
+         CREATE TABLE mine (note text);
+         CREATE TABLE mother (order_id bigint NOT NULL); ALTER TABLE flashsale.orders INHERIT mother",
     )
     .await;
     for statement in [
@@ -38,6 +39,8 @@ async fn guards_without_preload() {
         "DROP OWNED BY keeper CASCADE",
         ADD_COLUMN,
         "ALTER TABLE flashsale.orders RENAME TO sales",
+        "DROP TABLE mother CASCADE",
+        "ALTER TYPE flashsale.orders RENAME ATTRIBUTE user_id TO buyer",
         "ALTER INDEX flashsale.orders RENAME TO sales",
         "ALTER VIEW flashsale.orders RENAME COLUMN user_id TO buyer",
         "ALTER MATERIALIZED VIEW flashsale.orders RENAME COLUMN user_id TO buyer",
