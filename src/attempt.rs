@@ -64,24 +64,32 @@ pub fn answered<T>(tried: Result<T, Caught>) -> Result<Option<T>, Fault> {
 }
 
 /// Whether an error may have its reason in one of the rows that a statement writes, as that of a
-/// trigger or a constraint has. Refused locks, serialization failures, deadlocks, cancels and
-/// shutdowns have not.
+/// trigger or a constraint has. Refused locks, cancels and shutdowns have not, nor has what goes
+/// wrong with the server, as a full disk or a damaged page.
 pub fn is_about_one_row(error: &CaughtError) -> bool {
-    use PgSqlErrorCode::{
-        ERRCODE_ADMIN_SHUTDOWN, ERRCODE_CRASH_SHUTDOWN, ERRCODE_LOCK_NOT_AVAILABLE,
-        ERRCODE_QUERY_CANCELED, ERRCODE_T_R_DEADLOCK_DETECTED, ERRCODE_T_R_SERIALIZATION_FAILURE,
-    };
+    use PgSqlErrorCode::*;
+    let classes = [
+        ERRCODE_TRIGGERED_ACTION_EXCEPTION,
+        ERRCODE_CARDINALITY_VIOLATION,
+        ERRCODE_DATA_EXCEPTION,
+        ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
+        ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+        ERRCODE_SQL_ROUTINE_EXCEPTION,
+        ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+        ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
+        ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+        ERRCODE_WITH_CHECK_OPTION_VIOLATION,
+        ERRCODE_PLPGSQL_ERROR,
+    ];
     sqlstate(error).is_some_and(|code| {
-        ![
-            ERRCODE_ADMIN_SHUTDOWN,
-            ERRCODE_CRASH_SHUTDOWN,
-            ERRCODE_LOCK_NOT_AVAILABLE,
-            ERRCODE_QUERY_CANCELED,
-            ERRCODE_T_R_DEADLOCK_DETECTED,
-            ERRCODE_T_R_SERIALIZATION_FAILURE,
-        ]
-        .contains(&code)
+        // pgrx turns a SQLSTATE of a shop's own, which PostgreSQL does not define, into XX000.
+        code == ERRCODE_INTERNAL_ERROR || classes.iter().any(|of| class(*of) == class(code))
     })
+}
+
+/// The first two characters of a SQLSTATE, as PostgreSQL packs them.
+fn class(code: PgSqlErrorCode) -> isize {
+    code as isize & 0xfff
 }
 
 fn sqlstate(error: &CaughtError) -> Option<PgSqlErrorCode> {

@@ -60,8 +60,8 @@ pub enum Fault {
     #[error("could not serialize access due to concurrent update")]
     Serialization,
 
-    #[error("a trigger on flashsale.orders suppressed the insert of an order")]
-    Suppressed,
+    #[error("a trigger on flashsale.orders suppressed the {0} of an order")]
+    Suppressed(&'static str),
 
     #[error("internal error: {0}")]
     Broken(&'static str),
@@ -84,7 +84,7 @@ impl Fault {
             | Self::NoSeller(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::NotOnItsOwn(_) => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Protected(_) => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-            Self::Suppressed => ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+            Self::Suppressed(_) => ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
             Self::ReadOnly => ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Self::Raised { sqlstate, .. } => *sqlstate,
             Self::OutcomeUnknown(_) => ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN,

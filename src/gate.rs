@@ -64,39 +64,42 @@ pub fn shut(item_id: i64, epoch: Epoch, for_micros: Micros) {
     }
 }
 
-/// What this session found out about the reservations of an item.
+/// When the next reservation of an item expires, as this session found out.
 #[derive(Clone, Copy)]
-struct Quiet {
+struct NextExpiry {
     item_id: i64,
     version: i64,
-    /// When it found that out, and until when none expires, by the monotonic clock.
-    at: Micros,
-    until: Micros,
+    /// When it found that out, and when the reservation expires, by the monotonic clock.
+    found_at: Micros,
+    expires_at: Micros,
 }
 
 thread_local! {
-    static QUIET: Cell<Option<Quiet>> = const { Cell::new(None) };
+    /// Without preload there is no gate, and each refusal of a sold-out item would search the index
+    /// for stale reservations, which took 17 % of its time.
+    static NEXT_EXPIRY: Cell<Option<NextExpiry>> = const { Cell::new(None) };
 }
 
 /// Without preload: in how many microseconds the next reservation of an item expires, if this
 /// session found that out less than `flashsale.sold_out_ttl` ago, and the item still has the same
-/// version, which a new reservation raises. As there is no gate, it spares each refusal a search.
-pub fn quiet_for(item_id: i64, version: i64) -> Option<Micros> {
-    let (quiet, now) = (QUIET.get()?, clock::monotonic());
-    let is_same = (quiet.item_id, quiet.version) == (item_id, version);
-    let is_known = is_same && now - quiet.at < settings::sold_out_ttl() && now < quiet.until;
-    (is_known && may_use_gate()).then_some(quiet.until - now)
+/// version, which a new reservation raises. `None` once it has expired.
+pub fn next_expiry_in(item_id: i64, version: i64) -> Option<Micros> {
+    let (next, now) = (NEXT_EXPIRY.get()?, clock::monotonic());
+    let is_same = (next.item_id, next.version) == (item_id, version);
+    let is_recent = now - next.found_at < settings::sold_out_ttl();
+    let is_known = is_same && is_recent && now < next.expires_at;
+    (is_known && may_use_gate()).then_some(next.expires_at - now)
 }
 
 /// Remembers in how many microseconds the next reservation of an item of this version expires.
-pub fn remember_quiet(item_id: i64, version: i64, for_micros: Micros) {
+pub fn remember_next_expiry(item_id: i64, version: i64, expires_in: Micros) {
     if GATE.get().is_none() && may_use_gate() {
-        let at = clock::monotonic();
-        QUIET.set(Some(Quiet {
+        let found_at = clock::monotonic();
+        NEXT_EXPIRY.set(Some(NextExpiry {
             item_id,
             version,
-            at,
-            until: at.saturating_add(for_micros),
+            found_at,
+            expires_at: found_at.saturating_add(expires_in),
         }));
     }
 }

@@ -5,15 +5,18 @@ use crate::attempt::{attempt_or_busy, is_about_one_row};
 use crate::error::Fault;
 use crate::pg::clock;
 use crate::pg::subtransaction::{self, End};
-use crate::store::orders::{HeldOrder, Staleness};
+use crate::store::orders::{StaleOfItem, StaleOrder, Staleness};
 use crate::store::{items, orders};
 use flashsale_core::order::{Expired, ExpiryRun, Move, Status, Step, step};
 use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
 use std::collections::{BTreeMap, HashSet};
 
-/// The most orders that [`free`] expires in one statement.
+/// The most orders that a purchase expires in one statement.
 const ORDERS_PER_STATEMENT: i64 = 1_000;
+/// After that many failed statements a purchase gives up: it holds the item, and a trigger may fail
+/// for every order. They are enough to find one order at fault among `ORDERS_PER_STATEMENT`.
+const MOST_FAILURES: u32 = 11;
 
 /// The progress of a run.
 #[derive(Default)]
@@ -83,7 +86,7 @@ fn round(
     let wanted: HashSet<i64> = taken.iter().map(|order| order.item_id).collect();
     let held = items::lock_unheld(client, wanted.iter().copied().collect())?;
     let held: HashSet<i64> = held.into_iter().collect();
-    let stale: Vec<&HeldOrder> = taken
+    let stale: Vec<&StaleOrder> = taken
         .iter()
         .filter(|order| held.contains(&order.item_id))
         .filter(|order| step(order.status, Move::Expire) == Step::To(Status::Expired))
@@ -117,7 +120,7 @@ fn left(
 
 fn expire(
     client: &SpiClient<'_>,
-    stale: &[&HeldOrder],
+    stale: &[&StaleOrder],
     progress: &mut Progress,
 ) -> Result<(), Fault> {
     if stale.is_empty() {
@@ -145,73 +148,134 @@ fn expire(
     )
 }
 
-/// Expires stale reservations of an item, oldest first, until at least `units` units have returned to
-/// it; returns how many have, which may be fewer. The caller has locked the item. Locks orders SKIP
-/// LOCKED, so it waits for no row. Runs in the transaction of its caller, and is undone with it.
-pub fn free(client: &SpiClient<'_>, item_id: i64, units: i64, now: Micros) -> Result<i64, Fault> {
-    let mut freed = 0;
-    let mut but_orders = Vec::new();
-    while freed < units {
-        let limit = ORDERS_PER_STATEMENT.min(units - freed);
-        let found = orders::stale_of_item(client, item_id, now, &but_orders, limit)?;
-        let mut missing = units - freed;
-        let needed = found.into_iter().take_while(|(_, quantity)| {
-            let is_needed = missing > 0;
-            missing -= quantity;
-            is_needed
+/// What [`ForSale::free`] did.
+pub enum Freed {
+    /// That many units have returned to the item, at least those that were asked for.
+    Enough(i64),
+    /// There are only that many units. Nothing was expired.
+    Only(i64),
+}
+
+/// The stale reservations of an item that a purchase may expire. The caller has locked the item.
+pub struct ForSale {
+    stale: StaleOfItem,
+    failures_left: u32,
+}
+
+impl ForSale {
+    pub fn of(item_id: i64, now: Micros) -> Self {
+        Self {
+            stale: StaleOfItem {
+                item_id,
+                now,
+                but_orders: Vec::new(),
+            },
+            failures_left: MOST_FAILURES,
+        }
+    }
+
+    /// Expires the oldest of them, until at least `units` units have returned to the item. If they
+    /// have too few, none is expired. Locks orders SKIP LOCKED, so it waits for no row. An order that
+    /// fails to expire, because of a trigger of the shop's, is left to the reconciler, which reports
+    /// it. Runs in the transaction of its caller, and is undone with it.
+    pub fn free(&mut self, client: &SpiClient<'_>, units: i64) -> Result<Freed, Fault> {
+        let tried = subtransaction::run(|| match self.expire(client, units) {
+            Ok(freed) if freed >= units => End::Commit(Ok(freed)),
+            less => End::RollBack(less),
         });
-        let needed: Vec<i64> = needed.map(|(order_id, _)| order_id).collect();
-        if needed.is_empty() {
-            break;
+        let freed = tried.unwrap_or_else(|error| error.rethrow())?;
+        if freed < units {
+            return Ok(Freed::Only(freed));
         }
-        freed += free_units_of(client, &needed, &mut but_orders)?;
+        if freed > 0 {
+            items::restore(client, self.stale.item_id, freed, Status::Expired)?;
+        }
+        Ok(Freed::Enough(freed))
     }
-    if freed > 0 {
-        items::restore(client, item_id, freed, Status::Expired)?;
+
+    /// Expires orders until they have had `units` units, and returns how many these are; if there
+    /// are fewer, possibly without expiring all. If a statement fails, the next ones have half as many
+    /// orders, until the order at fault is alone and is left out.
+    fn expire(&mut self, client: &SpiClient<'_>, units: i64) -> Result<i64, Fault> {
+        let mut freed = 0;
+        let mut most = ORDERS_PER_STATEMENT;
+        while freed < units && self.failures_left > 0 {
+            let missing = units - freed;
+            let limit = most.min(missing);
+            let quantities = self.stale.quantities(client, limit)?;
+            let there: i64 = quantities.iter().sum();
+            if there < missing && (quantities.len() as i64) < limit {
+                return Ok(freed + there);
+            }
+            let orders = count_until(missing, quantities) as i64;
+            match self.expire_oldest(client, missing, orders)? {
+                Attempt::Freed(0) => break,
+                Attempt::Freed(units) => freed += units,
+                Attempt::Failed(order_ids) => {
+                    self.failures_left -= 1;
+                    most = order_ids.len() as i64 / 2;
+                    if let [at_fault] = order_ids[..] {
+                        self.stale.but_orders.push(at_fault);
+                        most = ORDERS_PER_STATEMENT;
+                    }
+                }
+            }
+        }
+        Ok(freed)
     }
-    Ok(freed)
+
+    /// Locks the oldest `most` orders that no other transaction holds, and expires as many of them
+    /// as have `units` units. In a subtransaction of its own, with the lock in it: an update in
+    /// another one than the lock would create a multixact for each order.
+    fn expire_oldest(
+        &self,
+        client: &SpiClient<'_>,
+        units: i64,
+        most: i64,
+    ) -> Result<Attempt, Fault> {
+        let mut order_ids = Vec::new();
+        let tried = subtransaction::run(|| {
+            let expired = self.stale.lock(client, most).and_then(|mut taken| {
+                taken.retain(|order| step(order.status, Move::Expire) == Step::To(Status::Expired));
+                taken.truncate(count_until(units, taken.iter().map(|order| order.quantity)));
+                order_ids.extend(taken.iter().map(|order| order.order_id));
+                if !taken.is_empty() {
+                    orders::expire(client, order_ids.clone(), clock::now())?;
+                }
+                Ok(taken.iter().map(|order| order.quantity).sum())
+            });
+            match expired {
+                Ok(units) => End::Commit(Ok(units)),
+                Err(fault) => End::RollBack(Err(fault)),
+            }
+        });
+        match tried {
+            Ok(Ok(units)) => Ok(Attempt::Freed(units)),
+            Ok(Err(Fault::Suppressed(_))) => Ok(Attempt::Failed(order_ids)),
+            Ok(Err(fault)) => Err(fault),
+            Err(error) if !order_ids.is_empty() && is_about_one_row(&error) => {
+                Ok(Attempt::Failed(order_ids))
+            }
+            Err(error) => error.rethrow(),
+        }
+    }
 }
 
-/// Expires those of the orders that no other transaction holds, and returns their units; adds the
-/// others to `but_orders`. An order that fails to expire, because of a trigger of the shop's, does
-/// not fail the purchase: it is left to the reconciler, which reports it.
-fn free_units_of(
-    client: &SpiClient<'_>,
-    order_ids: &[i64],
-    but_orders: &mut Vec<i64>,
-) -> Result<i64, Fault> {
-    let tried = subtransaction::run(|| match expire_unheld(client, order_ids) {
-        Ok(expired) => End::Commit(Ok(expired)),
-        Err(fault) => End::RollBack(Err(fault)),
+/// How a statement that expires orders ended.
+enum Attempt {
+    /// The orders had that many units; 0 if none could be locked.
+    Freed(i64),
+    /// One of these orders does not expire.
+    Failed(Vec<i64>),
+}
+
+/// How many of the orders with these quantities have at least `units` units; all if they have fewer.
+fn count_until(units: i64, quantities: impl IntoIterator<Item = i64>) -> usize {
+    let mut missing = units;
+    let needed = quantities.into_iter().take_while(|quantity| {
+        let is_needed = missing > 0;
+        missing -= quantity;
+        is_needed
     });
-    match tried {
-        Ok(expired) => {
-            let expired = expired?;
-            let ids: HashSet<i64> = expired.iter().map(|order| order.order_id).collect();
-            but_orders.extend(order_ids.iter().filter(|order_id| !ids.contains(order_id)));
-            Ok(expired.iter().map(|order| order.quantity).sum())
-        }
-        Err(error) if !is_about_one_row(&error) => error.rethrow(),
-        Err(_) if order_ids.len() == 1 => {
-            but_orders.extend(order_ids);
-            Ok(0)
-        }
-        Err(_) => {
-            let (first, second) = order_ids.split_at(order_ids.len() / 2);
-            let freed = free_units_of(client, first, but_orders)?;
-            Ok(freed + free_units_of(client, second, but_orders)?)
-        }
-    }
-}
-
-/// Expires those of the orders that no other transaction holds and that are still reserved, and
-/// returns them. Restores no units.
-fn expire_unheld(client: &SpiClient<'_>, order_ids: &[i64]) -> Result<Vec<HeldOrder>, Fault> {
-    let mut taken = orders::lock_stale(client, order_ids.to_vec())?;
-    taken.retain(|order| step(order.status, Move::Expire) == Step::To(Status::Expired));
-    if !taken.is_empty() {
-        let ids = taken.iter().map(|order| order.order_id).collect();
-        orders::expire(client, ids, clock::now())?;
-    }
-    Ok(taken)
+    needed.count()
 }

@@ -1,6 +1,6 @@
 //! The ledger of charges: every one that is reported pays its order or is due for refund.
 
-use super::expiry;
+use super::expiry::{ForSale, Freed};
 use crate::attempt::{Caught, attempt_or_busy};
 use crate::error::Fault;
 use crate::pg::subtransaction::End;
@@ -99,21 +99,27 @@ fn reinstate(
 }
 
 /// Takes the order's units from its item again; if too few are free, expires stale reservations of
-/// the item first. False if even these have too few.
+/// the item first, provided that these have enough. False if even they have too few.
 fn take_units(client: &SpiClient<'_>, order: &Order) -> Result<bool, Fault> {
     let (item_id, quantity) = (order.item_id, order.quantity);
     if items::take_back(client, item_id, quantity)? {
         return Ok(true);
     }
     let now = clock::now();
-    if orders::next_expiry(client, item_id)?.is_none_or(|next| next > now) {
+    let stale = orders::stale_units(client, item_id, now, quantity)?;
+    let Some(item) = items::read(client, item_id)? else {
+        return Ok(false);
+    };
+    if stale == 0 || item.inventory.saturating_add(stale) < quantity {
         return Ok(false);
     }
     let Some(stock) = items::lock_stock(client, item_id)? else {
         return Ok(false);
     };
-    expiry::free(client, item_id, quantity - stock.inventory, now)?;
-    items::take_back(client, item_id, quantity)
+    match ForSale::of(item_id, now).free(client, quantity - stock.inventory)? {
+        Freed::Enough(_) => items::take_back(client, item_id, quantity),
+        Freed::Only(_) => Ok(false),
+    }
 }
 
 /// Records that the gateway has refunded a payment that was due. Locks only the payment.

@@ -1,6 +1,6 @@
 //! What every strategy shares: replays of keys, and serving requests once their item is obtained.
 
-use super::expiry;
+use super::expiry::{ForSale, Freed};
 use crate::backoff;
 use crate::error::Fault;
 use crate::gate;
@@ -19,6 +19,10 @@ use flashsale_core::reason::Reason;
 use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
 use std::collections::HashMap;
+
+/// How many times requests are fitted while there turn out to be fewer stale units, as others lock
+/// their orders. Then they are refused, as the item is locked meanwhile.
+const MOST_FITS: u32 = 3;
 
 /// How the item was obtained.
 #[derive(Clone, Copy)]
@@ -143,18 +147,23 @@ pub fn serve(
     if supply.is_short() {
         match obtained {
             Obtained::Locked => {
-                if let Some(with_more) = supply.free_stale(client)? {
+                let (with_more, stale) = supply.free_stale(client)?;
+                if let Some(with_more) = with_more {
                     item = with_more;
                     supply = Supply::of(&item, now, &fresh, &held);
                 }
+                supply.refuse_as_with(stale);
             }
+            // It has one request, whose units have been taken, so this is not refused for want of them.
             Obtained::Taken => {}
             Obtained::Read(epoch) => {
-                if supply.count_stale(client, epoch)? {
+                let stale = supply.stale_units(client, epoch)?;
+                if supply.sells_of(stale) > 0 {
                     let item_id = item.item_id;
                     let lock = || items::await_on_sale(client, item_id, Need::Nothing);
                     return serve_locked(client, lock, requests);
                 }
+                supply.refuse_as_with(stale);
             }
         }
     }
@@ -224,44 +233,77 @@ impl<'r, 'a> Supply<'r, 'a> {
         fit::missing(&self.item, self.now, self.requests, self.held)
     }
 
-    /// Expires as many stale reservations as are needed, and returns the item with their units;
-    /// `None` if there are none. The item must be locked.
-    fn free_stale(&self, client: &SpiClient<'_>) -> Result<Option<Found>, Fault> {
-        let item_id = self.item.item_id;
-        match expiry::free(client, item_id, self.missing(), self.now)? {
-            0 => Ok(None),
-            _ => items::read(client, item_id),
+    /// What the requests would get of `units` more.
+    fn fits_with(&self, units: i64) -> Vec<Fit> {
+        let item = Item {
+            inventory: self.item.inventory.saturating_add(units),
+            ..self.item
+        };
+        fit::fit(&item, self.now, self.requests, self.held)
+    }
+
+    /// How many of `units` more would be sold in addition to the inventory; 0 or less if none.
+    fn sells_of(&self, units: i64) -> i64 {
+        fit::sold(self.requests, &self.fits_with(units)) - self.item.inventory
+    }
+
+    /// Gives the refused requests the reasons and numbers that they would get of an item with
+    /// `units` more, none of which is sold.
+    fn refuse_as_with(&mut self, units: i64) {
+        let with_more = self.fits_with(units);
+        for (fit, with_more) in self.fits.iter_mut().zip(with_more) {
+            if let (Fit::Refused { .. }, Fit::Refused { .. }) = (&fit, with_more) {
+                *fit = with_more;
+            }
         }
     }
 
-    /// Counts as many stale reservations as are needed, and returns whether a request could get
-    /// their units. If the item is sold out and has none, shuts its gate until its next reservation
-    /// expires. Locks nothing.
-    fn count_stale(&mut self, client: &SpiClient<'_>, epoch: Epoch) -> Result<bool, Fault> {
+    /// Expires as many stale reservations as are sold, and returns the item with their units, and how
+    /// many units stale reservations still have. `None` if no request gets more by that; then none
+    /// is expired. The item must be locked.
+    fn free_stale(&self, client: &SpiClient<'_>) -> Result<(Option<Found>, i64), Fault> {
         let item_id = self.item.item_id;
-        let version = self.item.version;
-        let quiet_for = match gate::quiet_for(item_id, version) {
-            Some(quiet_for) => quiet_for,
-            None => {
-                let next = orders::next_expiry(client, item_id)?.unwrap_or(Micros::MAX);
-                let quiet_for = next.saturating_sub(self.now);
-                gate::remember_quiet(item_id, version, quiet_for);
-                quiet_for
+        let mut stale = orders::stale_units(client, item_id, self.now, self.missing())?;
+        let mut for_sale = ForSale::of(item_id, self.now);
+        for _ in 0..MOST_FITS {
+            let units = self.sells_of(stale);
+            if units <= 0 {
+                break;
             }
-        };
-        if quiet_for > 0 {
-            if self.item.inventory == 0 {
-                gate::shut(item_id, epoch, quiet_for);
+            match for_sale.free(client, units)? {
+                Freed::Enough(freed) => {
+                    return Ok((items::read(client, item_id)?, (stale - freed).max(0)));
+                }
+                Freed::Only(fewer) => stale = fewer,
             }
-            return Ok(false);
         }
-        let units = orders::stale_units(client, item_id, self.now, self.missing())?;
-        let with_more = Item {
-            inventory: self.item.inventory + units,
-            ..self.item
-        };
-        *self = Self::of(&with_more, self.now, self.requests, self.held);
-        Ok(units > 0 && !self.reserved().is_empty())
+        Ok((None, stale))
+    }
+
+    /// The units of stale reservations, of as many of these as could be needed. If the item is sold
+    /// out and has none, shuts its gate until its next reservation expires. Locks nothing.
+    fn stale_units(&self, client: &SpiClient<'_>, epoch: Epoch) -> Result<i64, Fault> {
+        let item_id = self.item.item_id;
+        let expires_in = self.next_expiry_in(client)?;
+        if expires_in <= 0 {
+            return orders::stale_units(client, item_id, self.now, self.missing());
+        }
+        if self.item.inventory == 0 {
+            gate::shut(item_id, epoch, expires_in);
+        }
+        Ok(0)
+    }
+
+    /// In how many microseconds the item's next reservation expires; 0 or less if one has.
+    fn next_expiry_in(&self, client: &SpiClient<'_>) -> Result<Micros, Fault> {
+        let (item_id, version) = (self.item.item_id, self.item.version);
+        if let Some(expires_in) = gate::next_expiry_in(item_id, version) {
+            return Ok(expires_in);
+        }
+        let next = orders::next_expiry(client, item_id)?.unwrap_or(Micros::MAX);
+        let expires_in = next.saturating_sub(self.now);
+        gate::remember_next_expiry(item_id, version, expires_in);
+        Ok(expires_in)
     }
 
     fn reserved(&self) -> Vec<&'r Request<'a>> {
@@ -291,8 +333,12 @@ pub fn refuse(
     let mut outcomes = replays(client, requests)?;
     let fresh = without_outcome(&outcomes, requests);
     let mut supply = Supply::of(&item, clock::now(), &fresh, &held);
-    if supply.is_short() && supply.count_stale(client, epoch)? {
-        return serve_locked(client, lock, requests);
+    if supply.is_short() {
+        let stale = supply.stale_units(client, epoch)?;
+        if supply.sells_of(stale) > 0 {
+            return serve_locked(client, lock, requests);
+        }
+        supply.refuse_as_with(stale);
     }
     // The item has come on sale since, so every caller should try again.
     let is_on_sale = !supply.reserved().is_empty();

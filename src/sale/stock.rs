@@ -4,7 +4,7 @@ use crate::error::Fault;
 use crate::pg::clock;
 use crate::pg::subtransaction::End;
 use crate::pg::wal;
-use crate::sale::expiry;
+use crate::sale::expiry::{ForSale, Freed};
 use crate::sale::numbered::attempt_or_busy;
 use crate::store::items::{self, NewItem};
 use flashsale_core::argument::Invalid;
@@ -32,7 +32,8 @@ pub fn create(item: &NewItem<'_>) -> Result<i64, Fault> {
 }
 
 /// Adds units, or removes free ones if `delta` is negative, and then also those of stale reservations;
-/// a repeat with the same key moves none. Locks the item, and stale orders whose units it removes. 22003 if the stock or its value would be too large a number.
+/// a repeat with the same key moves none. Locks the item, and stale orders whose units it removes.
+/// 22003 if the stock or its value would be too large a number.
 pub fn restock(
     item_id: i64,
     delta: i64,
@@ -63,7 +64,7 @@ pub fn restock(
 }
 
 /// The units after the restock. If too few are free, but stale reservations hold the others, those are
-/// expired first; the caller rolls that back if it is refused all the same.
+/// expired first.
 fn restocked(
     client: &SpiClient<'_>,
     item_id: i64,
@@ -77,10 +78,9 @@ fn restocked(
         return Ok(restocked);
     }
     let missing = wanted - before.inventory;
-    let freed = expiry::free(client, item_id, missing, clock::now())?;
-    if freed < missing {
+    let Freed::Enough(freed) = ForSale::of(item_id, clock::now()).free(client, missing)? else {
         return Ok(restocked);
-    }
+    };
     let inventory = before.inventory + freed;
     Ok(item::restock(
         Stock {

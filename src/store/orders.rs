@@ -166,7 +166,7 @@ static NEXT_EXPIRY: Statement = Statement::deciding(
 /// Stale reservations of one item, oldest first, without the orders in $3.
 macro_rules! stale_of_item {
     () => {
-        "SELECT order_id, quantity FROM flashsale.orders \
+        "SELECT order_id, item_id, quantity, status FROM flashsale.orders \
          WHERE item_id = $1 AND status = 'reserved' AND expires_at <= $2 AND order_id <> ALL ($3) \
          ORDER BY expires_at LIMIT $4"
     };
@@ -175,6 +175,12 @@ macro_rules! stale_of_item {
 /// Locks nothing.
 static STALE_OF_ITEM: Statement = Statement::deciding(
     stale_of_item!(),
+    &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
+);
+
+/// Locks the rows, without those that another transaction holds: these do not count for the LIMIT.
+static LOCK_STALE_OF_ITEM: Statement = Statement::deciding(
+    concat!(stale_of_item!(), " FOR NO KEY UPDATE SKIP LOCKED"),
     &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
 );
 
@@ -190,7 +196,7 @@ static STALE_UNITS: Statement = Statement::deciding(
 
 /// Locks the rows that no other transaction holds, and whose orders are still reserved.
 static LOCK_STALE: Statement = Statement::deciding(
-    "SELECT order_id, item_id, quantity, status, ref_code FROM flashsale.orders \
+    "SELECT order_id, item_id, quantity, status FROM flashsale.orders \
      WHERE order_id = ANY ($1) AND status = 'reserved' ORDER BY order_id FOR NO KEY UPDATE SKIP LOCKED",
     &[INT8ARRAYOID],
 );
@@ -379,7 +385,7 @@ fn insert_by_sql(
         }
     };
     if rows.len() != requests.len() {
-        return Err(Fault::Suppressed);
+        return Err(Fault::Suppressed("insert"));
     }
     rows.map(|row| {
         Ok(OrderRef {
@@ -537,24 +543,57 @@ pub fn stale_units(
     some(&STALE_UNITS.run(client, &arguments)?.first(), 1)
 }
 
-/// The ids and quantities of up to `limit` reservations of an item that are stale at `now`, oldest
-/// first, without `but_orders`. Locks nothing.
-pub fn stale_of_item(
-    client: &SpiClient<'_>,
-    item_id: i64,
-    now: Micros,
-    but_orders: &[i64],
-    limit: i64,
-) -> Result<Vec<(i64, i64)>, Fault> {
-    let arguments = [
-        item_id.into(),
-        Stamp(now).into(),
-        but_orders.to_vec().into(),
-        limit.into(),
-    ];
-    let rows = STALE_OF_ITEM.run(client, &arguments)?;
-    rows.map(|row| Ok((cell(&row, 1)?, cell(&row, 2)?)))
-        .collect()
+/// The stale reservations of an item at a time, without some orders.
+pub struct StaleOfItem {
+    pub item_id: i64,
+    pub now: Micros,
+    pub but_orders: Vec<i64>,
+}
+
+impl StaleOfItem {
+    /// The quantities of the oldest `limit` of them. Locks nothing.
+    pub fn quantities(&self, client: &SpiClient<'_>, limit: i64) -> Result<Vec<i64>, Fault> {
+        let rows = STALE_OF_ITEM.run(client, &self.arguments(limit))?;
+        rows.map(|row| cell(&row, 3)).collect()
+    }
+
+    /// Locks the oldest `limit` of those that no other transaction holds.
+    pub fn lock(&self, client: &SpiClient<'_>, limit: i64) -> Result<Vec<StaleOrder>, Fault> {
+        let rows = LOCK_STALE_OF_ITEM.run(client, &self.arguments(limit))?;
+        rows.map(|row| stale_order(&row)).collect()
+    }
+
+    fn arguments(&self, limit: i64) -> [DatumWithOid<'_>; 4] {
+        [
+            self.item_id.into(),
+            Stamp(self.now).into(),
+            self.but_orders.clone().into(),
+            limit.into(),
+        ]
+    }
+}
+
+/// What is needed to expire an order, read under its lock.
+pub struct StaleOrder {
+    pub order_id: i64,
+    pub item_id: i64,
+    pub quantity: i64,
+    pub status: Status,
+}
+
+fn stale_order(row: &SpiHeapTupleData<'_>) -> Result<StaleOrder, Fault> {
+    Ok(StaleOrder {
+        order_id: cell(row, 1)?,
+        item_id: cell(row, 2)?,
+        quantity: cell(row, 3)?,
+        status: parse(cell::<&str>(row, 4)?)?,
+    })
+}
+
+/// Locks those of the orders that no other transaction holds and that are still reserved.
+pub fn lock_stale(client: &SpiClient<'_>, order_ids: Vec<i64>) -> Result<Vec<StaleOrder>, Fault> {
+    let rows = LOCK_STALE.run(client, &[order_ids.into()])?;
+    rows.map(|row| stale_order(&row)).collect()
 }
 
 /// What is needed to close an order, read under its lock.
@@ -564,12 +603,6 @@ pub struct HeldOrder {
     pub quantity: i64,
     pub status: Status,
     pub code: RefCode,
-}
-
-/// Locks those of the orders that no other transaction holds and that are still reserved.
-pub fn lock_stale(client: &SpiClient<'_>, order_ids: Vec<i64>) -> Result<Vec<HeldOrder>, Fault> {
-    let rows = LOCK_STALE.run(client, &[order_ids.into()])?;
-    rows.map(|row| held_order(&row)).collect()
 }
 
 fn held_order(row: &SpiHeapTupleData<'_>) -> Result<HeldOrder, Fault> {
@@ -618,10 +651,13 @@ pub fn cancel(client: &SpiClient<'_>, cancels: &[Cancel<'_>], now: Micros) -> Re
     CANCEL.write(client, &arguments, cancels.len())
 }
 
-/// Expires locked orders.
+/// Expires locked orders; an error if a trigger suppressed one.
 pub fn expire(client: &SpiClient<'_>, order_ids: Vec<i64>, now: Micros) -> Result<(), Fault> {
     let expected = order_ids.len();
-    EXPIRE.write(client, &[order_ids.into(), Stamp(now).into()], expected)
+    match EXPIRE.count(client, &[order_ids.into(), Stamp(now).into()])? {
+        expired if expired == expected => Ok(()),
+        _ => Err(Fault::Suppressed("expiry")),
+    }
 }
 
 /// The number of orders in paying whose deadline has passed. Locks nothing.

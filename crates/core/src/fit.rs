@@ -69,7 +69,7 @@ pub fn fit<'a>(
     held: &HashMap<&'a str, i64>,
 ) -> Vec<Fit> {
     let mut item = *item;
-    let mut held = held.clone();
+    let mut taken = HashMap::<&str, i64>::new();
     let mut keys = HashMap::<(&str, &str), usize>::new();
     let mut fits = Vec::with_capacity(requests.len());
     for (index, request) in requests.iter().enumerate() {
@@ -78,15 +78,16 @@ pub fn fit<'a>(
             fits.push(Fit::Repeats(first));
             continue;
         }
-        let holdings = held.entry(request.user_id).or_default();
-        if let Some(reason) = refusal(&item, now, request, *holdings) {
+        let before = held.get(request.user_id).copied().unwrap_or_default();
+        let taken = taken.entry(request.user_id).or_default();
+        if let Some(reason) = refusal(&item, now, request, before.saturating_add(*taken)) {
             fits.push(Fit::Refused {
                 reason,
                 remaining_inventory: item.inventory,
             });
             continue;
         }
-        *holdings += request.quantity;
+        *taken += request.quantity;
         item.inventory -= request.quantity;
         if let Some(key) = key {
             keys.insert(key, index);
@@ -100,9 +101,27 @@ pub fn fit<'a>(
 
 /// Whether a request is refused for want of units.
 pub fn is_short(fits: &[Fit]) -> bool {
-    let reason = Reason::OutOfStock;
-    fits.iter()
-        .any(|fit| matches!(fit, Fit::Refused { reason: why, .. } if *why == reason))
+    let is_short = |fit: &Fit| {
+        matches!(
+            fit,
+            Fit::Refused {
+                reason: Reason::OutOfStock,
+                ..
+            }
+        )
+    };
+    fits.iter().any(is_short)
+}
+
+/// The units that the requests get, whose fits these are.
+pub fn sold(requests: &[Request<'_>], fits: &[Fit]) -> i64 {
+    let reserved = requests
+        .iter()
+        .zip(fits)
+        .filter(|(_, fit)| matches!(fit, Fit::Reserved { .. }));
+    reserved.fold(0i64, |sum, (request, _)| {
+        sum.saturating_add(request.quantity)
+    })
 }
 
 /// How many more units there must be so that every request gets its units that would get them of an
@@ -118,14 +137,7 @@ pub fn missing<'a>(
         inventory: i64::MAX,
         ..*item
     };
-    let fits = fit(&plenty, now, requests, held);
-    let wanted = requests
-        .iter()
-        .zip(fits)
-        .filter(|(_, fit)| matches!(fit, Fit::Reserved { .. }))
-        .fold(0i64, |sum, (request, _)| {
-            sum.saturating_add(request.quantity)
-        });
+    let wanted = sold(requests, &fit(&plenty, now, requests, held));
     wanted.max(1).saturating_sub(item.inventory).max(0)
 }
 

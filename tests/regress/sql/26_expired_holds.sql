@@ -118,5 +118,100 @@ SELECT t.answer(flashsale.purchase_item(10, 'yuri', 2));
 SELECT t.answer(flashsale.purchase_item(10, 'zoe'));
 SELECT * FROM t.orders() WHERE item_id = 10;
 DROP TRIGGER keep ON flashsale.orders;
+
+-- Nor does it fail a purchase that a trigger suppresses the expiry, whatever the error that it raises.
+CREATE SEQUENCE t.tries;
+CREATE OR REPLACE FUNCTION t.keep() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.status <> 'expired' OR NEW.user_id NOT LIKE 'kept%' THEN RETURN NEW; END IF;
+    PERFORM nextval('t.tries');
+    IF TG_ARGV[0] = 'suppress' THEN RETURN NULL; END IF;
+    RAISE 'kept' USING ERRCODE = TG_ARGV[0];
+END $$;
+CREATE FUNCTION t.buy_despite(how text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE bought jsonb;
+BEGIN
+    EXECUTE format('CREATE TRIGGER keep BEFORE UPDATE ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION t.keep(%L)', how);
+    BEGIN
+        bought := flashsale.purchase_item(17, 'buyer of ' || how, strategy => 'nowait');
+        RETURN NEXT how || ': ' || coalesce(bought ->> 'reason', bought ->> 'success');
+    EXCEPTION WHEN OTHERS THEN
+        RETURN NEXT how || ': ' || SQLSTATE || ' ' || SQLERRM;
+    END;
+    DROP TRIGGER keep ON flashsale.orders;
+END $$;
+SELECT flashsale.create_item(9, item_id => 17);
+SELECT flashsale.purchase_item(17, 'kept') ->> 'success';
+SELECT flashsale.purchase_item(17, 'free') ->> 'success' FROM generate_series(1, 8);
+UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' + order_id * interval '1 s' WHERE item_id = 17;
+SELECT t.buy_despite(how) FROM unnest('{suppress,23514,22012,42501,27000,P0001,SH001}'::text[]) AS how;
+SELECT user_id, status, count(*) FROM flashsale.orders WHERE item_id = 17 GROUP BY user_id, status ORDER BY user_id, status;
+-- An error of the server is not one of an order.
+SELECT t.buy_despite(how) FROM unnest('{53100,53200,54001,58030,XX001,40001}'::text[]) AS how;
+SELECT t.buy_despite('suppress');
+DROP FUNCTION t.buy_despite(text);
+
+-- If every order fails to expire, a purchase tries some and gives up.
+CREATE TRIGGER keep BEFORE UPDATE ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION t.keep('23514');
+SELECT flashsale.create_item(200, item_id => 12);
+SELECT count(flashsale.purchase_item(12, 'kept ' || n)) FROM generate_series(1, 200) AS n;
+UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' WHERE item_id = 12;
+SELECT setval('t.tries', 1) AS tries;
+SELECT t.answer(flashsale.purchase_item(12, 'yuri'));
+SELECT last_value <= 20 AS few FROM t.tries;
+DROP TRIGGER keep ON flashsale.orders;
+CREATE TRIGGER keep BEFORE UPDATE ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION t.keep('suppress');
+SELECT setval('t.tries', 1) AS tries;
+SELECT t.answer(flashsale.purchase_item(12, 'yuri', 200));
+SELECT last_value <= 500 AS few FROM t.tries;
+SELECT status, count(*) FROM flashsale.orders WHERE item_id = 12 GROUP BY status;
+DROP TRIGGER keep ON flashsale.orders;
+SELECT t.answer(flashsale.purchase_item(12, 'yuri', 200));
+-- One order at fault among many does not keep the others' units.
+CREATE TRIGGER keep BEFORE UPDATE ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION t.keep('suppress');
+SELECT flashsale.create_item(200, item_id => 13);
+SELECT count(flashsale.purchase_item(13, CASE n WHEN 77 THEN 'kept' ELSE 'free' END)) FROM generate_series(1, 200) AS n;
+UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' + order_id * interval '1 s' WHERE item_id = 13;
+SELECT t.answer(flashsale.purchase_item(13, 'yuri', 200));
+SELECT t.answer(flashsale.purchase_item(13, 'yuri', 199));
+SELECT user_id, status, count(*) FROM flashsale.orders WHERE item_id = 13 GROUP BY user_id, status ORDER BY user_id;
+DROP TRIGGER keep ON flashsale.orders;
+DROP SEQUENCE t.tries;
 DROP FUNCTION t.keep();
+
+-- What nobody gets stays reserved, although others in the batch succeed.
+SELECT flashsale.create_item(3, item_id => 14);
+SELECT flashsale.purchase_item(14, 'alice') ->> 'success' FROM generate_series(1, 2);
+UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' WHERE item_id = 14;
+SELECT t.answer(answer) FROM jsonb_array_elements(flashsale.purchase_batch('[
+    {"item_id": 14, "user_id": "pam", "quantity": 5}, {"item_id": 14, "user_id": "quinn"}]')) AS answer;
+SELECT user_id, status FROM flashsale.orders WHERE item_id = 14 ORDER BY order_id;
+-- Of two stale units one is sold, and the other one is told.
+SELECT t.answer(answer) FROM jsonb_array_elements(flashsale.purchase_batch('[
+    {"item_id": 14, "user_id": "pam", "quantity": 5}, {"item_id": 14, "user_id": "quinn"}]')) AS answer;
+SELECT user_id, status FROM flashsale.orders WHERE item_id = 14 ORDER BY order_id;
+-- Nor does a late confirm expire what is not enough for it.
+SELECT flashsale.create_item(3, item_id => 15);
+SELECT flashsale.purchase_item(15, 'late', 3) ->> 'success';
+CALL t.make_stale('late');
+SELECT flashsale.reconcile_stale_reservations() ->> 'restored';
+SELECT flashsale.purchase_item(15, 'early') ->> 'success' FROM generate_series(1, 3);
+UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' WHERE order_id IN
+    (SELECT order_id FROM flashsale.orders WHERE item_id = 15 AND user_id = 'early' ORDER BY order_id LIMIT 2);
+SELECT t.answer(flashsale.confirm_order(t.id('late'), 'pay-late'));
+SELECT user_id, status FROM flashsale.orders WHERE item_id = 15 ORDER BY order_id;
+-- A user's own stale reservation counts for the limit until it is expired or cancelled: it can still be paid.
+SELECT flashsale.create_item(2, max_per_user => 1, item_id => 18);
+SELECT flashsale.purchase_item(18, 'own') ->> 'success';
+CALL t.make_stale('own');
+SELECT t.answer(flashsale.purchase_item(18, 'own'));
+SELECT flashsale.cancel_order(t.id('own')) ->> 'success', flashsale.purchase_item(18, 'own') ->> 'success';
+-- A damaged ref code hinders neither the expiry nor the purchase.
+SELECT flashsale.create_item(1, item_id => 16);
+SELECT flashsale.purchase_item(16, 'damaged') ->> 'success';
+CALL t.make_stale('damaged');
+UPDATE flashsale.orders SET ref_code = 'damaged' WHERE item_id = 16;
+SELECT flashsale.purchase_item(16, 'yuri') ->> 'success';
+SELECT user_id, status FROM flashsale.orders WHERE item_id = 16 ORDER BY order_id;
+UPDATE flashsale.orders SET ref_code = flashsale.new_ref_code() WHERE user_id = 'damaged';
 SELECT * FROM flashsale.audit();
