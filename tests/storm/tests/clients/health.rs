@@ -1,6 +1,6 @@
 //! What health() says of a server: its workers, its settings, and sessions in the way of others.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use storm::connect;
 use tokio::task::block_in_place;
@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use crate::cluster::Cluster;
 use crate::room::room_for_a_cluster;
 use crate::shop::{Shop, within};
-use crate::sql::{run, value};
+use crate::sql::{ask, run, value};
 
 /// The problems that are shown, in alphabetical order.
 async fn problems(client: &Client) -> String {
@@ -19,13 +19,17 @@ async fn problems(client: &Client) -> String {
     value(client, problems, &[]).await
 }
 
-async fn until_healthy(client: &Client) {
+async fn until_problems(client: &Client, expected: &str) {
     within(async {
-        while !problems(client).await.is_empty() {
+        while problems(client).await != expected {
             sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
+}
+
+async fn until_healthy(client: &Client) {
+    until_problems(client, "").await;
 }
 
 /// A new server with these settings has these problems, and no others.
@@ -34,12 +38,7 @@ async fn assert_problems(settings: &[&str], expected: &str) {
     let cluster = block_in_place(|| Cluster::start(settings));
     let client = connect(&cluster.config).await.expect("a connection");
     run(&client, "CREATE EXTENSION flashsale").await;
-    within(async {
-        while problems(&client).await != expected {
-            sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    until_problems(&client, expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,53 +73,156 @@ async fn a_server_that_does_not_wait_for_its_standby() {
         "synchronous_standby_names = '*'",
         "synchronous_commit = local",
     ];
-    let expected = "no_synchronous_standby not_synchronous";
-    assert_problems(&settings, expected).await;
+    assert_problems(&settings, "not_synchronous").await;
 }
 
-/// Sessions that hold a row of items, a snapshot, a transaction.
+/// Takes this many transaction ids.
+async fn take_transaction_ids(client: &Client, count: i64) {
+    run(client, "CREATE TABLE IF NOT EXISTS taken (n bigint)").await;
+    let take = format!(
+        "DO $$ BEGIN
+             FOR n IN 1..{count} LOOP
+                 BEGIN INSERT INTO taken VALUES (n); EXCEPTION WHEN division_by_zero THEN END;
+             END LOOP;
+         END $$"
+    );
+    run(client, &take).await;
+}
+
+async fn set(client: &Client, setting: &str) {
+    run(client, &format!("ALTER SYSTEM SET {setting}")).await;
+    run(client, "SELECT pg_reload_conf()").await;
+}
+
+/// A commit waits for as many standbys as the setting says; a standby's queries keep row versions.
+#[tokio::test(flavor = "multi_thread")]
+async fn standbys() {
+    let _room = room_for_a_cluster().await;
+    let primary = block_in_place(|| Cluster::start(&[]));
+    let client = connect(&primary.config).await.expect("a connection");
+    run(&client, "CREATE EXTENSION flashsale").await;
+    let standby = block_in_place(|| Cluster::standby_of(&primary));
+    let reader = connect(&standby.config).await.expect("a connection");
+    until_healthy(&client).await;
+
+    set(
+        &client,
+        "synchronous_standby_names = 'ANY 2 (walreceiver, other)'",
+    )
+    .await;
+    until_problems(&client, "standby_missing").await;
+    let detail = "SELECT detail FROM flashsale.health()";
+    assert_eq!(
+        value::<String>(&client, detail, &[]).await,
+        "1 synchronous standbys are connected, but a commit waits for 2, so none returns"
+    );
+    set(&client, "synchronous_standby_names = 'walreceiver'").await;
+    until_healthy(&client).await;
+    set(&client, "synchronous_standby_names = 'other'").await;
+    until_problems(&client, "standby_missing").await;
+    set(&client, "synchronous_standby_names = ''").await;
+    until_healthy(&client).await;
+
+    set(&reader, "wal_receiver_status_interval = '1s'").await;
+    set(&reader, "hot_standby_feedback = on").await;
+    run(&reader, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await;
+    let known = "SELECT count(backend_xmin) = 1 FROM pg_stat_replication";
+    within(async {
+        while !value::<bool>(&client, known, &[]).await {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    take_transaction_ids(&client, 90_000).await;
+    assert_eq!(problems(&client).await, "");
+    take_transaction_ids(&client, 15_000).await;
+    assert_eq!(problems(&client).await, "old_snapshot");
+    run(&reader, "COMMIT").await;
+    until_healthy(&client).await;
+}
+
+/// The problems with sessions and slots that there are, or will be this long after `start`.
+async fn in_the_way(client: &Client, start: SystemTime, later: &str) -> String {
+    let problems = format!(
+        "SELECT coalesce(string_agg(DISTINCT problem, ' ' ORDER BY problem), '')
+         FROM flashsale.health_of_sessions($1::timestamptz + interval '{later}')"
+    );
+    value(client, &problems, &[&start]).await
+}
+
+/// Sessions that hold a row of items, a snapshot, a transaction, and a slot that nobody reads.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_in_the_way() {
-    const ITEMS_ARE_LOCKED_TOO_LONG: Duration = Duration::from_secs(6);
-    const TRANSACTIONS_ARE_TOO_OLD: Duration = Duration::from_secs(56);
-    let shop = Shop::grouped(&["max_prepared_transactions = 1"]).await;
-    let item_id = shop.item(10).await;
-    until_healthy(&shop.client).await;
+    let shop = Shop::grouped(&["max_prepared_transactions = 1", "wal_level = logical"]).await;
+    let (item_id, other_id) = (shop.item(10).await, shop.item(10).await);
+    let client = &shop.client;
+    until_healthy(client).await;
+    shop.run("SELECT pg_create_logical_replication_slot('unread', 'pgoutput')")
+        .await;
+    shop.run("CREATE TABLE lines (item_id bigint REFERENCES flashsale.items)")
+        .await;
+    let start: SystemTime = shop.value("SELECT clock_timestamp()", &[]).await;
+
+    // Its lock on the item blocks no sale.
+    let referring = shop.connect().await;
+    run(
+        &referring,
+        &format!("BEGIN; INSERT INTO lines VALUES ({other_id})"),
+    )
+    .await;
+    assert_eq!(in_the_way(client, start, "59 s").await, "");
+    assert_eq!(
+        in_the_way(client, start, "1 h").await,
+        "idle_in_transaction"
+    );
+    let buy = format!("SELECT flashsale.purchase_item({other_id}, 'alice', strategy => 'nowait')");
+    assert!(ask(client, &buy).await.success());
+    run(&referring, "COMMIT").await;
 
     let (holder, reader) = (shop.connect().await, shop.connect().await);
     let preparer = shop.connect().await;
-    run(&holder, "BEGIN; SELECT FROM flashsale.items FOR UPDATE").await;
+    // Not within the transaction, in which the statement would stay open, and so its snapshot.
+    let pid: i32 = value(&holder, "SELECT pg_backend_pid()", &[]).await;
+    let lock = format!("BEGIN; SELECT FROM flashsale.items WHERE item_id = {item_id} FOR UPDATE");
+    run(&holder, &lock).await;
+    assert_eq!(in_the_way(client, start, "1 s").await, "");
+    assert_eq!(in_the_way(client, start, "59 s").await, "items_locked");
+    let named = format!(
+        "SELECT detail LIKE 'process {pid} (idle in transaction) %'
+         FROM flashsale.health_of_sessions(clock_timestamp() + interval '1 h') WHERE problem = 'items_locked'"
+    );
+    assert!(shop.value::<bool>(&named, &[]).await);
+    until_problems(client, "items_locked").await;
+
     run(&reader, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await;
+    let mut elsewhere = shop.config.clone();
+    let stranger = connect(elsewhere.dbname("template1"))
+        .await
+        .expect("a connection");
+    run(&stranger, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await;
     run(
         &preparer,
         "BEGIN; CREATE TABLE prepared (); PREPARE TRANSACTION 'p'",
     )
     .await;
-    assert_eq!(problems(&shop.client).await, "");
-    sleep(ITEMS_ARE_LOCKED_TOO_LONG).await;
-    assert_eq!(problems(&shop.client).await, "items_locked");
-    let pid: i32 = value(&holder, "SELECT pg_backend_pid()", &[]).await;
-    let named = format!(
-        "SELECT detail LIKE 'process {pid} (idle in transaction) %'
-         FROM flashsale.health() WHERE problem = 'items_locked'"
-    );
-    assert!(shop.value::<bool>(&named, &[]).await);
-    sleep(TRANSACTIONS_ARE_TOO_OLD).await;
+    let idle = "idle_in_transaction items_locked prepared_transaction";
+    assert_eq!(in_the_way(client, start, "1 h").await, idle);
+    take_transaction_ids(client, 1_100).await;
     let all = "idle_in_transaction items_locked old_snapshot prepared_transaction";
-    assert_eq!(problems(&shop.client).await, all);
+    assert_eq!(in_the_way(client, start, "1 h").await, all);
+    let pid: i32 = value(&reader, "SELECT pg_backend_pid()", &[]).await;
+    let old = "SELECT string_agg(substring(detail FROM '^[^(,]*[^ (,]'), ', ' ORDER BY detail)
+               FROM flashsale.health_of_sessions(clock_timestamp() + interval '1 h') WHERE problem = 'old_snapshot'";
+    let expected = format!("replication slot unread, the snapshot of process {pid}");
+    assert_eq!(shop.value::<String>(old, &[]).await, expected);
 
-    run(&holder, "COMMIT").await;
-    run(&reader, "COMMIT").await;
+    for session in [&holder, &reader, &stranger] {
+        run(session, "COMMIT").await;
+    }
     run(&preparer, "ROLLBACK PREPARED 'p'").await;
-    until_healthy(&shop.client).await;
-    assert!(
-        super::sql::ask(
-            &shop.client,
-            &format!("SELECT flashsale.item_availability({item_id})")
-        )
-        .await
-        .success()
-    );
+    shop.run("SELECT pg_drop_replication_slot('unread')").await;
+    until_healthy(client).await;
+    assert_eq!(in_the_way(client, start, "1 h").await, "");
 }
 
 /// Milliseconds, also with many orders: it reads no table whole.
