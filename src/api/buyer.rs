@@ -13,7 +13,7 @@ use flashsale_core::argument::{
 use flashsale_core::charge::Charge;
 use flashsale_core::clicks;
 use flashsale_core::fit::Request;
-use flashsale_core::order_ref::OrderName;
+use flashsale_core::order_ref::{self, OrderName};
 use flashsale_core::reason::Reason;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -147,7 +147,12 @@ fn confirm_order_by_ref(
     amount: Option<i64>,
     currency_code: Option<&str>,
 ) -> Answer {
-    to_jsonb(|| confirmed(by_ref(order_ref)?, payment_ref, amount, currency_code))
+    to_jsonb(|| {
+        // It may be recorded, and then compared with the ref of another report.
+        let order_ref = order_ref.map(order_ref::as_answered);
+        let order = by_ref(order_ref.as_deref())?;
+        confirmed(order, payment_ref, amount, currency_code)
+    })
 }
 
 fn confirmed(

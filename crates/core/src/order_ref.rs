@@ -3,6 +3,7 @@
 //! nobody can guess it and the ref of one order never names another.
 
 use crate::argument::{Invalid, shown};
+use std::borrow::Cow;
 use std::fmt;
 
 /// Crockford's base 32, which leaves out I, L, O and U.
@@ -107,6 +108,14 @@ impl<'a> OrderName<'a> {
     }
 }
 
+/// A ref as answers write it, if the text is one, however it is written; else the text.
+pub fn as_answered(text: &str) -> Cow<'_, str> {
+    match order_ref(text) {
+        Some(order_ref) => order_ref.to_string().into(),
+        None => text.into(),
+    }
+}
+
 fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -135,6 +144,8 @@ mod tests {
             let text = order_ref.to_string();
             prop_assert_eq!(OrderName::parse(&text).unwrap(), name_of(order_ref, &text));
             let lower = text.to_lowercase();
+            let padded = format!("0{lower}");
+            prop_assert_eq!(as_answered(&padded), text.as_str());
             prop_assert_eq!(OrderName::parse(&lower).unwrap(), name_of(order_ref, &lower));
         }
 
@@ -150,6 +161,13 @@ mod tests {
                 Ok(name) => prop_assert_eq!(name.text().is_none(), is_digits(&text)),
                 Err(_) => prop_assert!(text.parse::<i64>().is_err() && is_digits(&text)),
             }
+        }
+    }
+
+    #[test]
+    fn what_is_no_ref_stays_as_it_is() {
+        for text in ["", "17", "017", "basket 7", "1-short", "-1-0000000000"] {
+            assert_eq!(as_answered(text), text);
         }
     }
 

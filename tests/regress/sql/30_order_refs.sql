@@ -68,6 +68,7 @@ SELECT t.with_names(flashsale.confirm_order(t.lost('dan'), 'pay-lost', 500, 'EUR
 SELECT status, units_held FROM flashsale.orders WHERE user_id = 'dan';
 -- The charge is due, with the ref as it was reported; repeated, it is answered the same.
 SELECT t.with_names(flashsale.confirm_order(t.lost('dan'), 'pay-lost', 500, 'EUR'));
+SELECT t.with_names(flashsale.confirm_order('0' || lower(t.lost('dan')), 'pay-lost', 500, 'EUR'));
 SELECT t.with_names(flashsale.find_payment('pay-lost'));
 SELECT t.with_names(to_jsonb(d)) FROM flashsale.refunds_due d WHERE payment_ref = 'pay-lost';
 -- It stays due when the order of that id is confirmed by a charge of its own, of which it is no duplicate.
