@@ -19,6 +19,7 @@ class Size:
     buyers: int  # of a rush for 100 units
     held_snapshot: int  # grouped purchases while a snapshot is held
     held_sales: int  # single purchases while a snapshot is held
+    dead_reservations: int  # expired while a snapshot is held
     dead_orders: int  # of one buyer
     stale: int  # reservations to expire, of 1,000 items
     lifetime: int  # purchases of a backend whose memory is measured
@@ -31,6 +32,7 @@ FULL = Size(
     buyers=5_000,
     held_snapshot=300_000,
     held_sales=100_000,
+    dead_reservations=200_000,
     dead_orders=100_000,
     stale=100_000,
     lifetime=10_000,
@@ -42,6 +44,7 @@ QUICK = Size(
     buyers=2_000,
     held_snapshot=30_000,
     held_sales=10_000,
+    dead_reservations=20_000,
     dead_orders=20_000,
     stale=20_000,
     lifetime=2_000,

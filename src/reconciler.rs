@@ -7,7 +7,7 @@ use crate::pg::signals;
 use crate::pg::subtransaction::End;
 use crate::pg::worker::{self, Bounds, Worker};
 use crate::sale::expiry;
-use crate::store::orders::Staleness;
+use crate::store::orders::{LeftOut, Staleness};
 use crate::store::{grants, orders, schema};
 use crate::{settings, stats, workers};
 use flashsale_core::launch::{LOOK_AGAIN_AFTER, OnceAMinute};
@@ -161,8 +161,13 @@ fn expire_some(most: i32, at_fault: &[i64]) -> Result<Remaining, Fault> {
 /// The order that would be expired next.
 fn oldest(at_fault: &[i64]) -> Option<i64> {
     let staleness = Staleness::ExpiredAt(clock::now());
-    let found = in_transaction(|client| orders::stale(client, staleness, &[], at_fault, 1));
-    found.ok().flatten()?.pop()
+    let but = LeftOut {
+        orders: at_fault.to_vec(),
+        ..LeftOut::default()
+    };
+    let found = in_transaction(|client| orders::stale(client, staleness, &but, 1));
+    let (order_id, _) = found.ok().flatten()?.pop()?;
+    Some(order_id)
 }
 
 /// Runs `body` in a transaction as the functions' owner; `None` while the extension is not

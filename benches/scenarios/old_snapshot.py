@@ -1,4 +1,4 @@
-"""Sales while another session holds an old snapshot, so that no dead row can be removed."""
+"""Sales and expiry while another session holds an old snapshot, so that no dead row can be removed."""
 
 import contextlib
 import itertools
@@ -6,6 +6,7 @@ import itertools
 import server
 from bench import say
 from report import against
+from scenarios.expiry import expire_all, stale
 from shops import ATOMIC, GROUPED, NOWAIT, OPTIMISTIC
 
 CLIENTS = 64
@@ -17,12 +18,13 @@ STRATEGIES = list(itertools.product([NOWAIT, OPTIMISTIC, ATOMIC], [1, 16]))
 def run(size):
     yield from single_purchases(size)
     yield grouped(size)
+    yield reconciling(size)
 
 
 @contextlib.contextmanager
 def old_snapshot():
     with server.session() as reader:
-        reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM flashsale.items")
+        reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
         yield
         reader.run("COMMIT")
 
@@ -30,10 +32,12 @@ def old_snapshot():
 def single_purchases(size):
     """The rate of each strategy on one item before and after many sales under one snapshot."""
     NOWAIT.open()
-    before = rates(size)
+    count = size.held_sales // 20
+    before = rates(count)
     with old_snapshot():
         NOWAIT.load(1, transactions=size.held_sales, options=NOT_DURABLE)
-        after = rates(size)
+        after = rates(count)
+    NOWAIT.sold()
     for strategy, clients in STRATEGIES:
         yield against(
             "old-snapshot",
@@ -46,18 +50,21 @@ def single_purchases(size):
         )
 
 
-def rates(size):
-    """What each strategy sells a second of the item that is open."""
+def rates(count):
+    """What each strategy sells a second of the item that is open, in that many calls."""
     measured = {}
-    before = NOWAIT.sold()
     for strategy, clients in STRATEGIES:
         strategy.items = NOWAIT.items
-        done = strategy.load(clients, seconds=size.seconds, options=NOT_DURABLE)
-        sold = NOWAIT.sold()
-        rate = (sold - before) / done.seconds
-        measured[strategy, clients], before = rate, sold
+        before = units_gone()
+        done = strategy.load(clients, transactions=count // clients, options=NOT_DURABLE)
+        rate = (units_gone() - before) / done.seconds
+        measured[strategy, clients] = rate
         say(f"{strategy.label} from {clients}: {rate:,.0f}/s")
     return measured
+
+
+def units_gone():
+    return int(server.value("SELECT sum(stock - inventory) FROM flashsale.items"))
 
 
 def grouped(size):
@@ -81,3 +88,40 @@ def grouped(size):
         "the first tenth",
         0.8,
     )
+
+
+def reconciling(size):
+    """Expiry of reservations after many others have expired."""
+    with server.settings(flashsale__reconcile_interval="0"):
+        usual = expire_more(size)
+        with old_snapshot():
+            held = expire_more(size)
+    return against(
+        "old-snapshot",
+        f"reconcile_stale_reservations, after {size.dead_reservations:,} others",
+        held,
+        "/s",
+        usual,
+        "without an old snapshot",
+        0.5,
+    )
+
+
+def expire_more(size):
+    """The rate of expiry once as many reservations have expired."""
+    stale(size.dead_reservations)
+    expire_all(size.dead_reservations)
+    count = size.dead_reservations // 10
+    server.sql(
+        "INSERT INTO flashsale.orders"
+        " (item_id, quantity, units_held, created_at, expires_at, user_id)"
+        f" SELECT {NOWAIT.items['first']} + n % 1000, 1, 1, now() - interval '1 hour',"
+        f" now() - interval '10 minutes' + n * interval '1 millisecond', 'user ' || n"
+        f" FROM generate_series(0, {count} - 1) n",
+        f"UPDATE flashsale.items SET inventory = inventory - {count // 1000}",
+        "ANALYZE flashsale.orders",
+    )
+    rate = expire_all(count)
+    NOWAIT.sold()
+    say(f"expiry: {rate:,.0f}/s")
+    return rate

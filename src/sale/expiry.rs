@@ -5,7 +5,7 @@ use crate::attempt::{attempt_or_busy, is_about_one_row};
 use crate::error::Fault;
 use crate::pg::clock;
 use crate::pg::subtransaction::{self, End};
-use crate::store::orders::{StaleOfItem, StaleOrder, Staleness};
+use crate::store::orders::{LeftOut, StaleOfItem, StaleOrder, Staleness};
 use crate::store::{items, orders};
 use flashsale_core::order::{Expired, ExpiryRun, Move, Status, Step, step};
 use flashsale_core::time::Micros;
@@ -22,10 +22,8 @@ const MOST_FAILURES: u32 = 11;
 #[derive(Default)]
 struct Progress {
     expired: Expired,
-    /// Items to leave out, because other transactions hold them.
-    held_items: Vec<i64>,
-    /// Orders to leave out: those that other transactions hold, and those that the caller excludes.
-    but_orders: Vec<i64>,
+    /// Items and orders that other transactions hold, and orders that the caller excludes.
+    but: LeftOut,
 }
 
 /// Expires up to `max_orders` stale reservations: those that have expired or, with `older_than`,
@@ -59,13 +57,16 @@ pub fn expire_stale(
     but_orders: &[i64],
 ) -> Result<Expired, Fault> {
     let mut progress = Progress {
-        but_orders: but_orders.to_vec(),
+        but: LeftOut {
+            orders: but_orders.to_vec(),
+            ..LeftOut::default()
+        },
         ..Progress::default()
     };
     while progress.expired.orders < i64::from(max_orders)
         && round(client, staleness, max_orders, &mut progress)?
     {}
-    progress.expired.more = !left(client, staleness, 1, &progress)?.is_empty();
+    progress.expired.more = !orders::stale(client, staleness, &progress.but, 1)?.is_empty();
     Ok(progress.expired)
 }
 
@@ -78,10 +79,11 @@ fn round(
     progress: &mut Progress,
 ) -> Result<bool, Fault> {
     let room = max_orders - progress.expired.orders as i32;
-    let found = left(client, staleness, room, progress)?;
-    if found.is_empty() {
+    let found = orders::stale(client, staleness, &progress.but, room)?;
+    let Some(&(_, last_expired_at)) = found.last() else {
         return Ok(false);
-    }
+    };
+    let found: Vec<i64> = found.into_iter().map(|(order_id, _)| order_id).collect();
     let taken = orders::lock_stale(client, found.clone())?;
     let wanted: HashSet<i64> = taken.iter().map(|order| order.item_id).collect();
     let held = items::lock_unheld(client, wanted.iter().copied().collect())?;
@@ -95,27 +97,12 @@ fn round(
 
     let had: HashSet<i64> = taken.iter().map(|order| order.order_id).collect();
     progress.expired.skipped += (found.len() - stale.len()) as i64;
-    progress.held_items.extend(wanted.difference(&held));
-    progress
-        .but_orders
+    let but = &mut progress.but;
+    but.items.extend(wanted.difference(&held));
+    but.orders
         .extend(found.into_iter().filter(|order_id| !had.contains(order_id)));
+    but.expired_before = last_expired_at;
     Ok(true)
-}
-
-/// The ids of up to `limit` stale orders that are not left out.
-fn left(
-    client: &SpiClient<'_>,
-    staleness: Staleness,
-    limit: i32,
-    progress: &Progress,
-) -> Result<Vec<i64>, Fault> {
-    orders::stale(
-        client,
-        staleness,
-        &progress.held_items,
-        &progress.but_orders,
-        limit,
-    )
 }
 
 fn expire(

@@ -13,7 +13,7 @@ use flashsale_core::outcome::OrderIds;
 use flashsale_core::time::Micros;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::BuiltinOid::{
-    INT4OID, INT8ARRAYOID, INT8OID, OIDARRAYOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZARRAYOID,
+    self, INT4OID, INT8ARRAYOID, INT8OID, OIDARRAYOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZARRAYOID,
     TIMESTAMPTZOID,
 };
 use pgrx::pg_sys::Oid;
@@ -135,11 +135,19 @@ static CLOSE: Statement = Statement::deciding(
     &[INT8OID, TEXTOID, TIMESTAMPTZOID, TEXTOID],
 );
 
+const STALE: &[BuiltinOid] = &[
+    TIMESTAMPTZOID,
+    INT8ARRAYOID,
+    INT8ARRAYOID,
+    INT4OID,
+    TIMESTAMPTZOID,
+];
+
 /// Stale reservations, oldest first, without those of the items in $2 and the orders in $3.
 macro_rules! stale_where {
     ($stale:literal) => {
         concat!(
-            "SELECT order_id FROM flashsale.orders WHERE status = 'reserved' AND ",
+            "SELECT order_id, expires_at FROM flashsale.orders WHERE status = 'reserved' AND ",
             $stale,
             " AND item_id <> ALL ($2) AND order_id <> ALL ($3) ORDER BY expires_at LIMIT $4"
         )
@@ -147,14 +155,9 @@ macro_rules! stale_where {
 }
 
 /// Locks nothing. There are two statements, because one with OR would read every reservation.
-static STALE_EXPIRED: Statement = Statement::deciding(
-    stale_where!("expires_at <= $1"),
-    &[TIMESTAMPTZOID, INT8ARRAYOID, INT8ARRAYOID, INT4OID],
-);
-static STALE_CREATED: Statement = Statement::deciding(
-    stale_where!("created_at < $1"),
-    &[TIMESTAMPTZOID, INT8ARRAYOID, INT8ARRAYOID, INT4OID],
-);
+static STALE_EXPIRED: Statement =
+    Statement::deciding(stale_where!("expires_at <= $1 AND expires_at >= $5"), STALE);
+static STALE_CREATED: Statement = Statement::deciding(stale_where!("created_at < $1"), STALE);
 
 /// Locks nothing.
 static NEXT_EXPIRY: Statement = Statement::deciding(
@@ -194,10 +197,11 @@ static STALE_UNITS: Statement = Statement::deciding(
     &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
 );
 
-/// Locks the rows that no other transaction holds, and whose orders are still reserved.
+/// Locks the rows that no other transaction holds, and whose orders are still reserved. With
+/// `status = 'reserved'` the planner might choose an index of reserved orders, and read all of them.
 static LOCK_STALE: Statement = Statement::deciding(
     "SELECT order_id, item_id, quantity, status FROM flashsale.orders \
-     WHERE order_id = ANY ($1) AND status = 'reserved' ORDER BY order_id FOR NO KEY UPDATE SKIP LOCKED",
+     WHERE order_id = ANY ($1) AND status || '' = 'reserved' ORDER BY order_id FOR NO KEY UPDATE SKIP LOCKED",
     &[INT8ARRAYOID],
 );
 
@@ -499,27 +503,40 @@ pub enum Staleness {
     CreatedBefore(Micros),
 }
 
-/// The ids of up to `limit` stale orders, oldest first, without `but_orders` and the orders of
-/// `but_items`. Locks nothing.
+/// Orders to leave out of a search for stale ones.
+#[derive(Default)]
+pub struct LeftOut {
+    /// The orders of these items.
+    pub items: Vec<i64>,
+    pub orders: Vec<i64>,
+    /// With [`Staleness::ExpiredAt`], those that expired before this: a run does not read them again.
+    pub expired_before: Option<Micros>,
+}
+
+/// The ids of up to `limit` stale orders, oldest first, and when each expires. Locks nothing.
 pub fn stale(
     client: &SpiClient<'_>,
     staleness: Staleness,
-    but_items: &[i64],
-    but_orders: &[i64],
+    but: &LeftOut,
     limit: i32,
-) -> Result<Vec<i64>, Fault> {
+) -> Result<Vec<(i64, Option<Micros>)>, Fault> {
     let (statement, at) = match staleness {
         Staleness::ExpiredAt(at) => (&STALE_EXPIRED, at),
         Staleness::CreatedBefore(at) => (&STALE_CREATED, at),
     };
     let arguments = [
         Stamp(at).into(),
-        but_items.to_vec().into(),
-        but_orders.to_vec().into(),
+        but.items.clone().into(),
+        but.orders.clone().into(),
         limit.into(),
+        Stamp(but.expired_before.unwrap_or(Micros::MIN)).into(),
     ];
     let rows = statement.run(client, &arguments)?;
-    rows.map(|row| cell(&row, 1)).collect()
+    rows.map(|row| {
+        let expires_at = row.get::<Stamp>(2)?;
+        Ok((cell(&row, 1)?, expires_at.map(|Stamp(at)| at)))
+    })
+    .collect()
 }
 
 /// When the next reservation of an item expires, or the oldest stale one has expired; `None` if it
