@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use storm::Call;
+use storm::{Call, connect};
+use tokio::task::block_in_place;
 use tokio::time::{sleep, timeout};
 
+use crate::cluster::Cluster;
+use crate::room::room_for_a_cluster;
 use crate::shop::{Shop, refused, rush, sold};
-use crate::sql::ask;
+use crate::sql::{ask, audit, run, value};
 use crate::strategy::{Strategy, under_each_strategy};
 
 under_each_strategy!(
@@ -108,4 +111,53 @@ async fn a_shut_gate_opens_when_a_hold_expires() {
     let shut = "SELECT value::bigint FROM flashsale.stats WHERE subject = 'gate' AND name = 'shut'";
     assert!(shop.value::<i64>(shut, &[]).await > 0);
     shop.assert_sound().await;
+}
+
+/// Without preload there is no gate. A session that knows when an item's next reservation expires
+/// does not search for it again, and sells the unit once it has expired.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_preload_a_session_remembers_when_a_hold_expires() {
+    const MUCH_LESS_THAN_A_MINUTE: Duration = Duration::from_secs(40);
+    // In this transaction, and in those before it that have not been reported yet.
+    const SEARCHES: &str =
+        "SELECT pg_stat_get_xact_numscans('flashsale.orders_item_expiry'::regclass::oid)";
+    let settings = [
+        "shared_preload_libraries = ''",
+        "flashsale.sold_out_ttl = 60s",
+    ];
+    let _room = room_for_a_cluster().await;
+    let cluster = block_in_place(|| Cluster::start(&settings));
+    let client = connect(cluster.config.clone().user("postgres"))
+        .await
+        .expect("a connection");
+    run(
+        &client,
+        "CREATE EXTENSION flashsale;
+         SELECT flashsale.create_item(1, reservation_ttl => '1 hour');
+         SELECT flashsale.create_item(1, reservation_ttl => '2 s');
+         SELECT flashsale.purchase_item(item_id, 'holder') FROM flashsale.items",
+    )
+    .await;
+    for strategy in ["nowait", "optimistic", "atomic"] {
+        let buy = |item_id: i64| {
+            format!("SELECT flashsale.purchase_item({item_id}, 'buyer', strategy => '{strategy}')")
+        };
+        // Another item, of which nothing is remembered any more.
+        run(&client, &format!("{}; BEGIN", buy(2))).await;
+        let before: i64 = value(&client, SEARCHES, &[]).await;
+        for _ in 0..3 {
+            let refused = ask(&client, &buy(1)).await;
+            assert_eq!(refused.reason(), "out_of_stock", "{strategy}");
+        }
+        let more = value::<i64>(&client, SEARCHES, &[]).await - before;
+        assert_eq!(more, 1, "{strategy}");
+        run(&client, "COMMIT").await;
+        let bought = timeout(MUCH_LESS_THAN_A_MINUTE, async {
+            while !ask(&client, &buy(2)).await.success() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        bought.await.expect("the hold has expired");
+    }
+    assert_eq!(audit(&client).await, Vec::<String>::new());
 }
