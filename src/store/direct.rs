@@ -17,6 +17,7 @@ use flashsale_core::order::Status;
 use flashsale_core::order_ref::OrderRef;
 use flashsale_core::time::Micros;
 use pgrx::pg_sys::Oid;
+use std::cell::Cell;
 
 /// The definition of `items` as `sql/tables.sql` creates it.
 const ITEMS_AS_MADE: &str = "\
@@ -121,6 +122,24 @@ fn at_items<T>(purpose: Purpose, body: impl FnOnce(&Items, &Snapshot) -> Option<
         .flatten()
 }
 
+thread_local! {
+    /// The item whose row this session saw last, and where.
+    static LAST_SEEN: Cell<Option<(i64, Ctid)>> = const { Cell::new(None) };
+}
+
+/// The item's row, if there is one and the snapshot sees it.
+fn find<'s>(
+    table: &'s Items,
+    snapshot: &'s Snapshot,
+    item_id: i64,
+) -> Option<Option<Seen<'s, ITEM_COLUMNS>>> {
+    let last = LAST_SEEN.get().filter(|(of, _)| *of == item_id);
+    let row = table.find(snapshot, item_id, last.map(|(_, ctid)| ctid));
+    let row = row.ok()?;
+    LAST_SEEN.set(row.as_ref().map(|row| (item_id, row.ctid())));
+    Some(row)
+}
+
 fn item(row: &Seen<'_, ITEM_COLUMNS>) -> Item {
     Item {
         item_id: row.int8(ITEM_ID).unwrap_or_default(),
@@ -139,7 +158,7 @@ fn item(row: &Seen<'_, ITEM_COLUMNS>) -> Item {
 /// The item as it was last committed. Locks nothing.
 pub fn read(item_id: i64) -> Option<Option<Found>> {
     at_items(Purpose::Read, |table, snapshot| {
-        let row = table.find(snapshot, item_id).ok()?;
+        let row = find(table, snapshot, item_id)?;
         Some(row.map(|row| Found {
             item: item(&row),
             ctid: row.ctid(),
@@ -187,7 +206,7 @@ fn obtain_on_sale(
 ) -> Option<Option<Found>> {
     loop {
         let tried = at_items(purpose, |table, snapshot| {
-            let Some(row) = table.find(snapshot, item_id).ok()? else {
+            let Some(row) = find(table, snapshot, item_id)? else {
                 return Some(None);
             };
             let item = item(&row);

@@ -6,20 +6,28 @@ use pgrx::FromDatum;
 use pgrx::pg_sys::{self, Datum, HeapTuple, HeapTupleData, Oid, SysScanDesc, TM_Result};
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::ptr::null_mut;
 use std::thread::panicking;
 
 impl<const N: usize> Table<N> {
-    /// The row with this primary key, if there is one and the snapshot sees it. Reads the index
-    /// backwards. While there is an old snapshot, the row's earlier versions cannot be removed, and
-    /// the index leads to all of them, in the order of their ctids. The last is usually the newest,
-    /// because the table grows at its end.
+    /// The row with this primary key, if there is one and the snapshot sees it. Looks first at the
+    /// ctid where the caller saw it last, and then reads the index backwards. While there is an old
+    /// snapshot, the row's earlier versions cannot be removed, and the index leads to all of them,
+    /// in the order of their ctids. The last is usually the newest, because the table grows at its
+    /// end.
     pub fn find<'s>(
         &'s self,
         snapshot: &'s Snapshot,
         key: i64,
+        last: Option<Ctid>,
     ) -> Result<Option<Seen<'s, N>>, OtherKey> {
         if !self.has_key_in_column_0() {
             return Err(OtherKey);
+        }
+        let row = last.and_then(|ctid| self.at(snapshot, self.latest(snapshot, ctid)?));
+        // Another row may have that ctid by now. A snapshot sees at most one version of a row.
+        if let Some(row) = row.filter(|row| row.int8(0) == Some(key)) {
+            return Ok(Some(row));
         }
         let scan = KeyScan::begin(&self.relation, snapshot, key);
         // SAFETY: the scan is open, and its tuple, which is of the table, is copied before it ends.
@@ -28,6 +36,25 @@ impl<const N: usize> Table<N> {
             let tuple = pg_sys::systable_getnext_ordered(scan.descriptor, backward).as_ref();
             Ok(tuple.map(|tuple| Seen::copy(self, tuple)))
         }
+    }
+
+    /// Where the updates of the version at a ctid lead to, as far as the snapshot sees them.
+    fn latest(&self, snapshot: &Snapshot, ctid: Ctid) -> Option<Ctid> {
+        if !self.relation.reaches(ctid) {
+            return None; // the table has been truncated or rewritten
+        }
+        let mut tuple = ctid.tuple();
+        // SAFETY: the block is within the open relation, a heap. The function checks that each
+        // version that it goes to was made by the transaction which replaced the one before.
+        unsafe {
+            let (no_keys, no_other) = (null_mut(), null_mut());
+            let kind = pg_sys::ScanOptions::SO_TYPE_TIDSCAN;
+            let relation = self.relation.0;
+            let scan = pg_sys::heap_beginscan(relation, snapshot.0, 0, no_keys, no_other, kind);
+            pg_sys::heap_get_latest_tid(scan, &mut tuple.t_self);
+            pg_sys::heap_endscan(scan);
+        }
+        Some(Ctid::of(&tuple))
     }
 
     fn has_key_in_column_0(&self) -> bool {
