@@ -38,14 +38,17 @@ impl<const N: usize> Table<N> {
         }
     }
 
-    /// Where the updates of the version at a ctid lead to, as far as the snapshot sees them.
+    /// Where the updates of the version at a ctid lead to, as far as the snapshot sees them. Prunes
+    /// the page there, as an index scan would: else nothing would, and the row would soon have to
+    /// move to another page.
     fn latest(&self, snapshot: &Snapshot, ctid: Ctid) -> Option<Ctid> {
         if !self.relation.reaches(ctid) {
             return None; // the table has been truncated or rewritten
         }
         let mut tuple = ctid.tuple();
         // SAFETY: the block is within the open relation, a heap. The function checks that each
-        // version that it goes to was made by the transaction which replaced the one before.
+        // version that it goes to was made by the transaction which replaced the one before. The
+        // buffer to be pruned is pinned and not locked.
         unsafe {
             let (no_keys, no_other) = (null_mut(), null_mut());
             let kind = pg_sys::ScanOptions::SO_TYPE_TIDSCAN;
@@ -53,8 +56,11 @@ impl<const N: usize> Table<N> {
             let scan = pg_sys::heap_beginscan(relation, snapshot.0, 0, no_keys, no_other, kind);
             pg_sys::heap_get_latest_tid(scan, &mut tuple.t_self);
             pg_sys::heap_endscan(scan);
+            let latest = Ctid::of(&tuple);
+            let pin = Pin(pg_sys::ReadBuffer(relation, latest.block()));
+            pg_sys::heap_page_prune_opt(relation, pin.0);
+            Some(latest)
         }
-        Some(Ctid::of(&tuple))
     }
 
     fn has_key_in_column_0(&self) -> bool {

@@ -18,7 +18,7 @@ impl Ctid {
         Self(item_pointer_to_u64(tuple.t_self))
     }
 
-    fn block(self) -> u32 {
+    pub(super) fn block(self) -> u32 {
         (self.0 >> 32) as u32
     }
 

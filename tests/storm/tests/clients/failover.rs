@@ -175,6 +175,7 @@ async fn charges_of_orders_whose_numbers_come_again_pay_nobodys_order() {
     shop.run(
         "SELECT flashsale.cancel_order(order_id) FROM flashsale.orders;
          DELETE FROM flashsale.orders;
+         UPDATE flashsale.items SET cancelled_units = 0;
          SELECT setval('flashsale.orders_order_id_seq', 1, false)",
     )
     .await;
