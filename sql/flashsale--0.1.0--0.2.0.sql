@@ -76,7 +76,7 @@ ALTER TABLE flashsale.payments
     ADD COLUMN order_ref text COLLATE "C";
 CREATE UNIQUE INDEX payments_order_ref ON flashsale.payments (order_ref, payment_ref) NULLS NOT DISTINCT
     WHERE order_ref IS NOT NULL;
-COMMENT ON COLUMN flashsale.payments.order_ref IS 'The ref that the charge was reported for, as it was reported, if it names no order; else NULL.';
+COMMENT ON COLUMN flashsale.payments.order_ref IS 'The ref that the charge was reported for, if it names no order; else NULL.';
 COMMENT ON FUNCTION flashsale.payment_adds_up(text, text, boolean, boolean, text, text, bigint) IS
 'CHECK: a payment is paid; or due, with a reason and a time; or refunded, with both and the time of the refund. refs have 1 to 255 bytes; amount is not negative.';
 COMMENT ON TABLE flashsale.items IS 'What is sold, one row for each item. inventory and stock change only through functions.';
@@ -261,7 +261,7 @@ FROM flashsale.payments p
 -- An order that got the id later is a stranger to the charge.
 LEFT JOIN flashsale.orders o ON o.order_id = p.order_id AND p.why <> 'order_not_found'
 WHERE p.status = 'due';
-COMMENT ON COLUMN flashsale.refunds_due.order_ref IS 'The ref of the order; if why is order_not_found, the ref as it was reported, or NULL if an id was.';
+COMMENT ON COLUMN flashsale.refunds_due.order_ref IS 'The ref of the order; if why is order_not_found, the ref that was reported, or NULL if an id was.';
 COMMENT ON FUNCTION flashsale.item_state(bigint, timestamptz, timestamptz, boolean) IS
 'Whether an item can be bought now, and if not, why. If several reasons apply: the first in the order of purchase_item.';
 CREATE OR REPLACE VIEW flashsale.item_status AS

@@ -220,7 +220,7 @@ COMMENT ON COLUMN flashsale.payments.created_at IS 'When it was first reported.'
 COMMENT ON COLUMN flashsale.payments.due_since IS 'When it became due for refund.';
 COMMENT ON COLUMN flashsale.payments.refunded_at IS 'When refund_payment reported the refund.';
 COMMENT ON COLUMN flashsale.payments.refund_ref IS 'The gateway''s id of the refund.';
-COMMENT ON COLUMN flashsale.payments.order_ref IS 'The ref that the charge was reported for, as it was reported, if it names no order; else NULL.';
+COMMENT ON COLUMN flashsale.payments.order_ref IS 'The ref that the charge was reported for, if it names no order; else NULL.';
 
 CREATE TABLE flashsale.stock_movements (
     movement_id bigint      NOT NULL DEFAULT nextval('flashsale.stock_movements_movement_id_seq') PRIMARY KEY,

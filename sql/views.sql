@@ -79,7 +79,7 @@ COMMENT ON COLUMN flashsale.refunds_due.amount IS 'The amount to refund, in mino
 COMMENT ON COLUMN flashsale.refunds_due.currency IS 'Currency of amount.';
 COMMENT ON COLUMN flashsale.refunds_due.due_since IS 'Since when it is due.';
 COMMENT ON COLUMN flashsale.refunds_due.why IS 'Why it is due.';
-COMMENT ON COLUMN flashsale.refunds_due.order_ref IS 'The ref of the order; if why is order_not_found, the ref as it was reported, or NULL if an id was.';
+COMMENT ON COLUMN flashsale.refunds_due.order_ref IS 'The ref of the order; if why is order_not_found, the ref that was reported, or NULL if an id was.';
 
 -- audit() and audit(item_id) read this. A condition on item_id reaches every part of it, so that orders of other
 -- items are neither joined nor summed up. Orders have no index by item, so the rules are gathered into few scans.

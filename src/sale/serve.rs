@@ -244,12 +244,18 @@ impl<'r, 'a> Supply<'r, 'a> {
 
     /// How many of `units` more would be sold in addition to the inventory; 0 or less if none.
     fn sells_of(&self, units: i64) -> i64 {
+        if units == 0 {
+            return 0;
+        }
         fit::sold(self.requests, &self.fits_with(units)) - self.item.inventory
     }
 
     /// Gives the refused requests the reasons and numbers that they would get of an item with
     /// `units` more, none of which is sold.
     fn refuse_as_with(&mut self, units: i64) {
+        if units == 0 {
+            return;
+        }
         let with_more = self.fits_with(units);
         for (fit, with_more) in self.fits.iter_mut().zip(with_more) {
             if let (Fit::Refused { .. }, Fit::Refused { .. }) = (&fit, with_more) {

@@ -94,7 +94,7 @@ impl Confirmed {
 }
 
 /// What a payment is recorded for: the id of an order, which may not exist; or a ref that names no
-/// order, as it was reported.
+/// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PaidFor<'a> {
     Order(i64),
