@@ -29,13 +29,13 @@ COMMENT ON FUNCTION flashsale.purchase_item(bigint, bigint, bigint, text, text) 
 COMMENT ON FUNCTION flashsale.purchase_item(bigint, uuid, bigint, text, text) IS
 'As purchase_item with user_id text; the uuid is stored as its text.';
 
-CREATE FUNCTION flashsale.purchase_batch(requests jsonb) RETURNS jsonb
+CREATE FUNCTION flashsale.purchase_batch(requests jsonb, strategy text DEFAULT NULL) RETURNS jsonb
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'purchase_batch_wrapper';
-COMMENT ON FUNCTION flashsale.purchase_batch(jsonb) IS
-'Up to 1,000 independent purchases in one transaction, for an application that gathers its users'' clicks: an array of objects with item_id, user_id (text or whole number), quantity (default 1) and idempotency_key (may be left out). Each item is locked once, in ascending order of ids, as purchase_item does under flashsale.strategy (under grouped as under nowait).
+AS 'MODULE_PATHNAME', 'purchase_batch_by_strategy_wrapper';
+COMMENT ON FUNCTION flashsale.purchase_batch(jsonb, text) IS
+'Up to 1,000 independent purchases in one transaction, for an application that gathers its users'' clicks: an array of objects with item_id, user_id (text or whole number), quantity (default 1) and idempotency_key (may be left out). Each item is locked once, in ascending order of ids, as purchase_item does under the strategy (default: the setting flashsale.strategy), but under grouped as under atomic: in the caller''s transaction, waiting for each item up to flashsale.lock_wait.
 Returns an array of answers in the order of the requests, each as from purchase_item; one that fails changes nothing for the others.
-Errors, before anything changes: 22004 for NULL, or a NULL item_id, user_id or quantity; 22023 for anything but an array of such objects, for more than 1,000 of them, for an unknown field, and where purchase_item has it; 22003 for a number out of the range of bigint.';
+Errors, before anything changes: 22004 for NULL, or a NULL item_id, user_id or quantity; 22023 for anything but an array of such objects, for more than 1,000 of them, for an unknown field or strategy, and where purchase_item has it; 22003 for a number out of the range of bigint.';
 
 CREATE FUNCTION flashsale.begin_payment(order_id bigint, payment_window interval DEFAULT NULL) RETURNS jsonb
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp

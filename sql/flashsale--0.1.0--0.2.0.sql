@@ -29,6 +29,25 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
         AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database());
 $$;
 
+-- Whoever may call a function of 0.1.0 may call the one that replaces it. Nobody else may.
+CREATE PROCEDURE flashsale.carry_over_grants(old regprocedure, new regprocedure)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own aclitem[];
+    granted record;
+BEGIN
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', new);
+    own := (SELECT proacl FROM pg_proc WHERE oid = new);
+    FOR granted IN
+        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS role, a.is_grantable
+        FROM pg_proc p, aclexplode(p.proacl) a WHERE p.oid = old AND a.grantee <> p.proowner
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s%s', new, granted.role,
+            CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' END);
+    END LOOP;
+    CALL flashsale.own_privileges('pg_proc'::regclass, new::oid, own);
+END $$;
+
 -- PostgreSQL would not drop the old ones either, but would not say what to do.
 DO $$
 DECLARE
@@ -39,7 +58,8 @@ DECLARE
         WHERE d.deptype = 'n' AND (
             d.refclassid = 'pg_catalog.pg_constraint'::regclass AND d.refobjid = k.oid
             OR d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = k.conindid
-            OR d.refclassid = 'pg_catalog.pg_proc'::regclass AND d.refobjid = 'flashsale.restock_item(bigint, bigint, text)'::regprocedure));
+            OR d.refclassid = 'pg_catalog.pg_proc'::regclass AND d.refobjid IN (
+                'flashsale.purchase_batch(jsonb)'::regprocedure, 'flashsale.restock_item(bigint, bigint, text)'::regprocedure)));
 BEGIN
     IF dependent IS NOT NULL THEN
         RAISE EXCEPTION 'the update replaces what these depend on: %', dependent
@@ -132,10 +152,15 @@ COMMENT ON FUNCTION flashsale.purchase_item(bigint, text, bigint, text, text) IS
 Success: order_id, order_ref, item_id, quantity, status, remaining_inventory, expires_at, unit_price, currency, replayed.
 Reasons: item_not_found, out_of_stock, busy, conflict, sale_not_started, sale_ended, sale_paused, user_limit_reached, idempotency_key_reused, order_cancelled, order_expired, order_refunded.
 Errors: 22004 for a NULL item_id, user_id or quantity; 22023 for a quantity below 1, a text not of 1 to 255 bytes, an unknown strategy; only under grouped: 25001 in a transaction block, 55000 without preload or outside flashsale.database, 08007 if the outcome cannot be known.';
-COMMENT ON FUNCTION flashsale.purchase_batch(jsonb) IS
-'Up to 1,000 independent purchases in one transaction, for an application that gathers its users'' clicks: an array of objects with item_id, user_id (text or whole number), quantity (default 1) and idempotency_key (may be left out). Each item is locked once, in ascending order of ids, as purchase_item does under flashsale.strategy (under grouped as under nowait).
+CREATE FUNCTION flashsale.purchase_batch(requests jsonb, strategy text DEFAULT NULL) RETURNS jsonb
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'purchase_batch_by_strategy_wrapper';
+COMMENT ON FUNCTION flashsale.purchase_batch(jsonb, text) IS
+'Up to 1,000 independent purchases in one transaction, for an application that gathers its users'' clicks: an array of objects with item_id, user_id (text or whole number), quantity (default 1) and idempotency_key (may be left out). Each item is locked once, in ascending order of ids, as purchase_item does under the strategy (default: the setting flashsale.strategy), but under grouped as under atomic: in the caller''s transaction, waiting for each item up to flashsale.lock_wait.
 Returns an array of answers in the order of the requests, each as from purchase_item; one that fails changes nothing for the others.
-Errors, before anything changes: 22004 for NULL, or a NULL item_id, user_id or quantity; 22023 for anything but an array of such objects, for more than 1,000 of them, for an unknown field, and where purchase_item has it; 22003 for a number out of the range of bigint.';
+Errors, before anything changes: 22004 for NULL, or a NULL item_id, user_id or quantity; 22023 for anything but an array of such objects, for more than 1,000 of them, for an unknown field or strategy, and where purchase_item has it; 22003 for a number out of the range of bigint.';
+CALL flashsale.carry_over_grants('flashsale.purchase_batch(jsonb)', 'flashsale.purchase_batch(jsonb, text)');
+DROP FUNCTION flashsale.purchase_batch(jsonb);
 COMMENT ON FUNCTION flashsale.begin_payment(bigint, interval) IS
 'Call before charging: from then on the order does not expire by itself. The order is listed in payment_checks after payment_window (default: the setting flashsale.payment_window; at most 7 days); a repeat never extends it. Locks the order.
 Success: order_id, status (paying), payment_deadline.
@@ -202,24 +227,7 @@ COMMENT ON FUNCTION flashsale.restock_item(bigint, bigint, text, text) IS
 Success: item_id, delta, stock, remaining_inventory, replayed.
 Reasons: item_not_found, not_enough_free (with remaining_inventory), idempotency_key_reused (with another delta), busy.
 Errors: 22004 for a NULL item_id or delta; 22023 for a delta of 0, a text not of 1 to 255 bytes; 22003 if the stock, or the price of the whole stock, would be above 2^53 - 1.';
-REVOKE ALL ON FUNCTION flashsale.restock_item(bigint, bigint, text, text) FROM PUBLIC;
--- Whoever may call the function of 0.1.0 may call this one.
-DO $$
-DECLARE
-    old CONSTANT regprocedure := 'flashsale.restock_item(bigint, bigint, text)';
-    new CONSTANT regprocedure := 'flashsale.restock_item(bigint, bigint, text, text)';
-    own CONSTANT aclitem[] := (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = new);
-    granted record;
-BEGIN
-    FOR granted IN
-        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS role, a.is_grantable
-        FROM pg_catalog.pg_proc p, pg_catalog.aclexplode(p.proacl) a WHERE p.oid = old AND a.grantee <> p.proowner
-    LOOP
-        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', new, granted.role,
-            CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' END);
-    END LOOP;
-    CALL flashsale.own_privileges('pg_catalog.pg_proc'::regclass, new::oid, own);
-END $$;
+CALL flashsale.carry_over_grants('flashsale.restock_item(bigint, bigint, text)', 'flashsale.restock_item(bigint, bigint, text, text)');
 DROP FUNCTION flashsale.restock_item(bigint, bigint, text);
 COMMENT ON FUNCTION flashsale.reconcile_stale_reservations(interval, integer) IS
 'Expires up to max_orders (1 to 100000) reserved orders past expires_at, or with older_than those created longer ago than that, and restores their units. Never changes an order in paying. It skips orders and items that are locked, so it waits for no row, and several sessions may call it at once.
@@ -735,4 +743,5 @@ BEGIN
     END LOOP;
 END $$;
 
+DROP PROCEDURE flashsale.carry_over_grants(regprocedure, regprocedure);
 DROP PROCEDURE flashsale.own_privileges(regclass, oid, aclitem[]);

@@ -71,30 +71,37 @@ fn checked_purchase(
         idempotency_key: optional_text("idempotency_key", idempotency_key)?,
         default_ttl: settings::reservation_ttl(),
     };
-    let strategy = match optional_text("strategy", strategy)? {
-        None => settings::strategy(),
-        Some(name) => Strategy::parse(name).ok_or_else(|| {
-            Invalid::value(
-                "strategy",
-                format!("'{name}'"),
-                format!("it must be {}", Strategy::NAMES),
-            )
-        })?,
-    };
-    let outcome = doors::purchase(&request, strategy)?;
+    let outcome = doors::purchase(&request, named_strategy(strategy)?)?;
     Ok(answer::purchased(request.item_id, &outcome, &SESSION))
 }
 
-#[pg_extern(sql = false)]
-fn purchase_batch(requests: Option<JsonB>) -> Answer {
-    to_jsonb(|| checked_batch(requests))
+/// The strategy of an argument `strategy`; the session's if it is NULL.
+fn named_strategy(name: Option<&str>) -> Result<Strategy, Invalid> {
+    let Some(name) = optional_text("strategy", name)? else {
+        return Ok(settings::strategy());
+    };
+    Strategy::parse(name).ok_or_else(|| {
+        let rule = format!("it must be {}", Strategy::NAMES);
+        Invalid::value("strategy", format!("'{name}'"), rule)
+    })
 }
 
-fn checked_batch(requests: Option<JsonB>) -> Result<Vec<Purchased>, Fault> {
+/// The function of 0.1.0.
+#[pg_extern(sql = false)]
+fn purchase_batch(requests: Option<JsonB>) -> Answer {
+    purchase_batch_by_strategy(requests, None)
+}
+
+#[pg_extern(sql = false)]
+fn purchase_batch_by_strategy(requests: Option<JsonB>, strategy: Option<&str>) -> Answer {
+    to_jsonb(|| checked_batch(requests, strategy))
+}
+
+fn checked_batch(requests: Option<JsonB>, strategy: Option<&str>) -> Result<Vec<Purchased>, Fault> {
     let JsonB(list) = required("requests", requests)?;
     let clicks = clicks::clicks(&list)?;
     let requests = clicks::requests(&clicks, settings::reservation_ttl())?;
-    let outcomes = batch::purchase(&requests, settings::strategy())?;
+    let outcomes = batch::purchase(&requests, named_strategy(strategy)?)?;
     let answers = requests.iter().zip(&outcomes);
     Ok(answers
         .map(|(request, outcome)| answer::purchased(request.item_id, outcome, &SESSION))

@@ -9,7 +9,7 @@ use flashsale_core::outcome::Outcome;
 use std::collections::BTreeMap;
 
 /// The outcome of each request, in their order. Items are obtained in ascending id, each once for
-/// all of its requests; under `grouped` in the same way as under `nowait`. Locks the items of which
+/// all of its requests; under `grouped` in the same way as under `atomic`. Locks the items of which
 /// units were sold.
 pub fn purchase(requests: &[Request<'_>], strategy: Strategy) -> Result<Vec<Outcome>, Fault> {
     let mut by_item = BTreeMap::<i64, Vec<usize>>::new();

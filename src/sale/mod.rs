@@ -50,10 +50,11 @@ pub fn obtain(
     strategy: Strategy,
 ) -> Result<Outcomes, Fault> {
     let outcomes = match strategy {
-        // A batch is a group already; only single purchases are passed to the seller.
-        Strategy::Nowait | Strategy::Grouped => nowait::purchase(item_id, requests),
+        Strategy::Nowait => nowait::purchase(item_id, requests),
         Strategy::Optimistic => optimistic::purchase(item_id, requests),
-        Strategy::Atomic => atomic::purchase(item_id, requests),
+        // Only single purchases are passed to the seller. A batch is a group already, of which
+        // much would be lost if all of it were busy.
+        Strategy::Atomic | Strategy::Grouped => atomic::purchase(item_id, requests),
     }?;
     make_durable(&outcomes);
     Ok(outcomes)

@@ -15,8 +15,8 @@ const SHARED_FUNCTIONS: &str = "flashsale.confirm_order(bigint, text, bigint, te
 const APP_FUNCTIONS: &str = "flashsale.purchase_item(bigint, text, bigint, text, text), \
      flashsale.purchase_item(bigint, bigint, bigint, text, text), \
      flashsale.purchase_item(bigint, uuid, bigint, text, text), \
-     flashsale.purchase_batch(jsonb), flashsale.begin_payment(bigint, interval), \
-     flashsale.begin_payment(text, interval)";
+     flashsale.purchase_batch(jsonb, text), \
+     flashsale.begin_payment(bigint, interval), flashsale.begin_payment(text, interval)";
 
 const OPERATOR_FUNCTIONS: &str = "flashsale.create_item(bigint, text, bigint, text, integer, timestamptz, \
          timestamptz, interval, bigint), \

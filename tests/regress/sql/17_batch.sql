@@ -77,8 +77,18 @@ SELECT t.error($$SELECT flashsale.purchase_batch(jsonb_build_array(
     jsonb_build_object('item_id', 1, 'user_id', 'bob'), jsonb_build_object('item_id', 1, 'user_id', repeat('x', 256))))$$);
 SELECT count(*) = :before AS nothing_sold FROM flashsale.orders;
 
--- It is part of the caller's transaction.
+-- The strategy of the call, or of the session. Under grouped, too, it is part of the caller's transaction.
+SELECT requests || ' -> ' || t.error(format('SELECT flashsale.purchase_batch(%L, %L)', requests, strategy)) FROM (VALUES
+    ('[]', ''), ('[]', 'fastest'), ('[{"item_id": 1}]', 'fastest')) AS v (requests, strategy);
+SELECT t.error($$SELECT flashsale.purchase_batch(NULL, 'atomic')$$);
 BEGIN;
+SELECT flashsale.restock_item(1, 12) ->> 'success';
+SELECT strategy, nth, t.answer(answer)
+FROM unnest('{nowait,optimistic,atomic,grouped,NULL}'::text[]) AS strategy,
+     jsonb_array_elements(flashsale.purchase_batch(
+         '[{"item_id": 1, "user_id": "dave"}, {"item_id": 1, "user_id": "erin"}, {"item_id": 3, "user_id": "dave"}]',
+         strategy => strategy)) WITH ORDINALITY AS a (answer, nth);
+SET LOCAL flashsale.strategy = 'grouped';
 SELECT flashsale.purchase_batch('[{"item_id": 1, "user_id": "dave"}]') -> 0 ->> 'success';
 ROLLBACK;
 SELECT count(*) = :before AS nothing_sold FROM flashsale.orders;

@@ -193,10 +193,11 @@ SELECT flashsale.grant_app('regress_upgrade_app');
 CREATE TABLE of_orders (order_id bigint, item_id bigint, FOREIGN KEY (order_id, item_id) REFERENCES flashsale.orders);
 CREATE VIEW by_order AS SELECT order_id, item_id, status FROM flashsale.orders GROUP BY order_id, item_id;
 CREATE FUNCTION restock() RETURNS jsonb LANGUAGE sql BEGIN ATOMIC SELECT flashsale.restock_item(1, 5); END;
+CREATE FUNCTION gather() RETURNS jsonb LANGUAGE sql BEGIN ATOMIC SELECT flashsale.purchase_batch('[]'); END;
 ALTER EXTENSION flashsale UPDATE TO '0.2.0';
 DROP TABLE of_orders;
 DROP VIEW by_order;
-DROP FUNCTION restock();
+DROP FUNCTION restock(), gather();
 
 ALTER EXTENSION flashsale UPDATE TO '0.2.0';
 
@@ -216,6 +217,7 @@ SET ROLE regress_upgrade_app;
 SELECT a ->> 'order_id', a ->> 'replayed' FROM flashsale.purchase_item(3, 'user 2', 3, 'key 2') a;
 SELECT flashsale.purchase_item(2, 'alice', strategy => strategy) ->> 'success' FROM unnest('{nowait,optimistic,atomic}'::text[]) AS strategy;
 SELECT flashsale.purchase_batch('[{"item_id": 2, "user_id": "alice"}, {"item_id": 3, "user_id": "bob"}]') -> 1 ->> 'success';
+SELECT flashsale.purchase_batch('[{"item_id": 2, "user_id": "carol"}]', 'grouped') -> 0 ->> 'success';
 SELECT flashsale.begin_payment(order_id) ->> 'status', flashsale.confirm_order(order_id, 'pay new') ->> 'status'
 FROM (VALUES (100002)) AS v (order_id);
 SET ROLE regress_upgrade_operator;

@@ -124,6 +124,41 @@ async fn keys_and_limits_hold_in_batches(strategy: Strategy) {
     shop.assert_sound().await;
 }
 
+/// Nobody is turned away because another connection's batch holds the item.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_grouped_batches_wait_for_each_other() {
+    const BATCHES: usize = 60;
+    const SIZE: usize = 50;
+    const CLIENTS: usize = 2;
+    let shop = Shop::open_under(Strategy::Grouped, 1).await;
+    let item_id = shop.item((CLIENTS * BATCHES * SIZE) as i64).await;
+    let mut clients = JoinSet::new();
+    for nth in 0..CLIENTS {
+        let client = shop.connect().await;
+        // By the setting of the session, or by the argument.
+        let (set, batch) = match nth {
+            0 => ("grouped", "SELECT flashsale.purchase_batch($1)"),
+            _ => ("nowait", "SELECT flashsale.purchase_batch($1, 'grouped')"),
+        };
+        let set = format!("SET flashsale.strategy = '{set}'; SET flashsale.lock_wait = '60s'");
+        crate::sql::run(&client, &set).await;
+        clients.spawn(async move {
+            for _ in 0..BATCHES {
+                let requests = vec![json!({ "item_id": item_id, "user_id": nth }); SIZE];
+                let requests = Value::Array(requests);
+                let answers = Answer(crate::sql::value(&client, batch, &[&requests]).await).each();
+                assert_eq!(answers.len(), SIZE);
+                for answer in answers {
+                    assert!(answer.success(), "{answer:?}");
+                }
+            }
+        });
+    }
+    within(clients.join_all()).await;
+    assert_eq!(shop.inventory(item_id).await, 0);
+    shop.assert_sound().await;
+}
+
 /// A batch that is undone by its caller sells nothing, whatever it answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_belongs_to_its_callers_transaction() {
