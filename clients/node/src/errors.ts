@@ -1,0 +1,60 @@
+/** What this package throws itself, and what the driver's errors mean. */
+
+/**
+ * The connection was lost during the call, which may have been carried out or not; `cause` is the
+ * driver's error. A purchase with a key can be made again with that key. A purchase without one may
+ * have left a reservation, which expires by itself.
+ */
+export class OutcomeUnknown extends Error {
+  override name = 'OutcomeUnknown';
+}
+
+/** The gatherer's queue is full, because the database is slow: nothing was bought. */
+export class Overloaded extends Error {
+  override name = 'Overloaded';
+}
+
+/** The gatherer is closed: nothing was bought. */
+export class Closed extends Error {
+  override name = 'Closed';
+}
+
+/** The SQLSTATE of an error that the server raised. */
+export function sqlstate(error: unknown): string | undefined {
+  if (error instanceof Error && 'severity' in error && 'code' in error) {
+    return String(error.code);
+  }
+  return undefined;
+}
+
+// The server ends the connection, or cannot say what it did.
+const LOST = new Set(['57P01', '57P02', '57P04', '57P05', '40003']);
+
+/** Whether the answer to a call got lost. What has no SQLSTATE is about the connection, but for
+ * subclasses of `Error`, which are about the program. */
+export function answerLost(error: unknown): boolean {
+  const state = sqlstate(error);
+  if (state !== undefined) return state.startsWith('08') || LOST.has(state);
+  return error instanceof Error && error.constructor === Error && !notConnected(error);
+}
+
+/** Whether the cause passes by itself, and the call surely changed nothing: there was no connection,
+ * a conflict between transactions, or too little of something, such as connections. */
+export function passing(error: unknown): boolean {
+  const state = sqlstate(error);
+  if (state !== undefined) return state === '57P03' || /^(40(?!003)|53)/.test(state);
+  return error instanceof Error && notConnected(error);
+}
+
+function notConnected(error: Error): boolean {
+  return (
+    ('syscall' in error && (error.syscall === 'connect' || error.syscall === 'getaddrinfo')) ||
+    /^timeout exceeded when trying to connect$|connection timeout/.test(error.message)
+  );
+}
+
+/** Whether one of several requests may have caused the error: with a wrong argument, or because of a
+ * constraint or a trigger of the shop's. */
+export function aboutOneRequest(error: unknown): boolean {
+  return /^(22|23|P0)/.test(sqlstate(error) ?? '');
+}

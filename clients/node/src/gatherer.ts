@@ -1,0 +1,278 @@
+/**
+ * Joins the clicks of many users into calls of `purchase_batch`. One row lock, one statement and one
+ * commit then serve a whole batch, over a handful of connections.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import pg from 'pg';
+
+import type { Answer, Reservation } from './answers.js';
+import {
+  type PurchaseOptions,
+  type PurchaseRequest,
+  type Queryable,
+  type Strategy,
+  type User,
+  askForBatch,
+  requestJson,
+} from './calls.js';
+import { Closed, Overloaded, aboutOneRequest, answerLost, passing } from './errors.js';
+import { Backoff, type RetryOptions, outcomeUnknown, withRetry } from './retry.js';
+
+const MOST_IN_A_CALL = 1000; // what purchase_batch takes
+
+export interface GathererOptions {
+  /** How many calls may be under way at once, each on a connection of the pool; 1 if left out. */
+  connections?: number;
+  /** How long a click waits for others; 1 if left out. */
+  maxWaitMs?: number;
+  /** The most clicks in a call; 256 if left out. */
+  maxBatch?: number;
+  /** The most clicks that wait for a call; 4,096 if left out. */
+  maxQueue?: number;
+  /** How long a click waits for a connection to come back; 10,000 if left out. */
+  giveUpAfterMs?: number;
+  /** 'grouped' if left out; as under 'atomic', calls for the same item then wait for each other. */
+  strategy?: Strategy;
+}
+
+interface Click {
+  request: string; // JSON
+  hasKey: boolean;
+  cameAt: number;
+  asked: boolean; // whether it may have been served
+  lost?: unknown; // what ended a call that may have served it
+  done: boolean;
+  resolve(answer: Answer<Reservation>): void;
+  reject(error: unknown): void;
+}
+
+/**
+ * Buys for many users at once.
+ *
+ * - Each of its `connections` has one call under way. A click waits at most `maxWaitMs` for others,
+ *   and a call has at most `maxBatch` of them.
+ * - If `maxQueue` clicks wait already, because the database is slow, a click is `Overloaded`.
+ * - A caller may stop waiting, with an AbortSignal, without harm to others. Its click is dropped if it
+ *   was not sent yet; if it was, the purchase may be made. With a key it can then be repeated; without
+ *   one the reservation expires.
+ * - If the connection is lost in mid-call, clicks with a key are sent again, and clicks without one
+ *   are `OutcomeUnknown`. While there is no connection, clicks wait, for `giveUpAfterMs` at most; then
+ *   they fail with the driver's error, or are `OutcomeUnknown` if they had been sent.
+ * - A wrong argument, or an error from a constraint or trigger, fails only the click that it is about.
+ *   Any other error of a call fails all of its clicks.
+ * - `close` answers what waits.
+ */
+export class Gatherer {
+  readonly #pool: Queryable;
+  readonly #options: Required<GathererOptions>;
+  readonly #clicks = new Set<Click>(); // queued and sent
+  #queue: Click[] = [];
+  #underWay = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #backoff = new Backoff();
+  #open = true;
+  #drained = () => {};
+
+  constructor(pool: Queryable, options: GathererOptions = {}) {
+    this.#pool = pool;
+    this.#options = {
+      connections: options.connections ?? 1,
+      maxWaitMs: options.maxWaitMs ?? 1,
+      maxBatch: options.maxBatch ?? 256,
+      maxQueue: options.maxQueue ?? 4096,
+      giveUpAfterMs: options.giveUpAfterMs ?? 10_000,
+      strategy: options.strategy ?? 'grouped',
+    };
+    const { connections, maxBatch, maxQueue } = this.#options;
+    if (!(connections >= 1 && maxQueue >= 1 && maxBatch >= 1 && maxBatch <= MOST_IN_A_CALL)) {
+      throw new RangeError('connections and maxQueue are 1 or more, maxBatch is 1 to 1,000');
+    }
+  }
+
+  /** As `purchaseItem`. Rejects with `Overloaded`, `OutcomeUnknown`, `Closed`, the signal's reason, or
+   * the driver's error. */
+  async purchase(
+    itemId: number,
+    userId: User,
+    { signal, ...options }: PurchaseOptions & { signal?: AbortSignal } = {},
+  ): Promise<Answer<Reservation>> {
+    const request = checked({ itemId, userId, ...options });
+    signal?.throwIfAborted();
+    if (!this.#open) throw new Closed('the gatherer is closed');
+    if (this.#queue.length >= this.#options.maxQueue) {
+      throw new Overloaded(`${this.#options.maxQueue} clicks wait`);
+    }
+    const hasKey = options.idempotencyKey !== undefined;
+    let leave = () => {};
+    try {
+      return await new Promise((resolve, reject) => {
+        const click = { request, hasKey, cameAt: performance.now(), asked: false, done: false, resolve, reject };
+        leave = () => this.#settle(click, () => reject(signal?.reason));
+        signal?.addEventListener('abort', leave);
+        this.#clicks.add(click);
+        this.#queue.push(click);
+        this.#pump();
+      });
+    } finally {
+      signal?.removeEventListener('abort', leave);
+    }
+  }
+
+  /** As `purchase`, and again after `busy` and `conflict`. */
+  purchaseWithRetry(
+    itemId: number,
+    userId: User,
+    options: PurchaseOptions & RetryOptions & { signal?: AbortSignal } = {},
+  ): Promise<Answer<Reservation>> {
+    const { withinMs, ...purchase } = options;
+    const repeatable = options.idempotencyKey !== undefined;
+    return withRetry(() => this.purchase(itemId, userId, purchase), { repeatable, withinMs });
+  }
+
+  /** Takes no more clicks, and resolves when all are answered; after `withinMs` those left are
+   * `Closed`, or `OutcomeUnknown` if they had been sent. */
+  async close({ withinMs = 30_000 }: { withinMs?: number } = {}): Promise<void> {
+    this.#open = false;
+    this.#pump();
+    if (this.#queue.length > 0 || this.#underWay > 0) {
+      let timer: NodeJS.Timeout | undefined;
+      await new Promise<void>((resolve) => {
+        this.#drained = resolve;
+        timer = setTimeout(resolve, withinMs);
+      });
+      clearTimeout(timer);
+    }
+    for (const click of this.#clicks) this.#fail(click, new Closed('the gatherer is closed'));
+    this.#queue = [];
+  }
+
+  // ---- the queue ------------------------------------------------------------------------
+
+  /** Makes calls as long as there are clicks and connections for them. */
+  #pump(): void {
+    const { connections, maxWaitMs, maxBatch } = this.#options;
+    while (this.#underWay < connections && this.#queue.length > 0) {
+      const leftMs = (this.#queue[0]?.cameAt ?? 0) + maxWaitMs - performance.now();
+      if (leftMs > 0 && this.#queue.length < maxBatch && this.#open) {
+        this.#timer ??= setTimeout(() => {
+          this.#timer = undefined;
+          this.#pump();
+        }, leftMs);
+        return;
+      }
+      const batch = this.#queue.splice(0, maxBatch).filter((click) => !click.done);
+      if (batch.length > 0) void this.#use(batch);
+    }
+    if (this.#underWay === 0 && this.#queue.length === 0) this.#drained();
+  }
+
+  async #use(batch: Click[]): Promise<void> {
+    this.#underWay += 1;
+    if (await this.#serve(batch)) this.#backoff = new Backoff();
+    else await sleep(this.#backoff.nextWaitMs());
+    this.#underWay -= 1;
+    this.#pump();
+  }
+
+  #putBack(clicks: Click[]): void {
+    this.#queue.unshift(...clicks);
+  }
+
+  /** Fails what has waited too long for a connection. */
+  #giveUp(error: unknown): void {
+    const before = performance.now() - this.#options.giveUpAfterMs;
+    const late = this.#queue.filter((click) => click.cameAt <= before);
+    this.#queue = this.#queue.filter((click) => click.cameAt > before);
+    for (const click of late) this.#fail(click, error);
+  }
+
+  #settle(click: Click, how: () => void): void {
+    if (click.done) return;
+    click.done = true;
+    this.#clicks.delete(click);
+    how();
+  }
+
+  /** With this error, unless the click may have been served. */
+  #fail(click: Click, error: unknown): void {
+    const told = click.asked ? outcomeUnknown(click.lost ?? error) : error;
+    this.#settle(click, () => click.reject(told));
+  }
+
+  // ---- the calls ------------------------------------------------------------------------
+
+  /** Answers each click of a batch; false if there was no connection, or it was lost. A batch with an
+   * error that is about one of its requests is halved until that one is alone. */
+  async #serve(batch: Click[]): Promise<boolean> {
+    const parts = [batch];
+    for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
+      try {
+        await this.#ask(part);
+      } catch (error) {
+        const lost = answerLost(error);
+        for (const click of part) {
+          click.lost ??= lost ? error : undefined;
+          click.asked = click.lost !== undefined; // otherwise it was rolled back
+        }
+        if (lost || passing(error)) {
+          this.#askAgain(part, error, parts.reverse().flat());
+          return false;
+        }
+        if (part.length > 1 && aboutOneRequest(error)) {
+          const middle = part.length >> 1;
+          parts.push(part.slice(middle), part.slice(0, middle));
+        } else {
+          for (const click of part) this.#fail(click, error);
+        }
+      }
+    }
+    return true;
+  }
+
+  async #ask(part: Click[]): Promise<void> {
+    const requests = `[${part.map((click) => click.request).join(',')}]`;
+    for (const click of part) click.asked = true;
+    const answers = await askForBatch(this.#pool, requests, this.#options.strategy);
+    part.forEach((click, at) => {
+      const answer = answers[at];
+      if (answer) this.#settle(click, () => click.resolve(answer));
+    });
+  }
+
+  /** What has a key, or was not served, goes back into the queue; what has none fails. */
+  #askAgain(part: Click[], error: unknown, notAsked: Click[]): void {
+    const again = part.filter((click) => click.hasKey || !click.asked);
+    for (const click of part) {
+      if (!again.includes(click)) this.#fail(click, error);
+    }
+    this.#putBack([...again, ...notAsked]);
+    this.#giveUp(error);
+  }
+}
+
+/** The JSON of a request. What the server would refuse for the whole call is refused here, with the
+ * same SQLSTATE. */
+function checked(request: PurchaseRequest): string {
+  const { itemId, userId, quantity = 1, idempotencyKey } = request;
+  for (const [name, value] of Object.entries({ item_id: itemId, user_id: userId, quantity })) {
+    if (value == null) throw wrong('22004', `${name} must not be null`);
+  }
+  for (const [name, value] of Object.entries({ item_id: itemId, quantity })) {
+    if (!Number.isSafeInteger(value)) throw wrong('22003', `${name} is ${value}: it is no whole number below 2^53`);
+  }
+  if (quantity < 1) throw wrong('22023', `quantity is ${quantity}: it must be at least 1`);
+  for (const [name, text] of Object.entries({ user_id: String(userId), idempotency_key: idempotencyKey })) {
+    if (text === undefined) continue;
+    const bytes = Buffer.byteLength(text);
+    if (bytes < 1 || bytes > 255 || text.includes('\0')) {
+      throw wrong('22023', `${name} must have 1 to 255 bytes, none of them 0`);
+    }
+  }
+  return requestJson({ ...request, userId: String(userId) });
+}
+
+function wrong(code: string, message: string): pg.DatabaseError {
+  return Object.assign(new pg.DatabaseError(message, message.length, 'error'), { code, severity: 'ERROR' });
+}

@@ -1,0 +1,205 @@
+/** The gatherer: exact, and no caller harms another. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import pg from 'pg';
+
+import { Closed, Gatherer, OutcomeUnknown, Overloaded, audit, userOrders } from 'flashsale-client';
+
+import { callsThatWait, freeUnits, killCallsThatWait, lock, open, openPool, until } from './shop.js';
+
+/** What became of each click: an answer or an error. */
+async function settle(clicks) {
+  return (await Promise.allSettled(clicks)).map((click) => click.value ?? click.reason);
+}
+
+function sold(answers) {
+  return answers.filter((answer) => answer.success).length;
+}
+
+function underWay(pool) {
+  return until(async () => (await callsThatWait(pool)) > 0);
+}
+
+const numbers = (count, from = 0) => Array.from({ length: count }, (_, n) => n + from);
+
+test('a crowd gets exactly what there is', async (t) => {
+  const { pool, item } = await open(t, 100);
+  const gatherer = new Gatherer(pool, { connections: 2 });
+  const answers = await settle(numbers(2_000).map((n) => gatherer.purchase(item, n)));
+  await gatherer.close();
+  assert.equal(sold(answers), 100);
+  assert.equal(answers.filter((answer) => answer.reason === 'out_of_stock').length, 1_900);
+  assert.equal(new Set(answers.map((answer) => answer.orderId)).size, 101); // undefined is one
+  assert.deepEqual(await audit(pool), []);
+});
+
+test('each caller gets its own answer', async (t) => {
+  const { pool, item } = await open(t, 100);
+  const gatherer = new Gatherer(pool);
+  const quantities = numbers(10, 1);
+  const answers = await settle(
+    quantities.map((n) => gatherer.purchase(item, n, { quantity: n, idempotencyKey: `key ${n}` })),
+  );
+  assert.deepEqual(answers.map((answer) => answer.quantity), quantities);
+  const again = await gatherer.purchase(item, 3, { quantity: 3, idempotencyKey: 'key 3' });
+  assert.ok(again.replayed);
+  await gatherer.close();
+});
+
+test('a caller who leaves harms nobody', async (t) => {
+  const { pool, item } = await open(t, 100);
+  const gatherer = new Gatherer(pool, { maxBatch: 2 });
+  const release = await lock(t, item);
+  const leave = new AbortController();
+  const { signal } = leave;
+  const users = [`sent ${item}`, `queued ${item}`];
+  const first = [gatherer.purchase(item, 'a'), gatherer.purchase(item, users[0], { signal })];
+  await underWay(pool);
+  const then = [gatherer.purchase(item, users[1], { signal }), gatherer.purchase(item, 'z')];
+  leave.abort(new Error('impatient'));
+  const answers = settle([...first, ...then]);
+  await release();
+  const [a, sent, queued, z] = await answers;
+  assert.equal(sold([a, z]), 2);
+  assert.deepEqual([sent.message, queued.message], ['impatient', 'impatient']);
+  await gatherer.close();
+  // What was sent is bought all the same, what was not is not.
+  assert.deepEqual(
+    await Promise.all(users.map(async (user) => (await userOrders(pool, user)).success)),
+    [true, false],
+  );
+});
+
+test('a slow database overloads it', async (t) => {
+  const { pool, item } = await open(t, 100);
+  const gatherer = new Gatherer(pool, { maxBatch: 2, maxQueue: 5 });
+  const release = await lock(t, item);
+  const clicks = numbers(2).map((n) => gatherer.purchase(item, n));
+  await underWay(pool);
+  clicks.push(...numbers(5, 2).map((n) => gatherer.purchase(item, n)));
+  await assert.rejects(gatherer.purchase(item, 'one too many'), Overloaded);
+  await release();
+  assert.equal(sold(await settle(clicks)), 7);
+  assert.ok((await gatherer.purchase(item, 'later')).success);
+  await gatherer.close();
+});
+
+test('it drains when it closes', async (t) => {
+  const { pool, item } = await open(t, 100);
+  const gatherer = new Gatherer(pool, { connections: 2, maxBatch: 8 });
+  let done = 0;
+  const clicks = numbers(50).map((n) => gatherer.purchase(item, n).finally(() => (done += 1)));
+  await gatherer.close();
+  assert.equal(done, 50);
+  assert.equal(sold(await settle(clicks)), 50);
+  await assert.rejects(gatherer.purchase(item, 'late'), Closed);
+});
+
+test('it closes even if the database hangs', async (t) => {
+  const { pool, item } = await open(t, 100);
+  const gatherer = new Gatherer(pool, { maxBatch: 1 });
+  const release = await lock(t, item);
+  const sent = gatherer.purchase(item, 'sent', { idempotencyKey: 'basket 1' });
+  await underWay(pool);
+  const answers = settle([sent, gatherer.purchase(item, 'queued')]);
+  await gatherer.close({ withinMs: 100 });
+  const [first, second] = await answers;
+  assert.ok(first instanceof OutcomeUnknown);
+  assert.ok(second instanceof Closed);
+  await release();
+});
+
+test('a lost connection', async (t) => {
+  const { pool, item } = await open(t, 100);
+  const gatherer = new Gatherer(pool, { maxBatch: 2 });
+  const release = await lock(t, item);
+  const keyed = gatherer.purchase(item, 'keyed', { idempotencyKey: 'basket 1' });
+  const unkeyed = settle([gatherer.purchase(item, 'unkeyed')]);
+  await underWay(pool);
+  const queued = gatherer.purchase(item, 'queued');
+  assert.equal(await killCallsThatWait(pool), 1);
+  assert.ok((await unkeyed)[0] instanceof OutcomeUnknown);
+  await release();
+  assert.equal(sold(await settle([keyed, queued])), 2);
+  await gatherer.close();
+  assert.equal(await freeUnits(pool, item), 98);
+});
+
+test('without a database', async (t) => {
+  const nowhere = openPool(t, { host: '/nowhere' });
+  const gatherer = new Gatherer(nowhere, { giveUpAfterMs: 200 });
+  const answers = await settle(numbers(3).map((n) => gatherer.purchase(1, n)));
+  assert.deepEqual(answers.map((error) => error.syscall), ['connect', 'connect', 'connect']);
+  await gatherer.close();
+});
+
+test('a database that comes back', async (t) => {
+  const { pool, item } = await open(t);
+  const nowhere = openPool(t, { host: '/nowhere' });
+  let tries = 0;
+  const later = { query: (query) => ((tries += 1) > 3 ? pool : nowhere).query(query) };
+  const gatherer = new Gatherer(later);
+  assert.ok((await gatherer.purchase(item, 'alice')).success); // without a key: it was not asked
+  await gatherer.close();
+});
+
+test("wrong arguments are their callers' errors", async (t) => {
+  const { pool, item } = await open(t, 100);
+  const gatherer = new Gatherer(pool);
+  const wrong = [
+    [[item, 'alice', { quantity: 0 }], '22023'],
+    [[item, ''], '22023'],
+    [[item, 'x'.repeat(256)], '22023'],
+    [[item, 'nul \0'], '22023'],
+    [[item, null], '22004'],
+    [[undefined, 'alice'], '22004'],
+    [[2 ** 63, 'alice'], '22003'],
+    [[item, 'alice', { quantity: 1.5 }], '22003'],
+    [[item, 'half \ud800'], '22P02'], // found by the server
+  ];
+  const good = numbers(20).map((n) => gatherer.purchase(item, n));
+  const bad = wrong.map(([parameters]) => gatherer.purchase(...parameters));
+  good.push(...numbers(20, 20).map((n) => gatherer.purchase(item, n)));
+  const errors = await settle(bad);
+  wrong.forEach(([parameters, code], at) => {
+    assert.ok(errors[at] instanceof pg.DatabaseError, String(parameters));
+    assert.equal(errors[at].code, code, String(parameters));
+  });
+  assert.equal(sold(await settle(good)), 40);
+  await gatherer.close();
+});
+
+test("an error of a trigger is its caller's", async (t) => {
+  const { pool, item } = await open(t, 100);
+  await pool.query(`CREATE FUNCTION no_cursed() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN IF NEW.user_id = 'cursed' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
+    CREATE TRIGGER no_cursed BEFORE INSERT ON flashsale.orders
+    FOR EACH ROW EXECUTE FUNCTION no_cursed()`);
+  const gatherer = new Gatherer(pool);
+  const clicks = numbers(40).map((n) => gatherer.purchase(item, n === 13 ? 'cursed' : n));
+  const answers = await settle(clicks);
+  await gatherer.close();
+  await pool.query('DROP FUNCTION no_cursed CASCADE');
+  assert.equal(answers[13].message, 'not this one');
+  assert.equal(sold(answers), 39);
+});
+
+test("an error about all is everybody's", async (t) => {
+  const { pool, item } = await open(t);
+  const gatherer = new Gatherer(pool, { strategy: 'fastest' });
+  const answers = await settle(numbers(3).map((n) => gatherer.purchase(item, n)));
+  assert.deepEqual(answers.map((error) => error.code), ['22023', '22023', '22023']);
+  await gatherer.close();
+});
+
+test('busy is tried again', async (t) => {
+  const { pool, item } = await open(t);
+  const gatherer = new Gatherer(pool, { strategy: 'nowait' });
+  const release = await lock(t, item);
+  assert.equal((await gatherer.purchase(item, 'alice')).reason, 'busy');
+  setTimeout(release, 100);
+  assert.ok((await gatherer.purchaseWithRetry(item, 'alice')).success);
+  await gatherer.close();
+});

@@ -1,0 +1,66 @@
+"""Client of flashsale, the PostgreSQL extension that sells a limited stock to a crowd."""
+
+from .answers import (
+    Availability as Availability,
+    BrokenInvariant as BrokenInvariant,
+    Cancelled as Cancelled,
+    Confirmed as Confirmed,
+    FoundPayment as FoundPayment,
+    ItemState as ItemState,
+    Order as Order,
+    OrderRefunded as OrderRefunded,
+    OrderStatus as OrderStatus,
+    Paused as Paused,
+    Payment as Payment,
+    PaymentBegun as PaymentBegun,
+    PaymentCheck as PaymentCheck,
+    PaymentRefunded as PaymentRefunded,
+    PaymentStatus as PaymentStatus,
+    Problem as Problem,
+    Reason as Reason,
+    Reconciled as Reconciled,
+    RefundDue as RefundDue,
+    Refusal as Refusal,
+    Reservation as Reservation,
+    Restocked as Restocked,
+    UserOrders as UserOrders,
+)
+from .calls import (
+    Call as Call,
+    OrderName as OrderName,
+    Strategy as Strategy,
+    User as User,
+    audit as audit,
+    begin_payment as begin_payment,
+    cancel_order as cancel_order,
+    confirm_order as confirm_order,
+    create_item as create_item,
+    find_payment as find_payment,
+    get_order as get_order,
+    health as health,
+    item_availability as item_availability,
+    pause_item as pause_item,
+    payment_checks as payment_checks,
+    purchase_batch as purchase_batch,
+    purchase_item as purchase_item,
+    reconcile_stale_reservations as reconcile_stale_reservations,
+    refund_order as refund_order,
+    refund_payment as refund_payment,
+    refunds_due as refunds_due,
+    restock_item as restock_item,
+    resume_item as resume_item,
+    run as run,
+    run_async as run_async,
+    user_orders as user_orders,
+)
+from .errors import (
+    Closed as Closed,
+    OutcomeUnknown as OutcomeUnknown,
+    Overloaded as Overloaded,
+)
+from .gatherer import Gatherer as Gatherer
+from .retry import (
+    run_with_retry as run_with_retry,
+    run_with_retry_async as run_with_retry_async,
+)
+from .threads import ThreadGatherer as ThreadGatherer

@@ -1,0 +1,309 @@
+"""Joins the clicks of many users into calls of `purchase_batch`.
+
+One row lock, one statement and one commit then serve a whole batch, over a handful of connections.
+"""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.errors import InvalidParameterValue, NullValueNotAllowed, NumericValueOutOfRange
+
+from .answers import Refusal, Reservation
+from .calls import Strategy, User, batch_call, run_async
+from .errors import Closed, OutcomeUnknown, Overloaded, about_one_request, connection_lost, rolled_back
+from .retry import Backoff, Tries
+
+Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
+_MOST_IN_A_CALL = 1000  # what purchase_batch takes
+
+
+@dataclass(eq=False, slots=True)
+class _Click:
+    request: str  # JSON
+    has_key: bool
+    came_at: float  # by the loop's clock
+    answer: "asyncio.Future[Reservation | Refusal]"
+    asked: bool = False  # whether it may have been served
+    lost: Exception | None = None  # what ended a call that may have served it
+
+
+class Gatherer:
+    """Buys for many users at once, in asyncio; `ThreadGatherer` is for threads.
+
+        async with Gatherer(lambda: AsyncConnection.connect(dsn)) as gatherer:
+            answer = await gatherer.purchase(1, "alice", idempotency_key="basket 17")
+
+    - Each of its `connections` (which it opens by `connect`, and puts into autocommit) has one call
+      under way. A click waits at most `max_wait` seconds for others, and a call has at most
+      `max_batch` of them. Under the strategies `grouped` and `atomic` calls for the same item wait
+      for each other.
+    - If `max_queue` clicks wait already, because the database is slow, a click is `Overloaded`.
+    - A caller may be cancelled, or stop waiting, without harm to others. Its click is dropped if it
+      was not sent yet; if it was, the purchase may be made. With a key it can then be repeated;
+      without one the reservation expires.
+    - If the connection is lost in mid-call, clicks with a key are sent again, and clicks without
+      one raise `OutcomeUnknown`. While there is no connection, clicks wait, for `give_up_after`
+      seconds at most; then they raise the driver's error, or `OutcomeUnknown` if they had been sent.
+    - A wrong argument, or an error from a constraint or trigger, is raised only by the click that
+      it is about. Any other error of a call is raised by all of its clicks.
+    - At the end of the block, or by `close`, what waits is still answered.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        connections: int = 1,
+        max_wait: float = 0.001,
+        max_batch: int = 256,
+        max_queue: int = 4096,
+        give_up_after: float = 10.0,
+        strategy: Strategy | None = "grouped",
+    ) -> None:
+        if connections < 1 or max_queue < 1 or not 1 <= max_batch <= _MOST_IN_A_CALL:
+            raise ValueError("connections and max_queue are 1 or more, max_batch is 1 to 1,000")
+        self._connect = connect
+        self._connections = connections
+        self._max_wait = max_wait
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._give_up_after = give_up_after
+        self._strategy = strategy
+        self._queue: deque[_Click] = deque()
+        self._clicks: set[_Click] = set()  # queued and sent
+        self._some = asyncio.Event()  # a click waits, or nothing more will come
+        self._full = asyncio.Event()  # a whole batch waits, or nothing more will come
+        self._turn = asyncio.Lock()  # one connection gathers at a time
+        self._workers: list[asyncio.Task[None]] = []
+        self._open = False
+
+    async def __aenter__(self) -> Self:
+        self._open = True
+        self._workers = [asyncio.create_task(self._work()) for _ in range(self._connections)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def purchase(
+        self,
+        item_id: int,
+        user_id: User,
+        quantity: int = 1,
+        *,
+        idempotency_key: str | None = None,
+    ) -> Reservation | Refusal:
+        """As `purchase_item`. Raises `Overloaded`, `OutcomeUnknown`, `Closed`, or the driver's
+        error."""
+        request = _request(item_id, user_id, quantity, idempotency_key)
+        if not self._open:
+            raise Closed("the gatherer is closed")
+        if len(self._queue) >= self._max_queue:
+            raise Overloaded(f"{self._max_queue} clicks wait")
+        loop = asyncio.get_running_loop()
+        click = _Click(request, idempotency_key is not None, loop.time(), loop.create_future())
+        self._clicks.add(click)
+        self._queue.append(click)
+        self._ring()
+        try:
+            return await click.answer
+        finally:
+            self._clicks.discard(click)
+
+    async def purchase_with_retry(
+        self,
+        item_id: int,
+        user_id: User,
+        quantity: int = 1,
+        *,
+        idempotency_key: str | None = None,
+        within: float = 10.0,
+    ) -> Reservation | Refusal:
+        """As `purchase`, and again after `busy` and `conflict`, up to `within` seconds."""
+        tries = Tries(idempotency_key is not None, within)
+        while True:
+            answer = await self.purchase(
+                item_id, user_id, quantity, idempotency_key=idempotency_key
+            )
+            if (wait := tries.after_answer(answer)) is None:
+                return answer
+            await asyncio.sleep(wait)
+
+    async def close(self, within: float = 30.0) -> None:
+        """Takes no more clicks, and returns when all are answered; after `within` seconds those
+        left raise `Closed`, or `OutcomeUnknown` if they had been sent."""
+        self._open = False
+        self._some.set()
+        self._full.set()
+        if self._workers:
+            _, late = await asyncio.wait(self._workers, timeout=within)
+            for click in self._clicks:
+                _fail(click, Closed("the gatherer is closed"))
+            for worker in late:
+                worker.cancel()
+
+    # ---- the queue ------------------------------------------------------------------------
+
+    def _ring(self) -> None:
+        self._some.set()
+        if len(self._queue) >= self._max_batch:
+            self._full.set()
+
+    async def _gather(self) -> list[_Click]:
+        """The clicks of the next call; none if another connection was faster."""
+        async with self._turn:
+            if not self._queue:
+                return []
+            left = self._queue[0].came_at + self._max_wait - asyncio.get_running_loop().time()
+            if left > 0 and not self._full.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._full.wait()
+            batch: list[_Click] = []
+            while self._queue and len(batch) < self._max_batch:
+                click = self._queue.popleft()
+                if not click.answer.done():  # its caller left
+                    batch.append(click)
+            if self._open:
+                if not self._queue:
+                    self._some.clear()
+                if len(self._queue) < self._max_batch:
+                    self._full.clear()
+            return batch
+
+    def _put_back(self, clicks: list[_Click]) -> None:
+        self._queue.extendleft(reversed(clicks))
+        self._ring()
+
+    def _give_up(self, error: Exception) -> None:
+        """Fails what has waited too long for a connection."""
+        before = asyncio.get_running_loop().time() - self._give_up_after
+        waiting = list(self._queue)
+        self._queue.clear()
+        for click in waiting:
+            if click.came_at > before:
+                self._queue.append(click)
+            else:
+                _fail(click, error)
+
+    # ---- the calls ------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        connection: AsyncConnection[Any] | None = None
+        backoff = Backoff()
+        try:
+            while await self._some.wait() and (self._open or self._queue):
+                if connection is None:
+                    connection = await self._try_to_connect(backoff)
+                elif batch := await self._gather():
+                    if await self._serve(connection, batch):
+                        backoff = Backoff()
+                    else:
+                        await _discard(connection)
+                        connection = None
+        finally:
+            if connection is not None:
+                await _discard(connection)
+
+    async def _try_to_connect(self, backoff: Backoff) -> AsyncConnection[Any] | None:
+        try:
+            async with asyncio.timeout(self._give_up_after):
+                connection = await self._connect()
+                await connection.set_autocommit(True)
+                return connection
+        except Exception as error:  # whatever `connect` raises
+            self._give_up(error)
+            await asyncio.sleep(backoff.next_wait())
+            return None
+
+    async def _serve(self, connection: AsyncConnection[Any], batch: list[_Click]) -> bool:
+        """Answers each click of a batch; false if it has to be sent again, over another connection.
+        A batch with an error that is about one of its requests is halved until that one is
+        alone."""
+        parts = [batch]
+        while parts:
+            part = parts.pop()
+            try:
+                await self._ask(connection, part)
+            except Exception as error:
+                lost = not isinstance(error, psycopg.Error) or connection_lost(error)
+                for click in part:
+                    click.lost = click.lost or (error if lost else None)
+                    click.asked = click.lost is not None  # otherwise it was rolled back
+                if lost or rolled_back(error):
+                    self._ask_again(part, error, [click for rest in parts[::-1] for click in rest])
+                    return False
+                if len(part) > 1 and about_one_request(error):
+                    middle = len(part) // 2
+                    parts += [part[middle:], part[:middle]]
+                else:
+                    _fail_all(part, error)
+        return True
+
+    async def _ask(self, connection: AsyncConnection[Any], part: list[_Click]) -> None:
+        requests = f"[{','.join(click.request for click in part)}]"
+        for click in part:
+            click.asked = True
+        answers = await run_async(
+            connection, batch_call(requests, self._strategy, repeatable=False)
+        )
+        for click, answer in zip(part, answers, strict=True):
+            if not click.answer.done():
+                click.answer.set_result(answer)
+
+    def _ask_again(self, part: list[_Click], error: Exception, not_asked: list[_Click]) -> None:
+        """What has a key, or was not served, goes back into the queue; what has none fails."""
+        again = [click for click in part if click.has_key or not click.asked]
+        _fail_all(set(part).difference(again), error)
+        self._put_back(again + not_asked)
+        self._give_up(error)
+
+
+def _request(item_id: int, user_id: User, quantity: int, idempotency_key: str | None) -> str:
+    """The JSON of a request. What the server would refuse for the whole call is refused here, with
+    the same SQLSTATE."""
+    for name, number in (("item_id", item_id), ("quantity", quantity)):
+        if number is None:
+            raise NullValueNotAllowed(f"{name} must not be None")
+        if not -(2**63) <= number < 2**63:
+            raise NumericValueOutOfRange(f"{name} is {number}: it is no bigint")
+    if user_id is None:
+        raise NullValueNotAllowed("user_id must not be None")
+    if quantity < 1:
+        raise InvalidParameterValue(f"quantity is {quantity}: it must be at least 1")
+    request = {"item_id": item_id, "user_id": str(user_id), "quantity": quantity}
+    if idempotency_key is not None:
+        request["idempotency_key"] = idempotency_key
+    for name in ("user_id", "idempotency_key"):
+        text = str(request.get(name, "none"))
+        if not 1 <= len(text.encode()) <= 255 or "\0" in text:
+            raise InvalidParameterValue(f"{name} must have 1 to 255 bytes, none of them 0")
+    return json.dumps(request)
+
+
+def _fail(click: _Click, error: Exception) -> None:
+    """With this error, unless the click may have been served."""
+    if click.answer.done():
+        return
+    if click.asked:
+        cause = click.lost or error
+        error = OutcomeUnknown(str(cause))
+        error.__cause__ = cause
+    click.answer.set_exception(error)
+
+
+def _fail_all(clicks: Iterable[_Click], error: Exception) -> None:
+    for click in clicks:
+        _fail(click, error)
+
+
+async def _discard(connection: AsyncConnection[Any]) -> None:
+    with suppress(psycopg.Error):
+        await connection.close()

@@ -1,0 +1,81 @@
+"""What the tests share. The server is in the environment (PGHOST, PGPORT, ...), directly or behind
+a pooler, and has flashsale.lock_wait = 10s."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, Connection
+
+import flashsale_client as flashsale
+
+T = TypeVar("T")
+PATIENCE = 20.0  # seconds; bounds every wait, and nothing should come near it
+
+
+def open_connection() -> Connection[Any]:
+    return psycopg.connect("", autocommit=True)
+
+
+async def open_async() -> AsyncConnection[Any]:
+    return await AsyncConnection.connect("", autocommit=True)
+
+
+def ask(call: flashsale.Call[T]) -> T:
+    """Makes one call on a connection of its own."""
+    with open_connection() as connection:
+        return flashsale.run(connection, call)
+
+
+def value(sql: str, *arguments: Any) -> Any:
+    with open_connection() as connection:
+        row = connection.execute(sql, arguments, prepare=False).fetchone()
+        assert row is not None
+        return row[0]
+
+
+def free_units(item_id: int) -> int:
+    answer = ask(flashsale.item_availability(item_id))
+    assert answer.success
+    return answer.remaining_inventory
+
+
+@contextmanager
+def locked(item_id: int) -> Iterator[Callable[[], None]]:
+    """Holds the item's row, until the given function is called or the block ends."""
+    with open_connection() as connection:
+        connection.execute("BEGIN", prepare=False)
+        connection.execute(
+            "SELECT FROM flashsale.items WHERE item_id = %s FOR UPDATE", (item_id,), prepare=False
+        )
+        try:
+            yield lambda: connection.rollback()
+        finally:
+            connection.rollback()
+
+
+WAITING = "FROM pg_stat_activity WHERE query LIKE '%%flashsale.purchase%%' AND wait_event_type = 'Lock'"
+
+
+def calls_that_wait() -> int:
+    count: int = value(f"SELECT count(*) {WAITING}")
+    return count
+
+
+def kill_calls_that_wait() -> int:
+    killed: int = value(f"SELECT count(pg_terminate_backend(pid, 10000)) {WAITING}")
+    return killed
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.01)
+
+
+async def until_async(condition: Callable[[], bool]) -> None:
+    await asyncio.to_thread(until, condition)

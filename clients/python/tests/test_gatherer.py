@@ -1,0 +1,229 @@
+"""The gatherer: exact, and no caller harms another."""
+
+import asyncio
+import threading
+import unittest
+from collections.abc import Awaitable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+
+import flashsale_client as flashsale
+from flashsale_client import Gatherer, ThreadGatherer
+from shop import (
+    PATIENCE,
+    ask,
+    calls_that_wait,
+    free_units,
+    kill_calls_that_wait,
+    locked,
+    open_async,
+    open_connection,
+    until,
+    until_async,
+)
+
+Answer = flashsale.Reservation | flashsale.Refusal
+
+
+async def settle(clicks: Iterable[Awaitable[Answer]]) -> list[Answer | BaseException]:
+    async with asyncio.timeout(PATIENCE):
+        return await asyncio.gather(*clicks, return_exceptions=True)
+
+
+def sold(answers: Iterable[Answer | BaseException]) -> int:
+    return sum(isinstance(answer, flashsale.Reservation) for answer in answers)
+
+
+class Gathering(unittest.IsolatedAsyncioTestCase):
+    def setUp(self) -> None:
+        self.item = ask(flashsale.create_item(100))
+
+    def click(self, gatherer: Gatherer, user: str, **options: Any) -> "asyncio.Task[Answer]":
+        return asyncio.create_task(gatherer.purchase(self.item, user, **options))
+
+    async def under_way(self, calls: int = 1) -> None:
+        """Until this many calls wait for the item."""
+        await until_async(lambda: calls_that_wait() >= calls)
+
+    async def test_a_crowd_gets_exactly_what_there_is(self) -> None:
+        async with Gatherer(open_async, connections=2) as gatherer:
+            answers = await settle(gatherer.purchase(self.item, n) for n in range(2_000))
+        self.assertEqual(sold(answers), 100)
+        reasons = {a.reason for a in answers if isinstance(a, flashsale.Refusal)}
+        self.assertEqual(reasons, {"out_of_stock"})
+        self.assertEqual(sum(isinstance(a, flashsale.Refusal) for a in answers), 1_900)
+        self.assertEqual(len({a.order_id for a in answers if isinstance(a, flashsale.Reservation)}), 100)
+        self.assertEqual(ask(flashsale.audit()), [])
+
+    async def test_each_caller_gets_its_own_answer(self) -> None:
+        async with Gatherer(open_async) as gatherer:
+            answers = await settle(
+                gatherer.purchase(self.item, n, n, idempotency_key=f"key {n}") for n in range(1, 11)
+            )
+            again = await gatherer.purchase(self.item, 3, 3, idempotency_key="key 3")
+        self.assertEqual([getattr(a, "quantity", a) for a in answers], list(range(1, 11)))
+        assert again.success
+        self.assertTrue(again.replayed)
+
+    async def test_a_caller_who_leaves_harms_nobody(self) -> None:
+        users = [f"sent {self.item}", f"queued {self.item}"]
+        async with Gatherer(open_async, max_batch=2) as gatherer:
+            with locked(self.item):
+                first, sent = self.click(gatherer, "a"), self.click(gatherer, users[0])
+                await self.under_way()
+                queued, last = self.click(gatherer, users[1]), self.click(gatherer, "z")
+                await asyncio.sleep(0)
+                sent.cancel()
+                queued.cancel()
+        answers = await settle([first, last, sent, queued])
+        self.assertEqual(sold(answers), 2)
+        self.assertTrue(all(isinstance(a, asyncio.CancelledError) for a in answers[2:]))
+        # What was sent is bought all the same, what was not is not.
+        self.assertTrue(ask(flashsale.user_orders(users[0])).success)
+        self.assertFalse(ask(flashsale.user_orders(users[1])).success)
+
+    async def test_a_slow_database_overloads_it(self) -> None:
+        async with Gatherer(open_async, max_batch=2, max_queue=5) as gatherer:
+            with locked(self.item):
+                under_way = [self.click(gatherer, str(n)) for n in range(2)]
+                await self.under_way()
+                queued = [self.click(gatherer, str(n)) for n in range(2, 7)]
+                await asyncio.sleep(0)
+                with self.assertRaises(flashsale.Overloaded):
+                    await gatherer.purchase(self.item, "one too many")
+            self.assertEqual(sold(await settle(under_way + queued)), 7)
+            self.assertTrue((await gatherer.purchase(self.item, "later")).success)
+
+    async def test_it_drains_when_it_closes(self) -> None:
+        gatherer = Gatherer(open_async, connections=2, max_batch=8)
+        async with gatherer:
+            clicks = [self.click(gatherer, str(n)) for n in range(50)]
+            await asyncio.sleep(0)
+        self.assertTrue(all(click.done() for click in clicks))
+        self.assertEqual(sold(await settle(clicks)), 50)
+        with self.assertRaises(flashsale.Closed):
+            await gatherer.purchase(self.item, "late")
+
+    async def test_it_closes_even_if_the_database_hangs(self) -> None:
+        with locked(self.item):
+            async with Gatherer(open_async, max_batch=1) as gatherer:
+                sent = self.click(gatherer, "sent", idempotency_key="k")
+                await self.under_way()
+                queued = self.click(gatherer, "queued")
+                await asyncio.sleep(0)
+                await gatherer.close(within=0.1)
+            answers = await settle([sent, queued])
+        self.assertIsInstance(answers[0], flashsale.OutcomeUnknown)
+        self.assertIsInstance(answers[1], flashsale.Closed)
+
+    async def test_a_lost_connection(self) -> None:
+        async with Gatherer(open_async, max_batch=2) as gatherer:
+            with locked(self.item):
+                keyed = self.click(gatherer, "keyed", idempotency_key="basket 1")
+                unkeyed = self.click(gatherer, "unkeyed")
+                await self.under_way()
+                queued = self.click(gatherer, "queued")
+                self.assertEqual(await asyncio.to_thread(kill_calls_that_wait), 1)
+                answers = await settle([unkeyed])
+                self.assertIsInstance(answers[0], flashsale.OutcomeUnknown)
+            self.assertEqual(sold(await settle([keyed, queued])), 2)
+        self.assertEqual(free_units(self.item), 98)
+
+    async def test_without_a_database(self) -> None:
+        async def nowhere() -> AsyncConnection[Any]:
+            return await AsyncConnection.connect("host=/nowhere")
+
+        async with Gatherer(nowhere, give_up_after=0.2) as gatherer:
+            answers = await settle(gatherer.purchase(self.item, n) for n in range(3))
+        self.assertTrue(all(isinstance(a, psycopg.OperationalError) for a in answers), answers)
+
+    async def test_a_database_that_comes_back(self) -> None:
+        tries = 0
+
+        async def later() -> AsyncConnection[Any]:
+            nonlocal tries
+            tries += 1
+            return await (open_async() if tries > 3 else AsyncConnection.connect("host=/nowhere"))
+
+        async with Gatherer(later) as gatherer:
+            self.assertTrue((await gatherer.purchase(self.item, "alice")).success)
+
+    async def test_wrong_arguments_are_their_callers_errors(self) -> None:
+        nothing: Any = None
+        wrong: list[tuple[tuple[Any, ...], str]] = [
+            ((self.item, "alice", 0), "22023"),
+            ((self.item, ""), "22023"),
+            ((self.item, "x" * 256), "22023"),
+            ((self.item, "nul \0"), "22023"),
+            ((self.item, nothing), "22004"),
+            ((nothing, "alice"), "22004"),
+            ((2**63, "alice"), "22003"),
+            ((self.item, "alice", 1.5), "22023"),  # found by the server
+        ]
+        async with Gatherer(open_async) as gatherer:
+            good = [self.click(gatherer, str(n)) for n in range(20)]
+            bad = [asyncio.create_task(gatherer.purchase(*arguments)) for arguments, _ in wrong]
+            more = [self.click(gatherer, str(n)) for n in range(20, 40)]
+            for answer, (arguments, state) in zip(await settle(bad), wrong, strict=True):
+                with self.subTest(arguments):
+                    assert isinstance(answer, psycopg.Error), answer
+                    self.assertEqual(answer.sqlstate, state)
+            self.assertEqual(sold(await settle(good + more)), 40)
+
+    async def test_an_error_of_a_trigger_is_its_callers(self) -> None:
+        with open_connection() as shop:
+            shop.execute(
+                """CREATE FUNCTION no_cursed() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN IF NEW.user_id = 'cursed' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
+                CREATE TRIGGER no_cursed BEFORE INSERT ON flashsale.orders
+                FOR EACH ROW EXECUTE FUNCTION no_cursed()"""
+            )
+            try:
+                async with Gatherer(open_async) as gatherer:
+                    answers = await settle(
+                        gatherer.purchase(self.item, "cursed" if n == 13 else n) for n in range(40)
+                    )
+            finally:
+                shop.execute("DROP FUNCTION no_cursed CASCADE")
+        error = answers.pop(13)
+        self.assertIsInstance(error, psycopg.errors.RaiseException)
+        self.assertEqual(sold(answers), 39)
+
+    async def test_an_error_about_all_is_everybodys(self) -> None:
+        strategy: Any = "fastest"
+        async with Gatherer(open_async, strategy=strategy) as gatherer:
+            answers = await settle(gatherer.purchase(self.item, n) for n in range(3))
+        self.assertEqual([getattr(a, "sqlstate", None) for a in answers], ["22023"] * 3)
+
+    async def test_busy_is_tried_again(self) -> None:
+        async with Gatherer(open_async, strategy="nowait") as gatherer:
+            with locked(self.item) as release:
+                busy = await gatherer.purchase(self.item, "alice")
+                assert not busy.success
+                self.assertEqual(busy.reason, "busy")
+                threading.Timer(0.1, release).start()
+                answer = await gatherer.purchase_with_retry(self.item, "alice")
+        self.assertTrue(answer.success)
+
+
+class Threads(unittest.TestCase):
+    def setUp(self) -> None:
+        self.item = ask(flashsale.create_item(20))
+
+    def test_threads_gather(self) -> None:
+        with ThreadGatherer(open_async) as gatherer, ThreadPoolExecutor(32) as pool:
+            answers = list(pool.map(lambda n: gatherer.purchase(self.item, n), range(200)))
+        self.assertEqual(sold(answers), 20)
+        with self.assertRaises(flashsale.Closed):
+            gatherer.purchase(self.item, "late")
+
+    def test_a_thread_that_does_not_wait(self) -> None:
+        with ThreadGatherer(open_async) as gatherer:
+            with locked(self.item):
+                with self.assertRaises(TimeoutError):
+                    gatherer.purchase(self.item, "impatient", timeout=0.1)
+            until(lambda: free_units(self.item) == 19)
+            self.assertTrue(gatherer.purchase(self.item, "patient").success)
