@@ -5,6 +5,8 @@ SHELL := /bin/bash
 WITH_SERVER := scripts/with-server
 # For tests in which no order may expire by itself.
 QUIET_SERVER := $(WITH_SERVER) --postgres-setting flashsale.reconcile_interval=0
+# For tests that make calls wait, on however slow a machine.
+PATIENT_SERVER := $(QUIET_SERVER) --postgres-setting flashsale.lock_wait=10s
 NO_DIRECT := $(QUIET_SERVER) --postgres-setting flashsale.direct_access=off
 SHOP_SERVER := $(WITH_SERVER) --postgres-setting flashsale.strategy=grouped \
 	--postgres-setting flashsale.reconcile_interval=1s
@@ -16,7 +18,7 @@ PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
-	test-isolation test-clients test-docs test-shop test-storm test-asserts bench bench-status shop shop-up fmt lint
+	test-isolation test-clients test-libraries test-docs test-shop test-storm test-asserts bench bench-status shop shop-up fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -45,7 +47,7 @@ shop-up: build ## Start the example shop for your browser
 psql: build ## psql on a temporary server with an item on sale
 	@$(WITH_SERVER) scripts/psql
 
-SUITES ?= unit regress isolation docs pg clients shop
+SUITES ?= unit regress isolation docs pg clients libraries shop
 
 test: setup ## Run the suites SUITES="unit regress ...", or all; ends with the line "N passed, M failed"
 	@scripts/test $(SUITES)
@@ -89,6 +91,10 @@ test-clients: build ## Crowds of real clients, privileges, dump and restore, PgB
 	@cargo build --quiet $(CLIENTS) --bins --tests
 	@cargo test $(CLIENTS) --lib --bins
 	@$(WITH_SERVER) cargo test $(CLIENTS) --test clients
+
+test-libraries: build ## The client libraries in clients/, direct and through PgBouncer
+	@scripts/build-clients
+	@$(PATIENT_SERVER) scripts/with-pooler scripts/test-libraries
 
 test-shop: build ## examples/checkout: its answers, its pages in a browser, and sales with failures
 	@scripts/setup shop
