@@ -75,7 +75,6 @@ test('the outcome stays unknown if all answers get lost', async (t) => {
   const lossy = new AnswersGetLost(Infinity);
   const options = { idempotencyKey: 'basket 1', withinMs: 300 };
   await assert.rejects(purchaseWithRetry(lossy, item, 'dave', options), OutcomeUnknown);
-  assert.ok(lossy.tries > 1);
   assert.equal(await freeUnits(pool, item), 9);
 });
 

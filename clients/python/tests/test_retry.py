@@ -95,7 +95,6 @@ class Retry(unittest.IsolatedAsyncioTestCase):
         call = flashsale.purchase_item(self.item, "dave", idempotency_key="basket 1")
         with self.assertRaises(flashsale.OutcomeUnknown):
             flashsale.run_with_retry(lossy.connection, call, within=0.3)
-        self.assertGreater(lossy.tries, 1)
         self.assertEqual(free_units(self.item), 9)
 
     def test_a_killed_session(self) -> None:
