@@ -4,6 +4,7 @@ use super::answer::{self, Purchased, SESSION};
 use super::{Answer, to_jsonb};
 use crate::doors;
 use crate::error::Fault;
+use crate::pg::jsonb::list::JsonbArgument;
 use crate::sale::{batch, order, payment};
 use crate::settings::{self, Strategy};
 use crate::store::lookups;
@@ -13,11 +14,12 @@ use flashsale_core::argument::{
 use flashsale_core::charge::Charge;
 use flashsale_core::clicks;
 use flashsale_core::fit::Request;
+use flashsale_core::limits::MAX_BATCH;
 use flashsale_core::order_ref::{self, OrderName};
 use flashsale_core::reason::Reason;
+use pgrx::Uuid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
-use pgrx::{JsonB, Uuid};
 use serde_json::{Value, json};
 
 #[pg_extern(sql = false)]
@@ -88,17 +90,21 @@ fn named_strategy(name: Option<&str>) -> Result<Strategy, Invalid> {
 
 /// The function of 0.1.0.
 #[pg_extern(sql = false)]
-fn purchase_batch(requests: Option<JsonB>) -> Answer {
+fn purchase_batch(requests: Option<JsonbArgument>) -> Answer {
     purchase_batch_by_strategy(requests, None)
 }
 
 #[pg_extern(sql = false)]
-fn purchase_batch_by_strategy(requests: Option<JsonB>, strategy: Option<&str>) -> Answer {
+fn purchase_batch_by_strategy(requests: Option<JsonbArgument>, strategy: Option<&str>) -> Answer {
     to_jsonb(|| checked_batch(requests, strategy))
 }
 
-fn checked_batch(requests: Option<JsonB>, strategy: Option<&str>) -> Result<Vec<Purchased>, Fault> {
-    let JsonB(list) = required("requests", requests)?;
+fn checked_batch(
+    requests: Option<JsonbArgument>,
+    strategy: Option<&str>,
+) -> Result<Vec<Purchased>, Fault> {
+    let requests = required("requests", requests)?;
+    let list = requests.list(MAX_BATCH);
     let clicks = clicks::clicks(&list)?;
     let requests = clicks::requests(&clicks, settings::reservation_ttl())?;
     let outcomes = batch::purchase(&requests, named_strategy(strategy)?)?;

@@ -85,9 +85,14 @@ pub fn text<'a>(name: &'static str, value: &'a str) -> Result<&'a str, Invalid> 
 
 /// A text as error messages show it: in quotes, and truncated if it is long.
 pub(crate) fn shown(value: &str) -> String {
+    format!("'{}'", truncated(value))
+}
+
+/// The beginning of a long text, and a sign that it goes on.
+pub(crate) fn truncated(value: &str) -> Cow<'_, str> {
     match value.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("'{}...'", &value[..end]),
-        None => format!("'{value}'"),
+        Some((end, _)) => format!("{}...", &value[..end]).into(),
+        None => value.into(),
     }
 }
 

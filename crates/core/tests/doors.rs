@@ -22,9 +22,10 @@ const LAYERS: [&[&str]; 8] = [
 /// Files outside `pg` that still contain unsafe code. This list may only become shorter.
 const UNSAFE: [&str; 3] = ["group/publisher", "group/seller", "reconciler"];
 
-/// Files outside `api` that contain JSON: one converts it to a jsonb of PostgreSQL, the other tests
-/// functions as SQL calls them. Look-ups in `store` return the jsonb that PostgreSQL built, as text.
-const JSON: [&str; 2] = ["pg/jsonb", "tests"];
+/// Files outside `api` that contain JSON: one converts it to a jsonb of PostgreSQL, one reads a jsonb,
+/// and one tests functions as SQL calls them. Look-ups in `store` return the jsonb that PostgreSQL
+/// built, as text.
+const JSON: [&str; 3] = ["pg/jsonb", "pg/jsonb/list", "tests"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

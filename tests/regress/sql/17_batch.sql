@@ -77,6 +77,21 @@ SELECT t.error($$SELECT flashsale.purchase_batch(jsonb_build_array(
     jsonb_build_object('item_id', 1, 'user_id', 'bob'), jsonb_build_object('item_id', 1, 'user_id', repeat('x', 256))))$$);
 SELECT count(*) = :before AS nothing_sold FROM flashsale.orders;
 
+-- Numbers are exact, however large or long, and what is nested deeply is no field's value.
+SELECT left(requests, 60) || ' -> ' || t.error(format('SELECT flashsale.purchase_batch(%L)', requests)) FROM (VALUES
+    ('[{"item_id": 1e400, "user_id": "bob"}]'),
+    ('[{"item_id": -1e400, "user_id": "bob"}]'),
+    ('[{"item_id": 1.00000000000000000000000000000001, "user_id": "bob"}]'),
+    ('[{"item_id": 1, "user_id": "bob", "quantity": 1e-400}]'),
+    ('[{"item_id": 1, "user_id": 9223372036854775808}]'),
+    ('[{"item_id": 1, "user_id": ' || repeat('[', 1000) || repeat(']', 1000) || '}]'),
+    ('[{"item_id": 1, "user_id": ' || repeat('{"a":', 1000) || '1' || repeat('}', 1000) || '}]'),
+    (repeat('[', 1000) || repeat(']', 1000)),
+    ('[{"item_id": 1, "user_id": "bob", "zone": 1, "area": 2}]')) AS v (requests);
+SELECT answer ->> 'item_id', answer ->> 'reason' FROM jsonb_array_elements(flashsale.purchase_batch('[
+    {"item_id": 9007199254740993, "user_id": "bob"}, {"item_id": 9.007199254740993e15, "user_id": "bob"},
+    {"item_id": 9223372036854775807.00, "user_id": "bob"}, {"item_id": -9223372036854775808, "user_id": 1e3}]')) AS answer;
+
 -- The strategy of the call, or of the session. Under grouped, too, it is part of the caller's transaction.
 SELECT requests || ' -> ' || t.error(format('SELECT flashsale.purchase_batch(%L, %L)', requests, strategy)) FROM (VALUES
     ('[]', ''), ('[]', 'fastest'), ('[{"item_id": 1}]', 'fastest')) AS v (requests, strategy);

@@ -4,15 +4,48 @@
 use super::*;
 use crate::limits::MAX_TEXT_BYTES;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The item, user, quantity and key of a request.
 type Read = (i64, String, i64, Option<String>);
 
 const TTL: Micros = 7;
 
+fn part(value: &Value) -> Part<'_> {
+    match value {
+        Value::Null => Part::Null,
+        Value::Bool(_) => Part::Boolean,
+        Value::Number(number) => Part::Number(match number.as_f64() {
+            Some(double) if number.is_f64() => format!("{double}").into(), // without an exponent
+            _ => number.to_string().into(),
+        }),
+        Value::String(text) => Part::Text(text),
+        Value::Array(_) => Part::Array,
+        Value::Object(_) => Part::Object,
+    }
+}
+
+/// The list as its reader in the server reads it.
+fn list_of(value: &Value) -> List<'_> {
+    let Value::Array(values) = value else {
+        return List::Other(part(value));
+    };
+    let elements = values.iter().map(|value| match value {
+        Value::Object(object) => {
+            let mut fields = Fields::default();
+            for (name, value) in object {
+                fields.add(name.into(), part(value));
+            }
+            Element::Object(fields)
+        }
+        other => Element::Other(part(other)),
+    });
+    List::Array(values.len(), elements.collect())
+}
+
 fn read(list: &Value) -> Result<Vec<Read>, Invalid> {
-    let clicks = clicks(list)?;
+    let list = list_of(list);
+    let clicks = clicks(&list)?;
     let read = requests(&clicks, TTL)?.into_iter().map(|request| {
         assert_eq!(request.default_ttl, TTL);
         (
@@ -107,8 +140,20 @@ proptest! {
 fn the_name_of_an_unknown_field_is_truncated_if_it_is_long() {
     let name = "y".repeat(1_000);
     let list = json!([{ "item_id": 1, "user_id": "a", &name: 1 }]);
-    let message = clicks(&list).err().unwrap().to_string();
+    let message = read(&list).unwrap_err().to_string();
     assert!(message.len() < 200, "{message}");
+}
+
+#[test]
+fn what_is_not_utf8_is_no_string() {
+    let mut fields = Fields::default();
+    fields.add("item_id".into(), Part::Number("1".into()));
+    fields.add("user_id".into(), Part::NotUtf8);
+    let list = List::Array(1, vec![Element::Object(fields)]);
+    assert_eq!(
+        clicks(&list).err().unwrap().to_string(),
+        "requests[0].user_id is a string that is not UTF-8: it must be a string or a whole number"
+    );
 }
 
 #[test]
@@ -132,9 +177,30 @@ fn all_types_are_checked_before_any_value() {
 fn numbers_are_whole_however_they_are_written() {
     let list = json!([{ "item_id": 2.0, "user_id": 7 }]);
     assert_eq!(read(&list), Ok(vec![(2, "7".into(), 1, None)]));
-    let list: Value =
-        serde_json::from_str(r#"[{"item_id": 9007199254740992.0, "user_id": "a"}]"#).unwrap();
-    assert!(matches!(read(&list), Err(Invalid::OutOfRange { .. })));
+    let id = |number: &'static str| {
+        let mut fields = Fields::default();
+        fields.add("item_id".into(), Part::Number(number.into()));
+        fields.add("user_id".into(), Part::Text("a"));
+        let list = List::Array(1, vec![Element::Object(fields)]);
+        let clicks = clicks(&list)?;
+        let ids = requests(&clicks, TTL)?;
+        Ok::<_, Invalid>(ids[0].item_id)
+    };
+    // Beyond 2^53, where not every integer is a double.
+    assert_eq!(id("9007199254740993.00"), Ok(9_007_199_254_740_993));
+    assert_eq!(id("-9223372036854775808"), Ok(i64::MIN));
+    for (number, error) in [
+        ("9223372036854775808", "it must fit a bigint"),
+        ("9223372036854775807.5", "it must be a whole number"),
+        ("0.000000000000000000001", "it must be a whole number"),
+    ] {
+        let message = id(number).unwrap_err().to_string();
+        assert_eq!(message, format!("requests[0].item_id is {number}: {error}"));
+    }
+    let long = Box::leak("9".repeat(1_000).into_boxed_str());
+    let invalid = id(long).unwrap_err();
+    assert!(matches!(invalid, Invalid::OutOfRange { .. }));
+    assert!(invalid.to_string().len() < 200, "{invalid}");
 }
 
 #[test]
