@@ -18,7 +18,7 @@ PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
-	test-isolation test-clients test-libraries test-docs test-shop test-storm test-asserts bench bench-status shop shop-up fmt lint
+	test-isolation test-pg-upgrade test-clients test-libraries test-docs test-shop test-storm test-asserts bench bench-status shop shop-up fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -80,6 +80,12 @@ test-isolation: build ## Interleavings of sessions; T="name ..." selects, ACCEPT
 
 test-docs: build ## The examples in docs/
 	@$(QUIET_SERVER) tests/docs/run
+
+test-pg-upgrade: ## Upgrade a server with orders from PostgreSQL 15 to PG_MAJOR=16..18 with pg_upgrade
+	@case "$(PG_MAJOR)" in 16 | 17 | 18) ;; *) echo "flashsale: say to which version: make test-pg-upgrade PG_MAJOR=16" >&2; exit 1;; esac
+	@$(MAKE) --no-print-directory build PG_MAJOR=15
+	@$(MAKE) --no-print-directory build PG_MAJOR=$(PG_MAJOR)
+	@scripts/test-pg-upgrade
 
 fuzz: ## The property tests of the decisions with CASES=20000 each, without PostgreSQL
 	@PROPTEST_CASES=$(or $(CASES),20000) cargo test --package flashsale-core

@@ -80,7 +80,10 @@ fn preload() {
     pg_shmem_init!(STATS = ());
     pg_shmem_init!(STATE = ());
     workers::init();
-    pg::worker::register_launcher();
+    // pg_upgrade starts both servers, and nothing may change rows meanwhile or hold a database.
+    if !pg::session::is_upgrading() {
+        pg::worker::register_launcher();
+    }
 }
 
 /// `cargo pgrx test` expects this module at the root of the crate.

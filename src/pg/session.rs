@@ -10,6 +10,12 @@ pub fn is_preloading() -> bool {
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
 }
 
+/// Whether pg_upgrade has started the server.
+pub fn is_upgrading() -> bool {
+    // SAFETY: a flag of the process.
+    unsafe { pg_sys::IsBinaryUpgrade }
+}
+
 /// The database that this process is connected to.
 pub fn database() -> Oid {
     // SAFETY: set when the process connected, and never again.
