@@ -4,7 +4,8 @@
 -- script, with the same statements where possible. tests/regress/sql/24_upgrade.sql compares the
 -- catalog afterwards with that of a new installation.
 --
--- What PUBLIC may do with a new object is revoked right after it is created. A GRANT or REVOKE on an
+-- What PUBLIC, and whoever the shop's default privileges name, may do with a new object is revoked right after it is
+-- created, by revoke_all. A GRANT or REVOKE on an
 -- object that 0.1.0 made, or a grant of the shop's that is carried over to a new object, needs own_privileges.
 
 \echo Use "ALTER EXTENSION flashsale UPDATE TO '0.2.0'" to load this file. \quit
@@ -29,6 +30,24 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
         AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database());
 $$;
 
+CREATE PROCEDURE flashsale.revoke_all(kind text, VARIADIC objects text[])
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    granted record;
+BEGIN
+    FOR granted IN
+        SELECT o.object, r.role
+        FROM unnest(objects) AS o (object),
+        LATERAL (SELECT 'PUBLIC' AS role
+                 UNION SELECT a.grantee::regrole::text FROM pg_proc p, aclexplode(p.proacl) a
+                 WHERE kind = 'FUNCTION' AND p.oid = to_regprocedure(o.object) AND a.grantee NOT IN (0, p.proowner)
+                 UNION SELECT a.grantee::regrole::text FROM pg_class c, aclexplode(c.relacl) a
+                 WHERE kind = 'TABLE' AND c.oid = to_regclass(o.object) AND a.grantee NOT IN (0, c.relowner)) r
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s %s FROM %s', kind, granted.object, granted.role);
+    END LOOP;
+END $$;
+
 -- Whoever may call a function of 0.1.0 may call the one that replaces it. Nobody else may.
 CREATE PROCEDURE flashsale.carry_over_grants(old regprocedure, new regprocedure)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -36,7 +55,7 @@ DECLARE
     own aclitem[];
     granted record;
 BEGIN
-    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', new);
+    CALL flashsale.revoke_all('FUNCTION', new::text);
     own := (SELECT proacl FROM pg_proc WHERE oid = new);
     FOR granted IN
         SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS role, a.is_grantable
@@ -74,7 +93,7 @@ CREATE FUNCTION flashsale.new_ref_code() RETURNS text
 LANGUAGE c VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'new_ref_code_wrapper';
 COMMENT ON FUNCTION flashsale.new_ref_code() IS 'DEFAULT: ten random characters of Crockford''s base 32, from PostgreSQL''s strong source.';
-REVOKE ALL ON FUNCTION flashsale.new_ref_code() FROM PUBLIC;
+CALL flashsale.revoke_all('FUNCTION', 'flashsale.new_ref_code()');
 
 DO $$
 DECLARE twice text := (SELECT string_agg(order_id::text, ', ') FROM (
@@ -142,6 +161,21 @@ COMMENT ON COLUMN flashsale.stock_movements.idempotency_key IS 'The same key for
 COMMENT ON COLUMN flashsale.stock_movements.stock_after IS 'Stock of the item after a movement with a key.';
 COMMENT ON COLUMN flashsale.stock_movements.inventory_after IS 'Free units of the item after a movement with a key.';
 COMMENT ON FUNCTION flashsale.guard_items() IS 'Trigger: an item with orders cannot be deleted, and no item can be given another id.';
+-- Payments belong to orders by their ids, and a new order could get an old id.
+CREATE FUNCTION flashsale.guard_orders() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM flashsale.payments) THEN
+        RAISE EXCEPTION 'orders cannot be truncated without their payments'
+            USING ERRCODE = 'restrict_violation', HINT = 'TRUNCATE flashsale.orders, flashsale.payments';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION flashsale.guard_orders() IS 'Trigger: orders cannot be truncated while payments are left.';
+
+CREATE TRIGGER guard_orders_truncate AFTER TRUNCATE ON flashsale.orders
+    FOR EACH STATEMENT EXECUTE FUNCTION flashsale.guard_orders();
+CALL flashsale.revoke_all('FUNCTION', 'flashsale.guard_orders()');
 COMMENT ON FUNCTION flashsale.check_item() IS 'Trigger: checks all rules of an item except those of its inventory.';
 COMMENT ON FUNCTION flashsale.raise_version() IS 'Trigger: a change of price, window, pause or limit raises version, as a sale does.';
 
@@ -191,7 +225,7 @@ LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'begin_payment_by_ref_wrapper';
 COMMENT ON FUNCTION flashsale.begin_payment(text, interval) IS
 'As begin_payment with order_id, for an order''s ref; digits alone are an order id.';
-REVOKE ALL ON FUNCTION flashsale.begin_payment(text, interval) FROM PUBLIC;
+CALL flashsale.revoke_all('FUNCTION', 'flashsale.begin_payment(text, interval)');
 CREATE FUNCTION flashsale.confirm_order(
     order_ref text, payment_ref text DEFAULT NULL,
     amount bigint DEFAULT NULL, currency text DEFAULT NULL) RETURNS jsonb
@@ -199,19 +233,19 @@ LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'confirm_order_by_ref_wrapper';
 COMMENT ON FUNCTION flashsale.confirm_order(text, text, bigint, text) IS
 'As confirm_order with order_id, for an order''s ref; digits alone are an order id. A charge for a ref that names no order is recorded as due, with that ref.';
-REVOKE ALL ON FUNCTION flashsale.confirm_order(text, text, bigint, text) FROM PUBLIC;
+CALL flashsale.revoke_all('FUNCTION', 'flashsale.confirm_order(text, text, bigint, text)');
 CREATE FUNCTION flashsale.cancel_order(order_ref text, reason text DEFAULT NULL) RETURNS jsonb
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'cancel_order_by_ref_wrapper';
 COMMENT ON FUNCTION flashsale.cancel_order(text, text) IS
 'As cancel_order with order_id, for an order''s ref; digits alone are an order id.';
-REVOKE ALL ON FUNCTION flashsale.cancel_order(text, text) FROM PUBLIC;
+CALL flashsale.revoke_all('FUNCTION', 'flashsale.cancel_order(text, text)');
 CREATE FUNCTION flashsale.get_order(order_ref text) RETURNS jsonb
 LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'get_order_by_ref_wrapper';
 COMMENT ON FUNCTION flashsale.get_order(text) IS
 'As get_order with order_id, for an order''s ref; digits alone are an order id.';
-REVOKE ALL ON FUNCTION flashsale.get_order(text) FROM PUBLIC;
+CALL flashsale.revoke_all('FUNCTION', 'flashsale.get_order(text)');
 
 -- Operator functions.
 
@@ -231,7 +265,7 @@ CALL flashsale.carry_over_grants('flashsale.restock_item(bigint, bigint, text)',
 DROP FUNCTION flashsale.restock_item(bigint, bigint, text);
 COMMENT ON FUNCTION flashsale.reconcile_stale_reservations(interval, integer) IS
 'Expires up to max_orders (1 to 100000) reserved orders past expires_at, or with older_than those created longer ago than that, and restores their units. Never changes an order in paying. It skips orders and items that are locked, so it waits for no row, and several sessions may call it at once.
-Success: expired (orders), restored (units), skipped (stale orders passed over, since they or their item were locked, or since they had changed meanwhile), payment_checks (orders in paying past their deadline), more (call again).
+Success: expired (orders), restored (units), skipped (stale orders passed over, since they or their item were locked, since they had changed meanwhile, or since a trigger or constraint keeps them from expiring, of which a WARNING names the first ten), payment_checks (orders in paying past their deadline), more (call again).
 Reasons: busy. Errors: 22004 for a NULL max_orders, 22023 for a negative older_than or a max_orders out of range.';
 COMMENT ON FUNCTION flashsale.refund_order(bigint, boolean) IS
 'Refunds a confirmed order: its payment becomes due for refund, and its units return to inventory, or with restock => false are removed from the stock. Final and idempotent. Locks the order, its payment, then the item.
@@ -250,7 +284,7 @@ LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'refund_order_by_ref_wrapper';
 COMMENT ON FUNCTION flashsale.refund_order(text, boolean) IS
 'As refund_order with order_id, for an order''s ref; digits alone are an order id.';
-REVOKE ALL ON FUNCTION flashsale.refund_order(text, boolean) FROM PUBLIC;
+CALL flashsale.revoke_all('FUNCTION', 'flashsale.refund_order(text, boolean)');
 
 -- Views and the audit.
 
@@ -266,7 +300,7 @@ SELECT p.payment_ref, p.order_id, o.user_id,
        coalesce(p.amount, o.unit_price * o.quantity) AS amount, coalesce(p.currency, o.currency) AS currency,
        p.due_since, p.why, coalesce(p.order_ref, o.order_id || '-' || o.ref_code) AS order_ref
 FROM flashsale.payments p
--- An order that got the id later is a stranger to the charge.
+-- An order that got the id later has nothing to do with the charge.
 LEFT JOIN flashsale.orders o ON o.order_id = p.order_id AND p.why <> 'order_not_found'
 WHERE p.status = 'due';
 COMMENT ON COLUMN flashsale.refunds_due.order_ref IS 'The ref of the order; if why is order_not_found, the ref that was reported, or NULL if an id was.';
@@ -274,22 +308,27 @@ COMMENT ON FUNCTION flashsale.item_state(bigint, timestamptz, timestamptz, boole
 'Whether an item can be bought now, and if not, why. If several reasons apply: the first in the order of purchase_item.';
 CREATE OR REPLACE VIEW flashsale.item_status AS
 SELECT i.item_id, i.name,
-       flashsale.item_state(i.inventory, i.starts_at, i.ends_at, i.paused) AS state,
-       i.stock, i.inventory,
-       coalesce(r.units, 0)::bigint AS reserved,
+       flashsale.item_state(f.units, i.starts_at, i.ends_at, i.paused) AS state,
+       i.stock, f.units AS inventory,
+       coalesce(r.live, 0)::bigint AS reserved,
        coalesce(p.units, 0)::bigint AS paying,
-       i.stock - i.inventory - coalesce(r.units, 0)::bigint - coalesce(p.units, 0)::bigint AS confirmed,
+       i.stock - f.units - coalesce(r.live, 0)::bigint - coalesce(p.units, 0)::bigint AS confirmed,
        i.cancelled_units::numeric AS cancelled,
        i.expired_units::numeric   AS expired,
        i.refunded_units::numeric  AS refunded,
        i.unit_price, i.currency, i.max_per_user, i.starts_at, i.ends_at
 FROM flashsale.items i
 -- Each of the two has an index of its own, orders_expiry and orders_payment_deadline.
+LEFT JOIN (SELECT item_id, sum(quantity) FILTER (WHERE expires_at > statement_timestamp()) AS live,
+                  sum(quantity) FILTER (WHERE expires_at <= statement_timestamp()) AS stale
+           FROM flashsale.orders WHERE status = 'reserved' GROUP BY item_id) r USING (item_id)
 LEFT JOIN (SELECT item_id, sum(quantity) AS units FROM flashsale.orders
-           WHERE status = 'reserved' GROUP BY item_id) r USING (item_id)
-LEFT JOIN (SELECT item_id, sum(quantity) AS units FROM flashsale.orders
-           WHERE status = 'paying' GROUP BY item_id) p USING (item_id);
-COMMENT ON VIEW flashsale.item_status IS 'One row for each item, with the number of its units in each state: inventory + reserved + paying + confirmed = stock. Reads only orders that are reserved or paying.';
+           WHERE status = 'paying' GROUP BY item_id) p USING (item_id)
+-- Who buys gets the units of stale reservations, too.
+CROSS JOIN LATERAL (SELECT i.inventory + coalesce(r.stale, 0)::bigint AS units) f;
+COMMENT ON VIEW flashsale.item_status IS 'One row for each item, with the number of its units in each state: inventory + reserved + paying + confirmed = stock. The units of reservations that have expired count as free, whether or not the reconciler has expired them. Reads only orders that are reserved or paying.';
+COMMENT ON COLUMN flashsale.item_status.inventory IS 'Units free to reserve, with those of expired reservations.';
+COMMENT ON COLUMN flashsale.item_status.reserved IS 'Units reserved, as long as the reservation lasts.';
 COMMENT ON COLUMN flashsale.item_status.name IS 'Name for display.';
 COMMENT ON VIEW flashsale.payment_checks IS 'Orders in paying past their deadline: ask the gateway about the charge, then call confirm_order or cancel_order.';
 COMMENT ON COLUMN flashsale.payment_checks.order_id IS 'The order to confirm or cancel.';
@@ -396,7 +435,7 @@ COMMENT ON COLUMN flashsale.broken_invariants.item_id IS 'The item. NULL: a paym
 COMMENT ON COLUMN flashsale.broken_invariants.order_id IS 'The order, if it is about one.';
 COMMENT ON COLUMN flashsale.broken_invariants.payment_ref IS 'The payment, if it is about one that has a ref.';
 COMMENT ON COLUMN flashsale.broken_invariants.detail IS 'What is the case instead.';
-REVOKE ALL ON flashsale.broken_invariants FROM PUBLIC;
+CALL flashsale.revoke_all('TABLE', 'flashsale.broken_invariants');
 CREATE OR REPLACE FUNCTION flashsale.audit(OUT invariant text, OUT item_id bigint, OUT order_id bigint, OUT payment_ref text, OUT detail text)
 RETURNS SETOF record
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -418,9 +457,9 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION flashsale.audit(bigint) IS
 'As audit(), of one item: its orders, their payments and its stock movements. Errors: 22004 for NULL, 22023 if there is no such item.';
-REVOKE ALL ON FUNCTION flashsale.audit(bigint) FROM PUBLIC;
+CALL flashsale.revoke_all('FUNCTION', 'flashsale.audit(bigint)');
 COMMENT ON VIEW flashsale.stats IS
-'Counters since the server started or stats_reset(), of all databases. purchases: answers by strategy and outcome. gate: hits, and how often an item was shut. seller: batches, requests, largest_batch, queue_wait_seconds (sum), longest_queue_wait_seconds, waiting (now), errors. reconciler: runs, expired, errors, backlog (stale orders that the last run passed over), last_run (seconds since 1970). stats: reset (seconds since 1970). Error 55000 without preload.';
+'Counters since the server started or stats_reset(), of all databases. purchases: answers by strategy and outcome. gate: hits, and how often an item was shut. seller: batches, requests, largest_batch, queue_wait_seconds (sum), longest_queue_wait_seconds, waiting and oldest_wait_seconds (now), errors. reconciler: runs, expired, errors, backlog (stale orders that the last run passed over), last_run (seconds since 1970). stats: reset (seconds since 1970). Error 55000 without preload.';
 
 -- The guard of the orders against DDL.
 
@@ -442,7 +481,7 @@ CREATE EVENT TRIGGER flashsale_guard ON ddl_command_start
         'DROP OWNED', 'DROP SCHEMA', 'DROP SEQUENCE', 'DROP TABLE', 'DROP TYPE')
     EXECUTE FUNCTION flashsale.load_guard();
 COMMENT ON EVENT TRIGGER flashsale_guard IS 'Sees to it that the library is loaded before a statement that could lose orders.';
-REVOKE ALL ON FUNCTION flashsale.load_guard() FROM PUBLIC;
+CALL flashsale.revoke_all('FUNCTION', 'flashsale.load_guard()');
 
 -- What needs a person.
 
@@ -472,6 +511,12 @@ BEGIN
             'The seller does not keep up: look for slow triggers on flashsale.orders, and for locked items; flashsale.queue_size bounds the queue.'
         FROM flashsale.read_stats() s
         WHERE s.subject = 'seller' AND s.name = 'waiting' AND s.value >= 0.75 * current_setting('flashsale.queue_size')::int;
+        RETURN QUERY SELECT 'error', 'seller_slow', format('a call has waited for the seller for %s s', round(s.value::numeric, 1)),
+            format('Its callers get busy. See what process %s (flashsale seller) does, in pg_stat_activity and whether it is stopped; look for slow triggers on flashsale.orders.',
+                   (SELECT a.pid FROM pg_stat_activity a WHERE a.backend_type = 'flashsale seller'))
+        FROM flashsale.read_stats() s
+        WHERE s.subject = 'seller' AND s.name = 'oldest_wait_seconds'
+          AND s.value > 0.5 * extract(epoch FROM current_setting('flashsale.group_wait')::interval);
     END IF;
 END $$;
 COMMENT ON FUNCTION flashsale.health_of_workers() IS 'Part of health(): the workers.';
@@ -563,6 +608,16 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     JOIN pg_settings g ON g.name = s.setting
     WHERE g.reset_val = 'off'
 UNION ALL
+    SELECT 'warning', 'synchronous_commit_off',
+        format('role %I has %s, so a crash or failover can lose orders and payments of calls that succeeded', r.rolname, c.setting),
+        format('ALTER ROLE %I %sRESET synchronous_commit', r.rolname, 'IN DATABASE ' || quote_ident(d.datname) || ' ')
+    FROM pg_db_role_setting s
+    JOIN pg_roles r ON r.oid = s.setrole
+    LEFT JOIN pg_database d ON d.oid = s.setdatabase
+    CROSS JOIN LATERAL unnest(s.setconfig) AS c (setting)
+    WHERE (s.setdatabase = 0 OR d.datname = current_database())
+      AND lower(c.setting) ~ ('^synchronous_commit=(off|false|no|0' || CASE current_setting('synchronous_standby_names') WHEN '' THEN '' ELSE '|local' END || ')$')
+UNION ALL
     SELECT 'warning', 'not_synchronous', 'synchronous_standby_names is set, but synchronous_commit = ' || g.reset_val || ' waits for no standby',
         'A failover can lose orders. Set synchronous_commit to on.'
     FROM pg_settings g
@@ -597,7 +652,10 @@ DECLARE
     newest bigint;
     reached bigint;
 BEGIN
-    FOR ids IN SELECT s.relation, s.id, s.sequence, q.seqincrement AS step, q.seqmax AS last
+    -- Ids stay below 2^53, whatever the sequence allows.
+    FOR ids IN SELECT s.relation, s.id, s.sequence, q.seqincrement AS step, q.seqmax AS most,
+                      CASE WHEN q.seqincrement > 0 THEN greatest(q.seqmin, 1) ELSE least(q.seqmax, 9007199254740991) END AS first,
+                      CASE WHEN q.seqincrement > 0 THEN least(q.seqmax, 9007199254740991) ELSE greatest(q.seqmin, 1) END AS last
                FROM flashsale.id_sequences() s JOIN pg_sequence q ON q.seqrelid = s.sequence
     LOOP
         EXECUTE format('SELECT s.last_value - CASE WHEN s.is_called THEN 0 ELSE %s END FROM %s s', ids.step, ids.sequence) INTO reached;
@@ -607,9 +665,10 @@ BEGIN
             RETURN QUERY SELECT 'error', 'sequence_behind', format('%s is at %s, but its table at %s', ids.sequence, reached, newest),
                 format('SELECT setval(%L, %s)', ids.sequence, reached + (newest - reached + ids.step - 1) / ids.step * ids.step);
         END IF;
-        IF reached > 0.9 * ids.last THEN
+        IF sign(ids.step) * (reached::numeric - ids.first) > 0.9 * abs(ids.last - ids.first) THEN
             RETURN QUERY SELECT 'warning', 'sequence_near_its_end', format('%s is at %s of %s', ids.sequence, reached, ids.last),
-                'After that nothing can be inserted: find out who has set it that far.';
+                CASE WHEN ids.step > 0 AND ids.most < 9007199254740991 THEN format('ALTER SEQUENCE %s MAXVALUE 9007199254740991', ids.sequence)
+                ELSE 'After that nothing can be inserted: find out who has set it that far.' END;
         END IF;
     END LOOP;
 END $$;
@@ -621,12 +680,12 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     FROM unnest(ARRAY['flashsale.items'::regclass, 'flashsale.orders', 'flashsale.payments', 'flashsale.stock_movements']) AS t (oid),
     LATERAL (
         SELECT t.oid, 'trigger', g.tgname::text FROM pg_trigger g WHERE g.tgrelid = t.oid AND NOT g.tgisinternal
-        UNION ALL SELECT t.oid, 'index', i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = t.oid
+        UNION ALL SELECT t.oid, 'index', i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = t.oid AND x.indisvalid
         UNION ALL SELECT t.oid, 'constraint', k.conname FROM pg_constraint k WHERE k.conrelid = t.oid AND k.contype IN ('c', 'f')
         UNION ALL SELECT t.oid, 'column', a.attname FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
         UNION ALL SELECT t.oid, 'NOT NULL of column', a.attname FROM pg_attribute a
             WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull
-        UNION ALL SELECT t.oid, 'statistics target of column', a.attname FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attstattarget >= 0 AND a.attnum > 0
+        UNION ALL SELECT t.oid, 'statistics target of column', a.attname FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attstattarget >= 0 AND a.attnum > 0 AND NOT a.attisdropped
         UNION ALL SELECT t.oid, 'default of column', format('%s, %s,', a.attname, pg_get_expr(d.adbin, d.adrelid))
             FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
             WHERE a.attrelid = t.oid AND NOT EXISTS (SELECT FROM flashsale.id_sequences() s WHERE s.relation = t.oid AND s.id = a.attname)
@@ -640,57 +699,90 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
         UNION ALL SELECT t.oid, 'membership in publication', b.pubname FROM pg_publication_rel r JOIN pg_publication b ON b.oid = r.prpubid
             WHERE r.prrelid = t.oid
         UNION ALL SELECT t.oid, 'sequence', s.sequence::text FROM flashsale.id_sequences() s WHERE s.relation = t.oid
-        UNION ALL SELECT s.sequence, v.kind, v.value::text
+        UNION ALL SELECT s.sequence, v.kind, v.value
             FROM flashsale.id_sequences() s JOIN pg_sequence q ON q.seqrelid = s.sequence,
-            LATERAL (VALUES ('INCREMENT', q.seqincrement), ('MINVALUE', q.seqmin), ('MAXVALUE', q.seqmax), ('CACHE', q.seqcache)) AS v (kind, value)
+            LATERAL (VALUES ('INCREMENT', q.seqincrement::text), ('MINVALUE', q.seqmin::text), ('MAXVALUE', q.seqmax::text),
+                             ('CACHE', q.seqcache::text), ('CYCLE', q.seqcycle::text)) AS v (kind, value)
             WHERE s.relation = t.oid
+        UNION ALL SELECT c.oid, 'owner', c.relowner::regrole::text FROM pg_class c JOIN pg_extension e ON e.extname = 'flashsale'
+            WHERE c.oid = t.oid AND c.relowner <> e.extowner
     ) AS o (relation, kind, name)
 $$;
 COMMENT ON FUNCTION flashsale.definitions() IS 'Part of health(): what the tables and the sequences of ids consist of, as far as a dump does not carry it.';
 
 CREATE FUNCTION flashsale.health_of_dumps(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH here AS MATERIALIZED (SELECT d.relation, d.kind, d.name FROM flashsale.definitions() d),
+    own AS MATERIALIZED (
+        SELECT 'flashsale.' || p.relation AS relation, p.kind, unnest(p.names) AS name FROM (VALUES
+        ('trigger', 'items', '{guard_items,guard_items_truncate,check_item,raise_version}'::text[]),
+        ('trigger', 'orders', '{guard_orders_truncate}'),
+        ('index', 'items', '{items_pkey}'),
+        ('index', 'orders', '{orders_pkey,orders_idempotency_key,orders_holdings,orders_expiry,orders_item_expiry,orders_payment_deadline}'),
+        ('index', 'payments', '{payments_pkey,payments_payment_ref_key,payments_order,payments_paid_once,payments_without_ref,payments_order_ref,payments_due_since}'),
+        ('index', 'stock_movements', '{stock_movements_pkey,stock_movements_item,stock_movements_idempotency_key}'),
+        ('constraint', 'items', '{items_inventory_range}'),
+        ('constraint', 'orders', '{orders_units_held}'),
+        ('constraint', 'payments', '{payments_fate}'),
+        ('constraint', 'stock_movements', '{stock_movements_delta}'),
+        ('column', 'items', '{item_id,inventory,stock,version,paused,max_per_user,starts_at,ends_at,reservation_ttl,unit_price,currency,name,created_at,cancelled_units,expired_units,refunded_units}'),
+        ('column', 'orders', '{order_id,item_id,quantity,units_held,unit_price,created_at,expires_at,paying_at,payment_deadline,confirmed_at,closed_at,status,user_id,currency,idempotency_key,closed_by,close_reason,ref_code}'),
+        ('column', 'payments', '{payment_id,order_id,payment_ref,amount,currency,status,why,created_at,due_since,refunded_at,refund_ref,order_ref}'),
+        ('column', 'stock_movements', '{movement_id,item_id,delta,order_id,reason,moved_by,created_at,idempotency_key,stock_after,inventory_after}'),
+        ('NOT NULL of column', 'items', '{item_id,inventory,stock,version,paused,created_at,cancelled_units,expired_units,refunded_units}'),
+        ('NOT NULL of column', 'orders', '{order_id,item_id,quantity,units_held,created_at,status,user_id,ref_code}'),
+        ('NOT NULL of column', 'payments', '{payment_id,status,created_at}'),
+        ('NOT NULL of column', 'stock_movements', '{movement_id,item_id,delta,moved_by,created_at}'),
+        ('default of column', 'items', '{"version, 0,","paused, false,","created_at, clock_timestamp(),","cancelled_units, 0,","expired_units, 0,","refunded_units, 0,"}'),
+        ('default of column', 'orders', '{"status, ''reserved''::text,","ref_code, flashsale.new_ref_code(),"}'),
+        ('default of column', 'payments', '{"created_at, clock_timestamp(),"}'),
+        ('default of column', 'stock_movements', '{"moved_by, SESSION_USER,","created_at, clock_timestamp(),"}'),
+        ('storage parameter', 'items', '{fillfactor=50,autovacuum_vacuum_scale_factor=0.0,autovacuum_vacuum_threshold=1000}'),
+        ('storage parameter', 'orders', '{fillfactor=90,autovacuum_vacuum_scale_factor=0.05,autovacuum_analyze_scale_factor=0.05}'),
+        ('sequence', 'items', '{flashsale.items_item_id_seq}'),
+        ('sequence', 'orders', '{flashsale.orders_order_id_seq}'),
+        ('sequence', 'payments', '{flashsale.payments_payment_id_seq}'),
+        ('sequence', 'stock_movements', '{flashsale.stock_movements_movement_id_seq}')
+        ) AS p (kind, relation, names)
+        UNION ALL
+        SELECT s.sequence::text, v.kind, v.value
+        FROM flashsale.id_sequences() s,
+             (VALUES ('INCREMENT', '1'), ('MINVALUE', '1'), ('MAXVALUE', '9007199254740991'), ('CACHE', '1'), ('CYCLE', 'false')) AS v (kind, value)
+    ),
+    dumped AS (
+        SELECT c.oid, c.oid::regclass::text AS name, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
+               c.oid = ANY (e.extconfig) IS TRUE AS is_registered,
+               EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                         AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e') AS is_member
+        FROM flashsale.id_sequences() s CROSS JOIN LATERAL unnest(ARRAY[s.relation, s.sequence]) AS o (oid)
+        JOIN pg_class c ON c.oid = o.oid JOIN pg_extension e ON e.extname = 'flashsale'
+    )
     SELECT 'warning', 'not_dumped', format('%s of %s', concat_ws(' ', o.kind, o.name), o.relation), CASE o.kind
         WHEN 'INCREMENT' THEN 'pg_dump does not dump it, so in a restored database this server assigns the ids of the others. Keep the ALTER SEQUENCE that made it, to run it again after a restore.'
         ELSE 'pg_dump does not dump it, because the table is the extension''s. Keep the statement that made it, to run it again after a restore.' END
-    FROM (SELECT d.relation, d.kind, d.name FROM flashsale.definitions() d
-          EXCEPT
-          SELECT 'flashsale.' || p.relation, p.kind, unnest(p.names) FROM (VALUES
-            ('trigger', 'items', '{guard_items,guard_items_truncate,check_item,raise_version}'::text[]),
-            ('index', 'items', '{items_pkey}'),
-            ('index', 'orders', '{orders_pkey,orders_idempotency_key,orders_holdings,orders_expiry,orders_item_expiry,orders_payment_deadline}'),
-            ('index', 'payments', '{payments_pkey,payments_payment_ref_key,payments_order,payments_paid_once,payments_without_ref,payments_order_ref,payments_due_since}'),
-            ('index', 'stock_movements', '{stock_movements_pkey,stock_movements_item,stock_movements_idempotency_key}'),
-            ('constraint', 'items', '{items_inventory_range}'),
-            ('constraint', 'orders', '{orders_units_held}'),
-            ('constraint', 'payments', '{payments_fate}'),
-            ('constraint', 'stock_movements', '{stock_movements_delta}'),
-            ('column', 'items', '{item_id,inventory,stock,version,paused,max_per_user,starts_at,ends_at,reservation_ttl,unit_price,currency,name,created_at,cancelled_units,expired_units,refunded_units}'),
-            ('column', 'orders', '{order_id,item_id,quantity,units_held,unit_price,created_at,expires_at,paying_at,payment_deadline,confirmed_at,closed_at,status,user_id,currency,idempotency_key,closed_by,close_reason,ref_code}'),
-            ('column', 'payments', '{payment_id,order_id,payment_ref,amount,currency,status,why,created_at,due_since,refunded_at,refund_ref,order_ref}'),
-            ('column', 'stock_movements', '{movement_id,item_id,delta,order_id,reason,moved_by,created_at,idempotency_key,stock_after,inventory_after}'),
-            ('NOT NULL of column', 'items', '{item_id,inventory,stock,version,paused,created_at,cancelled_units,expired_units,refunded_units}'),
-            ('NOT NULL of column', 'orders', '{order_id,item_id,quantity,units_held,created_at,status,user_id,ref_code}'),
-            ('NOT NULL of column', 'payments', '{payment_id,status,created_at}'),
-            ('NOT NULL of column', 'stock_movements', '{movement_id,item_id,delta,moved_by,created_at}'),
-            ('default of column', 'items', '{"version, 0,","paused, false,","created_at, clock_timestamp(),","cancelled_units, 0,","expired_units, 0,","refunded_units, 0,"}'),
-            ('default of column', 'orders', '{"status, ''reserved''::text,","ref_code, flashsale.new_ref_code(),"}'),
-            ('default of column', 'payments', '{"created_at, clock_timestamp(),"}'),
-            ('default of column', 'stock_movements', '{"moved_by, SESSION_USER,","created_at, clock_timestamp(),"}'),
-            ('storage parameter', 'items', '{fillfactor=50,autovacuum_vacuum_scale_factor=0.0,autovacuum_vacuum_threshold=1000}'),
-            ('storage parameter', 'orders', '{fillfactor=90,autovacuum_vacuum_scale_factor=0.05,autovacuum_analyze_scale_factor=0.05}'),
-            ('sequence', 'items', '{flashsale.items_item_id_seq}'),
-            ('sequence', 'orders', '{flashsale.orders_order_id_seq}'),
-            ('sequence', 'payments', '{flashsale.payments_payment_id_seq}'),
-            ('sequence', 'stock_movements', '{flashsale.stock_movements_movement_id_seq}')
-          ) AS p (kind, relation, names)
-          EXCEPT
-          SELECT s.sequence::text, v.kind, v.value
-          FROM flashsale.id_sequences() s, (VALUES ('INCREMENT', '1'), ('MINVALUE', '1'), ('MAXVALUE', '9007199254740991'), ('CACHE', '1')) AS v (kind, value)
-         ) AS o
-    ORDER BY o.kind COLLATE "C", o.name COLLATE "C"
+    FROM (SELECT * FROM (SELECT * FROM here EXCEPT SELECT * FROM own) d ORDER BY d.kind COLLATE "C", d.name COLLATE "C") AS o
+UNION ALL
+    SELECT 'error', 'definition_missing', format('%s of %s is gone', concat_ws(' ', o.kind, o.name), o.relation),
+        'Make it again as the extension''s script does: flashsale--' || e.extversion || '.sql, in the folder extension of pg_config --sharedir.'
+    FROM (SELECT * FROM (SELECT * FROM own EXCEPT SELECT * FROM here) d ORDER BY d.kind COLLATE "C", d.name COLLATE "C") AS o
+    JOIN pg_extension e ON e.extname = 'flashsale'
+    WHERE o.kind IN ('trigger', 'index', 'constraint', 'column', 'NOT NULL of column')
+UNION ALL
+    SELECT 'error', 'not_registered', format('%s is no longer %s, so a dump has no rows of it or cannot be restored', d.name,
+            CASE WHEN d.is_member THEN 'registered for pg_dump' ELSE 'a member of the extension' END),
+        CASE WHEN NOT d.is_member THEN format('SET flashsale.protect_data = off; ALTER EXTENSION flashsale ADD %s %s; RESET flashsale.protect_data; ', d.kind, d.name) ELSE '' END
+        || CASE WHEN NOT d.is_registered THEN format('UPDATE pg_extension SET extconfig = array_append(extconfig, %L::regclass::oid), extcondition = array_append(extcondition, '''') WHERE extname = ''flashsale''', d.name) ELSE '' END
+    FROM dumped d WHERE NOT (d.is_member AND d.is_registered)
+UNION ALL
+    -- A schema that is the extension's own is made anew by CREATE EXTENSION.
+    SELECT 'error', 'schema_owner', format('schema flashsale belongs to %I, who is no superuser: restoring a dump would fail', r.rolname),
+        format('ALTER SCHEMA flashsale OWNER TO %s', e.extowner::regrole)
+    FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner JOIN pg_extension e ON e.extname = 'flashsale'
+    WHERE n.nspname = 'flashsale' AND NOT r.rolsuper
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid
+                        AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e')
 $$;
-COMMENT ON FUNCTION flashsale.health_of_dumps() IS 'Part of health(): what a dump does not carry. What the extension itself has is listed here.';
+COMMENT ON FUNCTION flashsale.health_of_dumps() IS 'Part of health(): what a dump does not carry, and what is gone of the tables. What the extension itself has is listed here.';
 
 CREATE FUNCTION flashsale.health_of_installation(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -701,22 +793,50 @@ UNION ALL
     SELECT 'warning', 'other_version', format('the extension in this database has version %s, the installed files %s', x.installed_version, x.default_version),
         'ALTER EXTENSION flashsale UPDATE'
     FROM pg_available_extensions x WHERE x.name = 'flashsale' AND x.installed_version <> x.default_version
+UNION ALL
+    SELECT 'error', 'unlogged', format('%s is UNLOGGED: a crash empties it, and standbys do not have its rows', o.oid),
+        format('ALTER %s %s SET LOGGED', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, o.oid)
+    FROM flashsale.id_sequences() s CROSS JOIN LATERAL unnest(ARRAY[s.relation, s.sequence]) AS o (oid)
+    JOIN pg_class c ON c.oid = o.oid AND c.relpersistence = 'u'
+UNION ALL
+    SELECT 'error', 'trigger_disabled', format('trigger %I of %s is disabled, so nothing holds its rules', g.tgname, g.tgrelid::regclass),
+        format('ALTER TABLE %s ENABLE TRIGGER %I', g.tgrelid::regclass, g.tgname)
+    FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid JOIN pg_proc p ON p.oid = g.tgfoid
+    WHERE c.relnamespace = 'flashsale'::regnamespace AND p.pronamespace = c.relnamespace
+      AND NOT g.tgisinternal AND g.tgenabled IN ('D', 'R')
+UNION ALL
+    SELECT 'warning', 'guard_disabled', 'event trigger flashsale_guard is ' || CASE WHEN g.oid IS NULL THEN 'gone' ELSE 'disabled' END
+            || ': who has not loaded the library can drop or change the tables',
+        CASE WHEN g.oid IS NULL THEN 'Make it again as the extension''s script does: flashsale--' || e.extversion || '.sql, in the folder extension of pg_config --sharedir.'
+        ELSE 'ALTER EVENT TRIGGER flashsale_guard ENABLE' END
+    FROM pg_extension e LEFT JOIN pg_event_trigger g ON g.evtname = 'flashsale_guard'
+    WHERE e.extname = 'flashsale' AND (g.oid IS NULL OR g.evtenabled IN ('D', 'R'))
 $$;
 COMMENT ON FUNCTION flashsale.health_of_installation() IS 'Part of health(): the protection of the data, and the version.';
 
 CREATE FUNCTION flashsale.health(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT * FROM flashsale.health_of_workers()
-    UNION ALL SELECT * FROM flashsale.health_of_work()
-    UNION ALL SELECT * FROM flashsale.health_of_sessions(clock_timestamp())
-    UNION ALL SELECT * FROM flashsale.health_of_commits()
-    UNION ALL SELECT * FROM flashsale.health_of_ids()
-    UNION ALL SELECT * FROM flashsale.health_of_dumps()
-    UNION ALL SELECT * FROM flashsale.health_of_installation()
-$$;
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
+BEGIN
+    RETURN QUERY SELECT * FROM flashsale.health_of_workers();
+    RETURN QUERY SELECT * FROM flashsale.health_of_sessions(clock_timestamp());
+    RETURN QUERY SELECT * FROM flashsale.health_of_commits();
+    RETURN QUERY SELECT * FROM flashsale.health_of_installation();
+    -- These read the tables, or what belongs to them.
+    RETURN QUERY SELECT * FROM flashsale.health_of_work();
+    RETURN QUERY SELECT * FROM flashsale.health_of_ids();
+    RETURN QUERY SELECT * FROM flashsale.health_of_dumps();
+EXCEPTION WHEN lock_not_available THEN
+    RETURN QUERY SELECT 'error', 'tables_locked',
+        format('%s %s %s on %s, so that nothing is sold, and health() is not complete', coalesce('process ' || a.pid || ' (' || a.state || ')', 'a prepared transaction'),
+               CASE WHEN l.granted THEN 'holds' ELSE 'waits for' END, l.mode, l.relation::regclass),
+        coalesce('Let it end, or end it: SELECT pg_terminate_backend(' || a.pid || ').', 'Commit it or roll it back: see pg_prepared_xacts.')
+    FROM pg_locks l JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+      AND c.relnamespace = 'flashsale'::regnamespace AND c.relkind IN ('r', 'S') AND l.mode = 'AccessExclusiveLock';
+END $$;
 COMMENT ON FUNCTION flashsale.health() IS
-'One row for each thing that needs a person, none if all is well: severity (error or warning), problem, detail, and in hint what to do. Reads catalogs, statistics and the ends of indexes, so it takes milliseconds at any size; locks nothing.';
-REVOKE ALL ON FUNCTION flashsale.health_of_workers(), flashsale.health_of_work(), flashsale.health_of_sessions(timestamptz), flashsale.health_of_commits(), flashsale.id_sequences(), flashsale.health_of_ids(), flashsale.definitions(), flashsale.health_of_dumps(), flashsale.health_of_installation(), flashsale.health() FROM PUBLIC;
+'One row for each thing that needs a person, none if all is well: severity (error or warning), problem, detail, and in hint what to do. Reads catalogs, statistics and the ends of indexes, so it takes milliseconds at any size. Locks nothing, and waits for the lock of a table for 0.1 seconds at most.';
+CALL flashsale.revoke_all('FUNCTION', 'flashsale.health_of_workers()', 'flashsale.health_of_work()', 'flashsale.health_of_sessions(timestamptz)', 'flashsale.health_of_commits()', 'flashsale.id_sequences()', 'flashsale.health_of_ids()', 'flashsale.definitions()', 'flashsale.health_of_dumps()', 'flashsale.health_of_installation()', 'flashsale.health()');
 GRANT EXECUTE ON FUNCTION flashsale.health() TO pg_monitor;
 
 -- Privileges.
@@ -743,5 +863,5 @@ BEGIN
     END LOOP;
 END $$;
 
-DROP PROCEDURE flashsale.carry_over_grants(regprocedure, regprocedure);
-DROP PROCEDURE flashsale.own_privileges(regclass, oid, aclitem[]);
+DROP PROCEDURE flashsale.carry_over_grants(regprocedure, regprocedure), flashsale.own_privileges(regclass, oid, aclitem[]),
+    flashsale.revoke_all(text, text[]);

@@ -40,7 +40,7 @@ LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'reconcile_stale_reservations_wrapper';
 COMMENT ON FUNCTION flashsale.reconcile_stale_reservations(interval, integer) IS
 'Expires up to max_orders (1 to 100000) reserved orders past expires_at, or with older_than those created longer ago than that, and restores their units. Never changes an order in paying. It skips orders and items that are locked, so it waits for no row, and several sessions may call it at once.
-Success: expired (orders), restored (units), skipped (stale orders passed over, since they or their item were locked, or since they had changed meanwhile), payment_checks (orders in paying past their deadline), more (call again).
+Success: expired (orders), restored (units), skipped (stale orders passed over, since they or their item were locked, since they had changed meanwhile, or since a trigger or constraint keeps them from expiring, of which a WARNING names the first ten), payment_checks (orders in paying past their deadline), more (call again).
 Reasons: busy. Errors: 22004 for a NULL max_orders, 22023 for a negative older_than or a max_orders out of range.';
 
 CREATE FUNCTION flashsale.refund_order(order_id bigint, restock boolean DEFAULT true) RETURNS jsonb

@@ -6,7 +6,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 DO $$
 DECLARE
     -- Whoever owns the schema can drop what is in it.
-    stranger CONSTANT text := (SELECT r.rolname FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner
+    schema_owner CONSTANT text := (SELECT r.rolname FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner
                                WHERE n.nspname = 'flashsale' AND r.rolname <> current_user AND NOT r.rolsuper);
     -- Whoever creates functions in it, or has created some, can have them called instead of the extension's.
     guests CONSTANT text := (
@@ -25,8 +25,8 @@ BEGIN
         RAISE EXCEPTION 'flashsale needs a database with encoding UTF8, not %', getdatabaseencoding()
             USING ERRCODE = 'feature_not_supported';
     END IF;
-    IF stranger IS NOT NULL THEN
-        RAISE EXCEPTION 'schema flashsale exists and belongs to %', stranger
+    IF schema_owner IS NOT NULL THEN
+        RAISE EXCEPTION 'schema flashsale exists and belongs to %', schema_owner
             USING ERRCODE = 'duplicate_schema',
                 HINT = 'The extension needs this schema: drop or rename it.';
     END IF;
@@ -285,6 +285,21 @@ CREATE TRIGGER guard_items BEFORE DELETE OR UPDATE OF item_id ON flashsale.items
     FOR EACH ROW EXECUTE FUNCTION flashsale.guard_items();
 CREATE TRIGGER guard_items_truncate BEFORE TRUNCATE ON flashsale.items
     FOR EACH STATEMENT EXECUTE FUNCTION flashsale.guard_items();
+
+-- Payments belong to orders by their ids, and a new order could get an old id.
+CREATE FUNCTION flashsale.guard_orders() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM flashsale.payments) THEN
+        RAISE EXCEPTION 'orders cannot be truncated without their payments'
+            USING ERRCODE = 'restrict_violation', HINT = 'TRUNCATE flashsale.orders, flashsale.payments';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION flashsale.guard_orders() IS 'Trigger: orders cannot be truncated while payments are left.';
+
+CREATE TRIGGER guard_orders_truncate AFTER TRUNCATE ON flashsale.orders
+    FOR EACH STATEMENT EXECUTE FUNCTION flashsale.guard_orders();
 
 CREATE FUNCTION flashsale.check_item() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

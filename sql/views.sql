@@ -12,28 +12,31 @@ COMMENT ON FUNCTION flashsale.item_state(bigint, timestamptz, timestamptz, boole
 
 CREATE VIEW flashsale.item_status AS
 SELECT i.item_id, i.name,
-       flashsale.item_state(i.inventory, i.starts_at, i.ends_at, i.paused) AS state,
-       i.stock, i.inventory,
-       coalesce(r.units, 0)::bigint AS reserved,
+       flashsale.item_state(f.units, i.starts_at, i.ends_at, i.paused) AS state,
+       i.stock, f.units AS inventory,
+       coalesce(r.live, 0)::bigint AS reserved,
        coalesce(p.units, 0)::bigint AS paying,
-       i.stock - i.inventory - coalesce(r.units, 0)::bigint - coalesce(p.units, 0)::bigint AS confirmed,
+       i.stock - f.units - coalesce(r.live, 0)::bigint - coalesce(p.units, 0)::bigint AS confirmed,
        i.cancelled_units::numeric AS cancelled,
        i.expired_units::numeric   AS expired,
        i.refunded_units::numeric  AS refunded,
        i.unit_price, i.currency, i.max_per_user, i.starts_at, i.ends_at
 FROM flashsale.items i
 -- Each of the two has an index of its own, orders_expiry and orders_payment_deadline.
+LEFT JOIN (SELECT item_id, sum(quantity) FILTER (WHERE expires_at > statement_timestamp()) AS live,
+                  sum(quantity) FILTER (WHERE expires_at <= statement_timestamp()) AS stale
+           FROM flashsale.orders WHERE status = 'reserved' GROUP BY item_id) r USING (item_id)
 LEFT JOIN (SELECT item_id, sum(quantity) AS units FROM flashsale.orders
-           WHERE status = 'reserved' GROUP BY item_id) r USING (item_id)
-LEFT JOIN (SELECT item_id, sum(quantity) AS units FROM flashsale.orders
-           WHERE status = 'paying' GROUP BY item_id) p USING (item_id);
-COMMENT ON VIEW flashsale.item_status IS 'One row for each item, with the number of its units in each state: inventory + reserved + paying + confirmed = stock. Reads only orders that are reserved or paying.';
+           WHERE status = 'paying' GROUP BY item_id) p USING (item_id)
+-- Who buys gets the units of stale reservations, too.
+CROSS JOIN LATERAL (SELECT i.inventory + coalesce(r.stale, 0)::bigint AS units) f;
+COMMENT ON VIEW flashsale.item_status IS 'One row for each item, with the number of its units in each state: inventory + reserved + paying + confirmed = stock. The units of reservations that have expired count as free, whether or not the reconciler has expired them. Reads only orders that are reserved or paying.';
 COMMENT ON COLUMN flashsale.item_status.item_id IS 'Id of the item.';
 COMMENT ON COLUMN flashsale.item_status.name IS 'Name for display.';
 COMMENT ON COLUMN flashsale.item_status.state IS 'on_sale, or why it cannot be bought: sold_out, not_started, ended, paused.';
 COMMENT ON COLUMN flashsale.item_status.stock IS 'Units supplied and not written off.';
-COMMENT ON COLUMN flashsale.item_status.inventory IS 'Units free to reserve.';
-COMMENT ON COLUMN flashsale.item_status.reserved IS 'Units reserved.';
+COMMENT ON COLUMN flashsale.item_status.inventory IS 'Units free to reserve, with those of expired reservations.';
+COMMENT ON COLUMN flashsale.item_status.reserved IS 'Units reserved, as long as the reservation lasts.';
 COMMENT ON COLUMN flashsale.item_status.paying IS 'Units being paid for.';
 COMMENT ON COLUMN flashsale.item_status.confirmed IS 'Units sold.';
 COMMENT ON COLUMN flashsale.item_status.cancelled IS 'Units of cancelled orders, back in inventory.';
@@ -68,7 +71,7 @@ SELECT p.payment_ref, p.order_id, o.user_id,
        coalesce(p.amount, o.unit_price * o.quantity) AS amount, coalesce(p.currency, o.currency) AS currency,
        p.due_since, p.why, coalesce(p.order_ref, o.order_id || '-' || o.ref_code) AS order_ref
 FROM flashsale.payments p
--- An order that got the id later is a stranger to the charge.
+-- An order that got the id later has nothing to do with the charge.
 LEFT JOIN flashsale.orders o ON o.order_id = p.order_id AND p.why <> 'order_not_found'
 WHERE p.status = 'due';
 COMMENT ON VIEW flashsale.refunds_due IS 'One row for each charge that is due for refund: refund it at the gateway, then call refund_payment. A charge without a payment_ref gets it from confirm_order(order_id, payment_ref).';
@@ -206,7 +209,7 @@ COMMENT ON FUNCTION flashsale.audit(bigint) IS
 CREATE VIEW flashsale.stats AS
     SELECT subject, strategy, name, value FROM flashsale.read_stats();
 COMMENT ON VIEW flashsale.stats IS
-'Counters since the server started or stats_reset(), of all databases. purchases: answers by strategy and outcome. gate: hits, and how often an item was shut. seller: batches, requests, largest_batch, queue_wait_seconds (sum), longest_queue_wait_seconds, waiting (now), errors. reconciler: runs, expired, errors, backlog (stale orders that the last run passed over), last_run (seconds since 1970). stats: reset (seconds since 1970). Error 55000 without preload.';
+'Counters since the server started or stats_reset(), of all databases. purchases: answers by strategy and outcome. gate: hits, and how often an item was shut. seller: batches, requests, largest_batch, queue_wait_seconds (sum), longest_queue_wait_seconds, waiting and oldest_wait_seconds (now), errors. reconciler: runs, expired, errors, backlog (stale orders that the last run passed over), last_run (seconds since 1970). stats: reset (seconds since 1970). Error 55000 without preload.';
 COMMENT ON COLUMN flashsale.stats.subject IS 'purchases, gate, seller, reconciler or stats.';
 COMMENT ON COLUMN flashsale.stats.strategy IS 'Of purchases: nowait, optimistic, atomic, grouped, or batch for purchase_batch.';
 COMMENT ON COLUMN flashsale.stats.name IS 'What is counted; of purchases reserved, replayed or the reason of a refusal.';

@@ -1,4 +1,4 @@
--- The workers serve one database of the server. Who creates the extension in another one is told so.
+-- The workers serve one database of the server. Who creates the extension in another one gets a warning.
 
 DO $$
 DECLARE

@@ -34,8 +34,8 @@ pub extern "C-unwind" fn flashsale_launcher_main(_argument: pg_sys::Datum) {
 #[derive(Default)]
 struct Launcher {
     starts: [Starts; STARTED.len()],
-    /// What the log was last told of the database.
-    told: Option<Place>,
+    /// What was last logged about the database.
+    logged: Option<Place>,
     no_database: OnceAMinute,
     no_process: OnceAMinute,
 }
@@ -49,7 +49,7 @@ impl Launcher {
         if !workers::is_at_work(Worker::Seller) {
             self.look_for_database();
         }
-        self.tell_place();
+        self.log_place();
         for (worker, starts) in STARTED.into_iter().zip(&mut self.starts) {
             if workers::is_at_work(worker) {
                 starts.arrived();
@@ -87,7 +87,7 @@ impl Launcher {
 
     /// Writes to the log what was found: whenever that has changed, and while the database is
     /// missing, once a minute.
-    fn tell_place(&mut self) {
+    fn log_place(&mut self) {
         let (place, _) = workers::last_found();
         let name = settings::database();
         let name = name.to_string_lossy();
@@ -98,7 +98,7 @@ impl Launcher {
                      flashsale.database names: it does not exist, or allows no connections"
                 );
             }
-        } else if place != Place::Unknown && self.told != Some(place) {
+        } else if place != Place::Unknown && self.logged != Some(place) {
             match place {
                 Place::NoExtension => log!(
                     "flashsale: the workers wait until the extension is created in database \
@@ -112,7 +112,7 @@ impl Launcher {
             }
         }
         if place != Place::Unknown {
-            self.told = Some(place);
+            self.logged = Some(place);
         }
     }
 }

@@ -102,8 +102,9 @@ impl AtFault {
     }
 }
 
-/// Expires all stale reservations, in several transactions. If one fails, the next ones have fewer
-/// and fewer orders, until the order at fault is alone; it is then skipped for an hour.
+/// Expires all stale reservations, in several transactions. If one fails, as one that takes too long,
+/// the next ones have fewer and fewer orders, until the order at fault is alone. Orders that do not
+/// expire are skipped for an hour.
 fn run(at_fault: &mut AtFault) {
     if clock::monotonic() - at_fault.since > SKIPPED_FOR {
         at_fault.forget();
@@ -111,7 +112,7 @@ fn run(at_fault: &mut AtFault) {
     let mut returns = 0;
     let mut most = ORDERS_PER_TRANSACTION;
     loop {
-        match expire_some(most, &at_fault.order_ids) {
+        match expire_some(most, at_fault) {
             Ok(Remaining::None) => break,
             Ok(Remaining::Some) => most = (most * 2).min(ORDERS_PER_TRANSACTION),
             Ok(Remaining::Locked) if returns < MOST_RETURNS => {
@@ -142,15 +143,19 @@ enum Remaining {
 }
 
 /// Expires up to `most` orders in one transaction.
-fn expire_some(most: i32, at_fault: &[i64]) -> Result<Remaining, Fault> {
-    let expired = in_transaction(|client| {
+fn expire_some(most: i32, at_fault: &mut AtFault) -> Result<Remaining, Fault> {
+    let done = in_transaction(|client| {
         let staleness = Staleness::ExpiredAt(clock::now());
-        expiry::expire_stale(client, staleness, most, at_fault)
+        expiry::expire_stale(client, staleness, most, &at_fault.order_ids)
     })?;
-    let Some(expired) = expired else {
+    let Some((expired, failed)) = done else {
         return Ok(Remaining::None);
     };
     stats::expired(expired.orders, expired.skipped);
+    for order in failed {
+        stats::reconciler_failed();
+        at_fault.skip(Some(order.order_id), &order.fault);
+    }
     Ok(match expired {
         Expired { more: true, .. } => Remaining::Some,
         Expired { skipped: 1.., .. } => Remaining::Locked,

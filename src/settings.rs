@@ -305,7 +305,7 @@ pub fn group_wait_ms() -> i64 {
 }
 
 /// The longest lock wait of a worker: a tenth of the time of a round, so that a refused lock can
-/// be told from a transaction that takes too long.
+/// be distinguished from a transaction that takes too long.
 pub fn worker_lock_wait_ms() -> i64 {
     (group_wait_ms() / 10).max(10)
 }

@@ -168,10 +168,12 @@ pub fn reconciler_failed() {
 /// One row of the view: subject, strategy (for purchases), name and value.
 pub type Line = (&'static str, Option<&'static str>, &'static str, f64);
 
-/// The rows of the view; `waiting` is the number of requests that wait for the seller. Raises 55000
-/// without preload.
-pub fn lines(waiting: usize) -> Result<Vec<Line>, Fault> {
+/// The rows of the view; `waiting` is the number of requests that wait for the seller, and
+/// `oldest_since` when the oldest of them was queued, by the monotonic clock. Raises 55000 without
+/// preload.
+pub fn lines(waiting: usize, oldest_since: Option<Micros>) -> Result<Vec<Line>, Fault> {
     let counters = STATS.get().ok_or(Fault::NotPreloaded("flashsale.stats"))?;
+    let oldest_wait = oldest_since.map_or(0.0, |at| (clock::monotonic() - at) as f64 / 1e6);
     let mut lines = Vec::new();
     for (door, strategy) in DOORS {
         for which in 0..OUTCOMES {
@@ -210,6 +212,7 @@ pub fn lines(waiting: usize) -> Result<Vec<Line>, Fault> {
             seconds(Counter::LongestQueueWait),
         ),
         ("seller", None, "waiting", waiting as f64),
+        ("seller", None, "oldest_wait_seconds", oldest_wait),
         ("seller", None, "errors", value(Counter::SellerErrors)),
         ("reconciler", None, "runs", value(Counter::Runs)),
         ("reconciler", None, "expired", value(Counter::Expired)),

@@ -62,12 +62,12 @@ pub fn init() {
     transaction::at_end(|ended| {
         // A transaction that is prepared may commit in any session.
         if HAS_NEWS.replace(false) && ended != transaction::Ended::RolledBack {
-            tell_news();
+            announce_news();
         }
     });
 }
 
-fn tell_news() {
+fn announce_news() {
     if let (Some(all), Some(latches)) = (STATE.get(), LATCHES.get()) {
         all[State::News as usize].fetch_add(1, Release);
         for worker in [Worker::Launcher, Worker::Seller, Worker::Reconciler] {

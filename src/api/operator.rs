@@ -6,7 +6,8 @@ use super::{Answer, run, to_jsonb};
 use crate::error::Fault;
 use crate::group::queue::{Queue, queue};
 use crate::pg::session;
-use crate::sale::{expiry, order, payment, stock};
+use crate::sale::expiry::{self, AtFault};
+use crate::sale::{order, payment, stock};
 use crate::stats;
 use crate::store::grants;
 use crate::store::items::NewItem;
@@ -20,6 +21,9 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use serde_json::Value;
+
+/// The most orders that one call of `reconcile_stale_reservations` names in warnings.
+const MOST_WARNINGS: usize = 10;
 
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)] // as many as the SQL function has, all but one optional
@@ -148,8 +152,23 @@ fn reconcile_stale_reservations(older_than: Option<Interval>, max_orders: Option
             .map(|age| non_negative("older_than", age))
             .transpose()?;
         let run = expiry::run(older_than, max_orders)?;
+        let run = run.map(|(run, at_fault)| {
+            warn_of(&at_fault);
+            run
+        });
         Ok(answer::run_to_json(run, &SESSION))
     })
+}
+
+/// Names the orders that do not expire, the first ones each with its reason.
+fn warn_of(at_fault: &[AtFault]) {
+    for AtFault { order_id, fault } in at_fault.iter().take(MOST_WARNINGS) {
+        pgrx::warning!("order {order_id} does not expire: {fault}");
+    }
+    if at_fault.len() > MOST_WARNINGS {
+        let others = at_fault.len() - MOST_WARNINGS;
+        pgrx::warning!("{others} more orders do not expire");
+    }
 }
 
 fn non_negative(name: &'static str, age: Interval) -> Result<Micros, Invalid> {
@@ -223,7 +242,8 @@ fn read_stats() -> Result<
     ErrorReport,
 > {
     let waiting = queue().map_or(0, Queue::backlog);
-    Ok(TableIterator::new(stats::lines(waiting)?))
+    let oldest_since = queue().and_then(Queue::oldest_since);
+    Ok(TableIterator::new(stats::lines(waiting, oldest_since)?))
 }
 
 #[pg_extern(sql = false)]

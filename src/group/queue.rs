@@ -11,6 +11,7 @@ use crate::pg::worker::Worker;
 use crate::{settings, workers};
 use flashsale_core::limits::SLOTS;
 use flashsale_core::slots::{Collected, Slots, Ticket, Words};
+use flashsale_core::time::Micros;
 use pgrx::pg_sys::XLogRecPtr;
 
 pub static QUEUE: Shared<LwLock<Slots<QueuedRequest, QueuedReply, SLOTS>>> =
@@ -91,6 +92,12 @@ impl Queue {
     /// The number of requests that the seller has not taken yet.
     pub fn backlog(self) -> usize {
         self.slots.read().waiting()
+    }
+
+    /// When the oldest of these was queued, by the monotonic clock.
+    pub fn oldest_since(self) -> Option<Micros> {
+        let slots = self.slots.read();
+        slots.oldest_waiting().map(|request| request.queued_at)
     }
 
     /// Writes replies into their slots. Callers collect them once they are published, or if the

@@ -1,11 +1,13 @@
 //! Catalog rows before and after the change that the current command makes to them, and what kind
 //! of command that is.
 
+use super::session;
 use flashsale_core::guard::Alteration;
+use pgrx::FromDatum;
 use pgrx::pg_sys::submodules::utils::name_data_to_str;
 use pgrx::pg_sys::{
     self, Datum, FormData_pg_attribute, FormData_pg_class, FormData_pg_namespace, HeapTuple, Oid,
-    ScanKeyData, SysCacheIdentifier,
+    ScanKeyData, Snapshot, SysCacheIdentifier, TupleDesc,
 };
 use std::ffi::CStr;
 
@@ -21,10 +23,8 @@ pub fn is_installed() -> bool {
 /// pg_upgrade's.
 pub fn is_script_running() -> bool {
     // SAFETY: variables of this process.
-    unsafe {
-        pg_sys::IsBinaryUpgrade
-            || (pg_sys::creating_extension && pg_sys::CurrentExtensionObject == extension())
-    }
+    session::is_upgrading()
+        || unsafe { pg_sys::creating_extension && pg_sys::CurrentExtensionObject == extension() }
 }
 
 fn extension() -> Oid {
@@ -106,6 +106,27 @@ fn name_and_type(row: &FormData_pg_attribute) -> (String, Oid, i32) {
     (name, row.atttypid, row.atttypmod)
 }
 
+/// Whether the current command has added objects to the extension flashsale or removed some, or
+/// given it another schema. Of all commands that alter an extension only an update, which its script
+/// makes, gives it another version.
+pub fn has_extension_changed(extension_altered: Oid) -> bool {
+    let version = |snapshot| {
+        let keys = &mut [oid_key(1, extension_altered)];
+        let (table, index) = (pg_sys::ExtensionRelationId, pg_sys::ExtensionOidIndexId);
+        // SAFETY: the rows of pg_extension, in which extversion is a text and never NULL.
+        unsafe {
+            scan(table, index, keys, snapshot, |row, columns| {
+                let column = pg_sys::Anum_pg_extension_extversion as i32;
+                let mut is_null = false;
+                let value = pg_sys::heap_getattr(row, column, columns, &mut is_null);
+                String::from_datum(value, is_null)
+            })
+        }
+    };
+    extension_altered == extension()
+        && version(std::ptr::null_mut()) == version(&raw mut pg_sys::SnapshotSelfData)
+}
+
 /// What `read` finds in the row of a system cache, which does not see the current command.
 ///
 /// # Safety
@@ -138,20 +159,36 @@ unsafe fn after<F, T>(
     keys: &mut [ScanKeyData],
     read: impl FnOnce(&F) -> T,
 ) -> Option<T> {
-    // SAFETY: in a transaction; the row is an F, as the caller says, and the scan ends after it was
-    // read.
+    let snapshot = &raw mut pg_sys::SnapshotSelfData;
+    // SAFETY: by this function's contract.
+    unsafe { scan(catalog, index, keys, snapshot, |tuple, _| read(row(tuple))) }
+}
+
+/// What `read` finds in the row of a catalog under a snapshot; null is the latest one without what
+/// the current command has changed.
+///
+/// # Safety
+/// The keys must be of the catalog's index.
+unsafe fn scan<T>(
+    catalog: Oid,
+    index: u32,
+    keys: &mut [ScanKeyData],
+    snapshot: Snapshot,
+    read: impl FnOnce(HeapTuple, TupleDesc) -> T,
+) -> Option<T> {
+    // SAFETY: in a transaction; the scan ends after the row was read.
     unsafe {
         let relation = pg_sys::table_open(catalog, pg_sys::AccessShareLock as i32);
         let scan = pg_sys::systable_beginscan(
             relation,
             Oid::from_u32(index),
             true,
-            &raw mut pg_sys::SnapshotSelfData,
+            snapshot,
             keys.len() as i32,
             keys.as_mut_ptr(),
         );
         let tuple = pg_sys::systable_getnext(scan);
-        let found = (!tuple.is_null()).then(|| read(row(tuple)));
+        let found = (!tuple.is_null()).then(|| read(tuple, (*relation).rd_att));
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
         found

@@ -1,5 +1,5 @@
-//! Hooks that tell of logins, of changes of databases, extensions and subscriptions, and of
-//! alterations of what lies in a schema.
+//! Hooks that report logins, changes of databases, extensions and subscriptions, and
+//! alterations of the extension and of what lies in its schema.
 
 use super::catalog;
 use flashsale_core::guard::{Alteration, Object};
@@ -46,8 +46,8 @@ pub fn on_change(on_change: fn()) {
     }
 }
 
-/// Calls `on_alteration` whenever a statement alters the schema flashsale or what lies in it, before
-/// a drop and after anything else. An error that it raises is the statement's.
+/// Calls `on_alteration` whenever a statement alters the schema flashsale or what lies in it, or adds
+/// objects to the extension or removes some, before a drop and after anything else. An error that it raises is the statement's.
 pub fn on_alteration(on_alteration: fn(Object<'_>, Alteration)) {
     if ON_ALTERATION.set(on_alteration).is_ok() {
         hook_access();
@@ -101,12 +101,18 @@ unsafe extern "C-unwind" fn access(
             if let Some(on_change) = ON_CHANGE.get() {
                 on_change();
             }
+            if class == pg_sys::ExtensionRelationId
+                && access == OAT_POST_ALTER
+                && catalog::has_extension_changed(object)
+            {
+                report(Object::Extension, Alteration::MembersChanged);
+            }
         }
         pg_sys::RelationRelationId => relation_altered(access, object, column),
         pg_sys::NamespaceRelationId
             if access == OAT_POST_ALTER && catalog::schema_is_renamed(object) =>
         {
-            tell(Object::Schema, Alteration::Moved);
+            report(Object::Schema, Alteration::Moved);
         }
         _ => {}
     }
@@ -126,11 +132,11 @@ fn relation_altered(access: ObjectAccessType::Type, relation: Oid, column: c_int
         _ => None,
     };
     if let Some(alteration) = alteration {
-        tell(Object::Relation(&name), alteration);
+        report(Object::Relation(&name), alteration);
     }
 }
 
-fn tell(object: Object<'_>, alteration: Alteration) {
+fn report(object: Object<'_>, alteration: Alteration) {
     if let Some(on_alteration) = ON_ALTERATION.get() {
         on_alteration(object, alteration);
     }

@@ -18,73 +18,134 @@ const ORDERS_PER_STATEMENT: i64 = 1_000;
 /// for every order. They are enough to find one order at fault among `ORDERS_PER_STATEMENT`.
 const MOST_FAILURES: u32 = 11;
 
+/// After that many orders that do not expire a run ends: each costs a failed subtransaction, and a
+/// trigger may fail for every order.
+const MOST_AT_FAULT: usize = 1_000;
+
+/// An order that does not expire, because a trigger or a constraint of the shop's refuses that.
+pub struct AtFault {
+    pub order_id: i64,
+    pub fault: Fault,
+}
+
 /// The progress of a run.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Progress {
     expired: Expired,
-    /// Items and orders that other transactions hold, and orders that the caller excludes.
+    /// Items and orders that other transactions hold, orders that do not expire, and those that the
+    /// caller excludes.
     but: LeftOut,
 }
 
 /// Expires up to `max_orders` stale reservations: those that have expired or, with `older_than`,
-/// those that are older than that many microseconds. Locks the same as [`expire_stale`]. `None` if
-/// a lock was refused, as a table's can be.
-pub fn run(older_than: Option<Micros>, max_orders: i32) -> Result<Option<ExpiryRun>, Fault> {
+/// those that are older than that many microseconds. Also returns the orders that do not expire.
+/// Locks the same as [`expire_stale`]. `None` if a lock was refused, as a table's can be.
+pub fn run(
+    older_than: Option<Micros>,
+    max_orders: i32,
+) -> Result<Option<(ExpiryRun, Vec<AtFault>)>, Fault> {
     let now = clock::now();
     let staleness = match older_than {
         None => Staleness::ExpiredAt(now),
         Some(age) => Staleness::CreatedBefore(now.saturating_sub(age)),
     };
     attempt_or_busy(|client| {
+        let (expired, at_fault) = expire_stale(client, staleness, max_orders, &[])?;
         let run = ExpiryRun {
-            expired: expire_stale(client, staleness, max_orders, &[])?,
+            expired,
             payment_checks: orders::count_payment_checks(client, now)?,
         };
         Ok(match run.expired.orders {
-            0 => End::RollBack(run),
-            _ => End::Commit(run),
+            0 => End::RollBack((run, at_fault)),
+            _ => End::Commit((run, at_fault)),
         })
     })
 }
 
-/// Expires up to `max_orders` stale reservations, without `but_orders`. Locks orders, then their
-/// items, SKIP LOCKED, so it waits for no row. It locks no item of which it could not lock an
-/// order, because that would delay sales for nothing. Runs in the transaction of its caller.
+/// Expires up to `max_orders` stale reservations, without `but_orders`, and returns those that do
+/// not expire, too. Locks orders, then their items, SKIP LOCKED, so it waits for no row. It locks no
+/// item of which it could not lock an order, because that would delay sales for nothing. Runs in the
+/// transaction of its caller. If a round fails, the next ones have half as many orders, until the
+/// order at fault is alone and is passed over.
 pub fn expire_stale(
     client: &SpiClient<'_>,
     staleness: Staleness,
     max_orders: i32,
     but_orders: &[i64],
-) -> Result<Expired, Fault> {
-    let mut progress = Progress {
-        but: LeftOut {
-            orders: but_orders.to_vec(),
-            ..LeftOut::default()
-        },
-        ..Progress::default()
-    };
-    while progress.expired.orders < i64::from(max_orders)
-        && round(client, staleness, max_orders, &mut progress)?
-    {}
-    progress.expired.more = !orders::stale(client, staleness, &progress.but, 1)?.is_empty();
-    Ok(progress.expired)
+) -> Result<(Expired, Vec<AtFault>), Fault> {
+    let mut progress = Progress::default();
+    progress.but.orders = but_orders.to_vec();
+    let mut at_fault = Vec::new();
+    let mut most = max_orders;
+    while progress.expired.orders < i64::from(max_orders) && at_fault.len() < MOST_AT_FAULT {
+        let limit = most.min(max_orders - progress.expired.orders as i32);
+        match round(client, staleness, limit, &progress)? {
+            Round::NothingLeft => break,
+            Round::Done(next) => {
+                progress = next;
+                most = most.saturating_mul(2).min(max_orders);
+            }
+            Round::Failed(order_ids, fault) => {
+                most = (order_ids.len() as i32 / 2).max(1);
+                if let [order_id] = order_ids[..] {
+                    progress.but.orders.push(order_id);
+                    progress.expired.skipped += 1;
+                    at_fault.push(AtFault { order_id, fault });
+                }
+            }
+        }
+    }
+    // Who calls again while there is more must come to an end.
+    let is_in_vain = progress.expired.orders == 0 && at_fault.len() == MOST_AT_FAULT;
+    progress.expired.more =
+        !is_in_vain && !orders::stale(client, staleness, &progress.but, 1)?.is_empty();
+    Ok((progress.expired, at_fault))
 }
 
-/// Expires those of the oldest stale orders that no other transaction holds, and adds the others to
-/// those that the next round leaves out. False if no stale order was left.
+/// How a round ended.
+enum Round {
+    NothingLeft,
+    Done(Progress),
+    /// One of these orders does not expire.
+    Failed(Vec<i64>, Fault),
+}
+
+/// Expires up to `limit` of the oldest stale orders, in a subtransaction with their locks: an update
+/// in another one than the lock would create a multixact for each order.
 fn round(
     client: &SpiClient<'_>,
     staleness: Staleness,
-    max_orders: i32,
-    progress: &mut Progress,
-) -> Result<bool, Fault> {
-    let room = max_orders - progress.expired.orders as i32;
-    let found = orders::stale(client, staleness, &progress.but, room)?;
+    limit: i32,
+    progress: &Progress,
+) -> Result<Round, Fault> {
+    let found = orders::stale(client, staleness, &progress.but, limit)?;
     let Some(&(_, last_expired_at)) = found.last() else {
-        return Ok(false);
+        return Ok(Round::NothingLeft);
     };
     let found: Vec<i64> = found.into_iter().map(|(order_id, _)| order_id).collect();
-    let taken = orders::lock_stale(client, found.clone())?;
+    let mut next = progress.clone();
+    next.but.expired_before = last_expired_at;
+    let tried = subtransaction::run(|| match expire_found(client, &found, &mut next) {
+        Ok(()) => End::Commit(Ok(())),
+        Err(fault) => End::RollBack(Err(fault)),
+    });
+    match tried {
+        Ok(Ok(())) => Ok(Round::Done(next)),
+        Ok(Err(fault @ Fault::Suppressed(_))) => Ok(Round::Failed(found, fault)),
+        Ok(Err(fault)) => Err(fault),
+        Err(error) if is_about_one_row(&error) => Ok(Round::Failed(found, Fault::from(&*error))),
+        Err(error) => error.rethrow(),
+    }
+}
+
+/// Expires those of the orders that no other transaction holds, and adds the others to those that
+/// the next round leaves out.
+fn expire_found(
+    client: &SpiClient<'_>,
+    found: &[i64],
+    progress: &mut Progress,
+) -> Result<(), Fault> {
+    let taken = orders::lock_stale(client, found.to_vec())?;
     let wanted: HashSet<i64> = taken.iter().map(|order| order.item_id).collect();
     let held = items::lock_unheld(client, wanted.iter().copied().collect())?;
     let held: HashSet<i64> = held.into_iter().collect();
@@ -99,10 +160,9 @@ fn round(
     progress.expired.skipped += (found.len() - stale.len()) as i64;
     let but = &mut progress.but;
     but.items.extend(wanted.difference(&held));
-    but.orders
-        .extend(found.into_iter().filter(|order_id| !had.contains(order_id)));
-    but.expired_before = last_expired_at;
-    Ok(true)
+    let not_had = found.iter().filter(|order_id| !had.contains(order_id));
+    but.orders.extend(not_had);
+    Ok(())
 }
 
 fn expire(

@@ -211,7 +211,7 @@ fn obtain_on_sale(
             };
             let item = item(&row);
             // As in the statements: what cannot be sold is not locked.
-            if item.inventory < least || item.closed(clock::now()).is_some() {
+            if item.inventory < least || item.not_open(clock::now()).is_some() {
                 return Some(None);
             }
             Some(Some((item, obtain(row)?)))

@@ -66,14 +66,22 @@ static PAYMENT: Statement = Statement::looking(
     &[TEXTOID],
 );
 
+/// The units of stale reservations count as free, because who buys gets them: of the 1,000 oldest
+/// orders, since there may be many if nobody expires them.
 static AVAILABILITY: Statement = Statement::looking(
     "SELECT jsonb_build_object( \
-         'item_id', item_id, 'name', name, 'remaining_inventory', inventory, \
+         'item_id', item_id, 'name', name, 'remaining_inventory', units, \
          'available', state = 'on_sale', 'state', state, \
          'unit_price', unit_price, 'currency', currency, 'max_per_user', max_per_user, \
          'starts_at', starts_at, 'ends_at', ends_at)::text \
-     FROM (SELECT i.*, flashsale.item_state(i.inventory, i.starts_at, i.ends_at, i.paused) AS state \
-           FROM flashsale.items i WHERE i.item_id = $1) found",
+     FROM (SELECT i.*, f.units, flashsale.item_state(f.units, i.starts_at, i.ends_at, i.paused) AS state \
+           FROM flashsale.items i, \
+           LATERAL (SELECT i.inventory + coalesce(sum(stale.quantity), 0)::bigint AS units \
+                    FROM (SELECT o.quantity FROM flashsale.orders o \
+                          WHERE o.item_id = i.item_id AND o.status = 'reserved' \
+                            AND o.expires_at <= statement_timestamp() \
+                          ORDER BY o.expires_at LIMIT 1000) stale) f \
+           WHERE i.item_id = $1) found",
     &[INT8OID],
 );
 

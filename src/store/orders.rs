@@ -504,7 +504,7 @@ pub enum Staleness {
 }
 
 /// Orders to leave out of a search for stale ones.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct LeftOut {
     /// The orders of these items.
     pub items: Vec<i64>,

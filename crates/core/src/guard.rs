@@ -11,11 +11,14 @@ pub enum Alteration {
     ColumnRenamed,
     /// The column gets another type.
     ColumnRetyped,
+    /// Objects are added to the extension, or removed from it.
+    MembersChanged,
 }
 
-/// What is altered in the schema of the extension.
+/// What is altered: the extension, its schema, or what lies in that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object<'a> {
+    Extension,
     Schema,
     /// A table, sequence, view or index.
     Relation(&'a str),
@@ -41,26 +44,31 @@ const LOSES_ROWS: &str = "Dump the database first. A superuser who wants to lose
 const OWN_TABLE: &str = "pg_dump does not dump the columns of an extension's table, so restoring would lose every order. Keep what you add in a table of your own that refers to flashsale.orders.";
 const NOT_DUMPED: &str =
     "pg_dump dumps only the rows of an extension's tables, so restoring would lose every order.";
+const NOT_MEMBERS: &str = "pg_dump dumps the rows of the extension's own tables, and nothing else of the extension, so restoring would fail or lose rows.";
 
 /// The refusal of an alteration while there are orders; `None` if it does no harm.
 pub fn refusal(object: Object<'_>, alteration: Alteration) -> Option<Refusal> {
     use Alteration::*;
-    let (name, is_table) = match object {
-        Object::Schema => ("", false),
-        Object::Relation(name) if TABLES.contains(&name) => (name, true),
-        Object::Relation(name) if SEQUENCES.contains(&name) => (name, false),
+    let (what, is_table) = match object {
+        Object::Extension => ("extension flashsale".to_owned(), false),
+        Object::Schema => ("schema flashsale".to_owned(), false),
+        Object::Relation(name) if TABLES.contains(&name) => {
+            (format!("table flashsale.{name}"), true)
+        }
+        Object::Relation(name) if SEQUENCES.contains(&name) => {
+            (format!("sequence flashsale.{name}"), false)
+        }
         Object::Relation(_) => return None,
     };
-    let what = match (object, is_table) {
-        (Object::Schema, _) => "schema flashsale".to_owned(),
-        (_, true) => format!("table flashsale.{name}"),
-        (_, false) => format!("sequence flashsale.{name}"),
-    };
-    let (deed, hint) = match alteration {
+    let (refused, hint) = match alteration {
         Dropped => (format!("{what} cannot be dropped"), LOSES_ROWS),
         Moved => (
             format!("{what} cannot get another name or schema"),
             NOT_DUMPED,
+        ),
+        MembersChanged => (
+            format!("no object can be added to or removed from {what}"),
+            NOT_MEMBERS,
         ),
         _ if !is_table => return None,
         ColumnAdded => (format!("{what} cannot get another column"), OWN_TABLE),
@@ -72,7 +80,7 @@ pub fn refusal(object: Object<'_>, alteration: Alteration) -> Option<Refusal> {
         ),
     };
     Some(Refusal {
-        message: format!("{deed} while there are orders"),
+        message: format!("{refused} while there are orders"),
         hint,
     })
 }
@@ -100,6 +108,15 @@ mod tests {
                 assert!(!refusal.hint.is_empty());
             }
         }
+    }
+
+    #[test]
+    fn the_extension_keeps_its_objects() {
+        let refusal = refusal(Object::Extension, MembersChanged).expect("a refusal");
+        assert!(
+            refusal.message.contains("extension flashsale"),
+            "{refusal:?}"
+        );
     }
 
     #[test]

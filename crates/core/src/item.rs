@@ -44,13 +44,13 @@ impl Item {
     pub fn not_on_sale(&self, now: Micros) -> Option<Reason> {
         match self.inventory {
             0 => Some(Reason::OutOfStock),
-            _ => self.closed(now),
+            _ => self.not_open(now),
         }
     }
 
     /// Why no user could buy the item at `now`, however many units were free; `None` while it is
     /// neither paused nor outside its window.
-    pub fn closed(&self, now: Micros) -> Option<Reason> {
+    pub fn not_open(&self, now: Micros) -> Option<Reason> {
         if self.starts_at.is_some_and(|starts_at| now < starts_at) {
             Some(Reason::SaleNotStarted)
         } else if self.ends_at.is_some_and(|ends_at| now >= ends_at) {

@@ -176,7 +176,8 @@ pub struct Expired {
     pub orders: i64,
     /// Units that are back on sale.
     pub units: i64,
-    /// Stale orders that were skipped, because another transaction holds them or their item.
+    /// Stale orders that were skipped, because another transaction holds them or their item, or
+    /// because they do not expire.
     pub skipped: i64,
     /// Whether more stale orders may remain, because the limit on orders was reached.
     pub more: bool,

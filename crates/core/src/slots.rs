@@ -360,6 +360,11 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
         usize::from(self.waiting.len)
     }
 
+    /// The oldest request that the seller has not taken yet.
+    pub fn oldest_waiting(&self) -> Option<&A> {
+        self.at(self.waiting.first)?.request.as_ref()
+    }
+
     /// The requests on the committed list, oldest first, with the WAL positions of their commits.
     pub fn committed(&self) -> impl Iterator<Item = (&A, u64)> {
         let first = self.committed.first;

@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Functions that neither set of privileges contains.
-const NOT_GRANTED: [&str; 17] = [
+const NOT_GRANTED: [&str; 18] = [
     "check_item()",
     "definitions()",
     "grant_app(regrole)",
     "grant_operator(regrole)",
     "guard_items()",
+    "guard_orders()",
     "health_of_commits()",
     "health_of_dumps()",
     "health_of_ids()",

@@ -91,3 +91,35 @@ CALL t.make_stale('erin');
 SELECT t.answer(flashsale.reconcile_stale_reservations());
 SELECT t.stock(2);
 SELECT * FROM flashsale.audit();
+
+-- Orders that do not expire, because of a trigger that raises or suppresses: they are passed over and named,
+-- and hold up no other, older or younger, of their item or another.
+CALL t.reset();
+SELECT flashsale.create_item(100, item_id => 1), flashsale.create_item(100, item_id => 2);
+CREATE FUNCTION t.stay() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF OLD.user_id LIKE 'stayer%' THEN RAISE 'they stay'; END IF;
+    IF OLD.user_id LIKE 'quiet%' THEN RETURN NULL; END IF;
+    RETURN NEW;
+END $$;
+SELECT count(*) FROM generate_series(1, 40) AS u, flashsale.purchase_item(1 + u % 2, CASE u WHEN 7 THEN 'stayer' WHEN 20 THEN 'quiet' ELSE u::text END) AS answer
+WHERE answer -> 'success' = 'true';
+UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' + order_id * interval '1 second';
+CREATE TRIGGER stay BEFORE UPDATE OF status ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION t.stay();
+\set VERBOSITY terse
+SELECT t.answer(flashsale.reconcile_stale_reservations(max_orders => 30));
+SELECT t.answer(flashsale.reconcile_stale_reservations());
+\set VERBOSITY default
+SELECT user_id, status FROM flashsale.orders WHERE status <> 'expired' ORDER BY order_id;
+SELECT t.stock(1), t.stock(2);
+-- Only the first ten are named.
+SELECT count(*) FROM generate_series(1, 12) AS u, flashsale.purchase_item(1, 'stayer' || u) AS answer WHERE answer -> 'success' = 'true';
+UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' + order_id * interval '1 second'
+WHERE user_id LIKE 'stayer%' AND status = 'reserved';
+\set VERBOSITY terse
+SELECT t.answer(flashsale.reconcile_stale_reservations());
+\set VERBOSITY default
+DROP TRIGGER stay ON flashsale.orders;
+SELECT t.answer(flashsale.reconcile_stale_reservations());
+DROP FUNCTION t.stay();
+SELECT t.stock(1), t.stock(2);
+SELECT * FROM flashsale.audit();

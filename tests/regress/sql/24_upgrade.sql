@@ -94,11 +94,17 @@ UNION ALL
 $$;
 
 CREATE EXTENSION flashsale SCHEMA pg_catalog VERSION '0.1.0'; -- where its control file puts it
+-- New objects must not get these.
+CREATE ROLE regress_upgrade_report;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_upgrade_report;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_upgrade_report;
 ALTER EXTENSION flashsale UPDATE TO '0.2.0';
 CREATE TABLE updated AS SELECT * FROM catalog();
 DROP EXTENSION flashsale;
 CREATE EXTENSION flashsale;
 CREATE TABLE installed AS SELECT * FROM catalog();
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM regress_upgrade_report;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM regress_upgrade_report;
 SELECT count(*) > 500 FROM installed;
 SELECT 'only after an update', * FROM (TABLE updated EXCEPT ALL TABLE installed) AS different
 UNION ALL
@@ -111,7 +117,6 @@ DROP EXTENSION flashsale;
 CREATE EXTENSION flashsale SCHEMA pg_catalog VERSION '0.1.0';
 CREATE ROLE regress_upgrade_app;
 CREATE ROLE regress_upgrade_operator;
-CREATE ROLE regress_upgrade_report;
 GRANT USAGE ON SCHEMA flashsale TO regress_upgrade_app, regress_upgrade_operator, regress_upgrade_report;
 GRANT EXECUTE ON FUNCTION
     flashsale.confirm_order(bigint, text, bigint, text), flashsale.cancel_order(bigint, text), flashsale.get_order(bigint),

@@ -37,6 +37,24 @@ SELECT flashsale.refund_order(t.id('one 3'), restock => false) ->> 'status';
 SELECT pg_temp.wrong();
 SELECT item_id, stock, inventory, reserved, paying, confirmed, cancelled, expired, refunded FROM flashsale.item_status ORDER BY item_id;
 
+-- The units of stale reservations, which a buyer gets, count as free, before and after they are expired.
+CREATE FUNCTION pg_temp.item_4() RETURNS text LANGUAGE sql AS $$
+    SELECT concat_ws(' ', s.state, s.stock, s.inventory, s.reserved, s.paying, s.confirmed, a ->> 'state', a ->> 'available', a ->> 'remaining_inventory')
+    FROM flashsale.item_status s, flashsale.item_availability(4) AS a WHERE s.item_id = 4
+$$;
+SELECT flashsale.create_item(5, item_id => 4), flashsale.purchase_item(4, 'four 1', 2) ->> 'success', flashsale.purchase_item(4, 'four 2', 3) ->> 'success';
+SELECT pg_temp.item_4();
+CALL t.make_stale('four 2');
+SELECT pg_temp.item_4();
+SELECT flashsale.purchase_item(4, 'four 3', 3) ->> 'success';
+SELECT pg_temp.item_4();
+SELECT flashsale.begin_payment(t.id('four 3')) ->> 'status';
+CALL t.make_stale('four 1');
+CALL t.make_stale('four 3'); -- does not expire while it is paid for
+SELECT pg_temp.item_4();
+SELECT flashsale.reconcile_stale_reservations() ->> 'expired';
+SELECT pg_temp.item_4();
+
 -- 60,000 closed or confirmed orders more, and 300 that are reserved or paying.
 INSERT INTO flashsale.orders (item_id, quantity, units_held, created_at, expires_at, payment_deadline, confirmed_at, closed_at, status, user_id)
 SELECT 3, 1, CASE WHEN status IN ('expired', 'cancelled') THEN 0 ELSE 1 END, now(), now(), now(),

@@ -28,6 +28,7 @@ CREATE TABLE t.parent (item_id bigint NOT NULL);
 -- Without orders everything goes.
 SELECT flashsale.create_item(10, item_id => 1);
 CALL t.try(
+    'ALTER EXTENSION flashsale DROP TABLE flashsale.orders', 'ALTER EXTENSION flashsale ADD TABLE t.parent',
     'DROP EXTENSION flashsale', 'DROP EXTENSION flashsale CASCADE', 'DROP EXTENSION plpgsql CASCADE', 'DROP OWNED BY t_owner CASCADE',
     'ALTER TABLE flashsale.orders ADD COLUMN color text', 'ALTER TABLE flashsale.orders DROP COLUMN close_reason',
     'ALTER TABLE flashsale.orders RENAME COLUMN user_id TO buyer', 'ALTER TABLE flashsale.stock_movements ALTER reason TYPE varchar(100)',
@@ -46,9 +47,15 @@ CALL t.try(
     'DROP EXTENSION plpgsql CASCADE', 'DROP OWNED BY t_owner', 'DROP OWNED BY t_owner CASCADE');
 -- PostgreSQL's own rules.
 CALL t.try('DROP SCHEMA flashsale', 'DROP SCHEMA flashsale CASCADE', 'DROP TABLE flashsale.orders CASCADE', 'DROP SEQUENCE flashsale.orders_order_id_seq CASCADE');
+-- pg_dump takes along the rows of the extension's members.
+CALL t.try(
+    'ALTER EXTENSION flashsale DROP TABLE flashsale.orders', 'ALTER EXTENSION flashsale DROP SEQUENCE flashsale.orders_order_id_seq',
+    'ALTER EXTENSION flashsale DROP FUNCTION flashsale.audit()', 'ALTER EXTENSION flashsale ADD TABLE t.parent', 'ALTER EXTENSION flashsale SET SCHEMA t');
 BEGIN;
+SET LOCAL flashsale.protect_data = off;
 ALTER EXTENSION flashsale DROP TABLE flashsale.orders;
 ALTER EXTENSION flashsale DROP SEQUENCE flashsale.orders_order_id_seq;
+RESET flashsale.protect_data;
 CALL t.try('DROP TABLE flashsale.orders CASCADE', 'DROP SEQUENCE flashsale.orders_order_id_seq CASCADE');
 ROLLBACK;
 -- Columns.
@@ -75,7 +82,7 @@ CALL t.try(
     'ALTER SCHEMA flashsale OWNER TO CURRENT_USER', 'ALTER SEQUENCE flashsale.orders_order_id_seq CACHE 10', 'ALTER TABLE flashsale.orders CLUSTER ON orders_pkey',
     'CREATE INDEX ON flashsale.orders (created_at)', 'COMMENT ON COLUMN flashsale.orders.status IS ''mine''',
     'ALTER TABLE flashsale.mine ADD COLUMN more text', 'ALTER TABLE flashsale.mine RENAME TO yours', 'DROP TABLE flashsale.mine', 'ALTER TABLE t.parent ADD COLUMN color text',
-    'DROP OWNED BY t_other');
+    'DROP OWNED BY t_other', 'ALTER EXTENSION plpgsql ADD TABLE t.parent');
 CREATE SCHEMA t_some CREATE TABLE orders (item_id bigint);
 DROP SCHEMA t_some CASCADE;
 

@@ -65,6 +65,86 @@ ALTER DATABASE :DBNAME RESET flashsale.protect_data;
 \c
 SELECT * FROM flashsale.health();
 
+-- Also if only a role has it.
+CREATE ROLE t_hasty;
+ALTER ROLE t_hasty SET synchronous_commit = off;
+SELECT * FROM flashsale.health();
+SELECT hint FROM flashsale.health() WHERE problem = 'synchronous_commit_off' \gexec
+ALTER ROLE t_hasty IN DATABASE :DBNAME SET synchronous_commit = false;
+SELECT problem, detail FROM flashsale.health();
+SELECT hint FROM flashsale.health() WHERE problem = 'synchronous_commit_off' \gexec
+ALTER ROLE t_hasty IN DATABASE template1 SET synchronous_commit = off; -- not here
+SELECT * FROM flashsale.health();
+DROP ROLE t_hasty;
+
+-- A sequence of the shop's own range is near its end there.
+BEGIN;
+ALTER SEQUENCE flashsale.orders_order_id_seq MAXVALUE 1000 CYCLE;
+SELECT setval('flashsale.orders_order_id_seq', 950);
+SELECT severity, problem, detail, hint FROM flashsale.health();
+SELECT hint FROM flashsale.health() WHERE problem = 'sequence_near_its_end' \gexec
+SELECT problem, detail FROM flashsale.health();
+-- Ids end at 2^53, whatever it allows.
+ALTER SEQUENCE flashsale.orders_order_id_seq MAXVALUE 9223372036854775807;
+SELECT setval('flashsale.orders_order_id_seq', 9007199254740000);
+SELECT problem, detail FROM flashsale.health();
+ROLLBACK;
+SELECT setval('flashsale.orders_order_id_seq', 2);
+SELECT * FROM flashsale.health();
+
+-- What the extension needs of its tables; the hints are what to do.
+BEGIN;
+ALTER TABLE flashsale.stock_movements SET UNLOGGED;
+ALTER TABLE flashsale.items DISABLE TRIGGER check_item;
+ALTER TABLE flashsale.orders ENABLE REPLICA TRIGGER guard_orders_truncate;
+ALTER EVENT TRIGGER flashsale_guard DISABLE;
+SELECT severity, problem, detail, hint FROM flashsale.health();
+SELECT hint FROM flashsale.health() \gexec
+SELECT * FROM flashsale.health();
+-- A dump would have no orders, or could not be restored.
+SET LOCAL flashsale.protect_data = off;
+ALTER EXTENSION flashsale DROP TABLE flashsale.orders;
+ALTER EXTENSION flashsale DROP SEQUENCE flashsale.payments_payment_id_seq;
+UPDATE pg_extension SET extconfig = NULL, extcondition = NULL WHERE extname = 'flashsale';
+SELECT severity, problem, detail, hint FROM flashsale.health() ORDER BY detail COLLATE "C";
+SELECT hint FROM flashsale.health() \gexec
+SELECT * FROM flashsale.health();
+SELECT cardinality(extconfig), cardinality(extcondition) FROM pg_extension WHERE extname = 'flashsale';
+ROLLBACK;
+BEGIN;
+SET LOCAL flashsale.protect_data = off;
+DROP INDEX flashsale.orders_expiry;
+ALTER TABLE flashsale.payments DROP CONSTRAINT payments_fate, DROP CONSTRAINT payments_payment_ref_key;
+DROP TRIGGER raise_version ON flashsale.items;
+ALTER TABLE flashsale.items DROP COLUMN created_at;
+ALTER TABLE flashsale.orders ALTER user_id DROP NOT NULL;
+UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'flashsale.orders_holdings'::regclass; -- as CONCURRENTLY leaves it
+SELECT severity, problem, detail FROM flashsale.health();
+SELECT DISTINCT regexp_replace(hint, '--[0-9.]+sql', '--….sql') FROM flashsale.health() WHERE problem = 'definition_missing';
+ROLLBACK;
+SELECT * FROM flashsale.health();
+-- Owners.
+CREATE ROLE t_owner;
+BEGIN;
+ALTER TABLE flashsale.payments OWNER TO t_owner;
+ALTER SCHEMA flashsale OWNER TO t_owner; -- it is the extension's, and a restore makes it anew
+SELECT severity, problem, detail FROM flashsale.health();
+ROLLBACK;
+BEGIN;
+ALTER SCHEMA flashsale OWNER TO t_owner;
+DELETE FROM pg_depend WHERE classid = 'pg_namespace'::regclass AND objid = 'flashsale'::regnamespace AND deptype = 'e'; -- as if made before
+SELECT severity, problem, detail, regexp_replace(hint, 'TO .*', 'TO …') FROM flashsale.health();
+SELECT hint FROM flashsale.health() \gexec
+SELECT * FROM flashsale.health();
+ROLLBACK;
+DROP ROLE t_owner;
+
+-- Another session that holds a table does not hold up health().
+BEGIN; LOCK flashsale.payments; PREPARE TRANSACTION 'locks';
+SELECT severity, problem, detail, hint FROM flashsale.health();
+ROLLBACK PREPARED 'locks';
+SELECT * FROM flashsale.health();
+
 -- Files of another version than the extension in the database.
 BEGIN;
 UPDATE pg_extension SET extversion = '0.1.0' WHERE extname = 'flashsale';

@@ -199,6 +199,21 @@ impl Cluster {
         );
     }
 
+    /// Runs statements, one a line, in single-user mode, while the server is stopped.
+    pub fn run_alone(&self, statements: &str) {
+        let mut postgres = as_server_user(tool("postgres"));
+        let mut running = postgres
+            .args(["--single", "-D", &self.data(), "postgres"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let mut input = running.stdin.take().expect("a pipe");
+        input.write_all(statements.as_bytes()).expect("it reads");
+        drop(input);
+        assert!(running.wait().expect("it ends").success());
+    }
+
     fn log_file(&self) -> String {
         format!("{}/log", self.folder.path())
     }

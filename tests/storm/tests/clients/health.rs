@@ -1,5 +1,6 @@
 //! What health() says of a server: its workers, its settings, and sessions in the way of others.
 
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use storm::connect;
@@ -74,6 +75,35 @@ async fn a_server_that_does_not_wait_for_its_standby() {
         "synchronous_commit = local",
     ];
     assert_problems(&settings, "not_synchronous").await;
+}
+
+fn signal(process: i32, name: &str) {
+    let kill = Command::new("kill")
+        .args([format!("-{name}"), process.to_string()])
+        .status();
+    assert!(kill.expect("kill").success());
+}
+
+/// Its buyers wait for as long as they may, and get busy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seller_that_is_stopped() {
+    let shop = Shop::grouped(&[]).await;
+    let item_id = shop.item(1_000).await;
+    until_healthy(&shop.client).await;
+    let seller = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'flashsale seller'";
+    let seller: i32 = shop.value(seller, &[]).await;
+    let buyer = connect(&shop.config).await.expect("a connection");
+    signal(seller, "STOP");
+    let buying = tokio::spawn(async move {
+        loop {
+            let buy = format!("SELECT flashsale.purchase_item({item_id}, 'alice')");
+            ask(&buyer, &buy).await;
+        }
+    });
+    until_problems(&shop.client, "seller_slow").await;
+    signal(seller, "CONT");
+    buying.abort();
+    until_healthy(&shop.client).await;
 }
 
 /// Takes this many transaction ids.
