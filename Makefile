@@ -19,9 +19,6 @@ PG_CONFIG ?= pg_config
 .DEFAULT_GOAL := help
 .PHONY: help setup build install demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
 	test-isolation test-pg-upgrade test-clients test-libraries test-docs test-shop test-storm test-asserts bench bench-status shop shop-up fmt lint
-=======
-	test-isolation test-clients test-libraries test-docs test-shop test-storm test-asserts bench bench-status shop shop-up fmt lint
->>>>>>> 9b18c4d (A Rust client with typed calls, retries and a gatherer of clicks; the suite libraries runs the tests of client libraries, direct and through PgBouncer)
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -102,9 +99,9 @@ test-clients: build ## Crowds of real clients, privileges, dump and restore, PgB
 	@$(WITH_SERVER) cargo test $(CLIENTS) --test clients
 
 test-libraries: build ## The client libraries in clients/, direct and through PgBouncer
-<<<<<<< HEAD
 	@scripts/build-clients
-	@$(PATIENT_SERVER) scripts/with-pooler scripts/test-libraries
+	@cargo build --quiet $(CLIENTS) --bins --tests
+	@CLIENTS="$(CLIENTS)" $(PATIENT_SERVER) scripts/with-pooler scripts/test-libraries
 
 test-shop: build ## examples/checkout: its answers, its pages in a browser, and sales with failures
 	@scripts/setup shop

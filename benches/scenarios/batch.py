@@ -5,9 +5,9 @@ import itertools
 import json
 
 import server
-from bench import client, interleaved, median_rates, say, sell
-from report import Row, against, times
-from shops import NOWAIT, SEED3, Ours
+from bench import interleaved, median_rates, sell
+from report import against
+from shops import SEED3, Ours
 
 REQUESTS = 64
 USER = "somebody"
@@ -48,21 +48,3 @@ def run(size):
         yield against(
             "batch", f"64 in a call, {what}", rate, "/s", base, "conditional UPDATE at 64", 80
         )
-    yield from gathered(size, base)
-
-
-def gathered(size, base):
-    """The same from a client that gathers its users' clicks."""
-    for connections in [2, 8]:
-        NOWAIT.open()
-        told = client("gather", "--connections", connections, "--seconds", size.seconds)
-        say(f"gathered, {connections} connections: {told['per_second']:,.0f}/s")
-        NOWAIT.sold()
-        yield Row(
-            "batch",
-            f"clicks of {told['buyers']} buyers gathered, {connections} connections",
-            told["per_second"],
-            "/s",
-            ratio=times(told["per_second"], base),
-        )
-        yield Row("batch", "... p99 of a click", told["p99_ms"], "ms")

@@ -3,7 +3,6 @@
 
 mod clicks;
 mod closed_loop;
-mod gather;
 mod peer;
 mod purchase;
 mod rush;

@@ -55,7 +55,9 @@ impl<T: DeserializeOwned> Answer<T> {
         if head.success {
             serde_json::from_str(text).map(Answer::Success)
         } else {
-            serde_json::from_str(text).map(Answer::Refused)
+            let mut refusal: Refusal = serde_json::from_str(text)?;
+            refusal.details.remove("success");
+            Ok(Answer::Refused(refusal))
         }
     }
 }

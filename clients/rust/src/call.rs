@@ -12,10 +12,11 @@ use crate::answer::Answer;
 use crate::error::Error;
 
 /// A parameter with its type.
-pub(crate) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// Calls a function that answers jsonb.
-pub(crate) async fn ask<T: DeserializeOwned>(
+/// Runs a statement of your own that returns one answer of the extension, such as one with more
+/// fields, or of a function that this version of the library does not know.
+pub async fn ask<T: DeserializeOwned>(
     client: &impl GenericClient,
     sql: &str,
     parameters: &[Parameter<'_>],

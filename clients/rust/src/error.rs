@@ -13,9 +13,9 @@ pub enum Error {
     /// There was no connection to ask over, so nothing was asked.
     #[error("no connection to the database: {0}")]
     NoConnection(#[source] Arc<dyn StdError + Send + Sync>),
-    /// The connection was lost, or the answer did not come in time, in mid-purchase. The purchase
-    /// may have been made; without a key nobody can ask. If it was, it expires unpaid.
-    #[error("it is unknown whether the purchase was made: {0}")]
+    /// The connection was lost, or the answer did not come in time, in mid-call. The call may have
+    /// been made. A purchase with a key can be repeated; without one, the reservation expires.
+    #[error("it is unknown whether the call was made: {0}")]
     OutcomeUnknown(Arc<str>),
     /// The gatherer's queue is full, because the database is slow: nothing was asked. Tell the user
     /// to come back later.
@@ -77,6 +77,16 @@ impl Error {
             Error::OutcomeUnknown(_) | Error::Unreadable(_) => true,
             Error::NoConnection(_) | Error::Overloaded | Error::Closed => false,
         }
+    }
+}
+
+impl Error {
+    /// The last error of a call that an earlier try may have made.
+    pub(crate) fn after_unknown(self) -> Self {
+        if self.is_outcome_unknown() {
+            return self;
+        }
+        Self::OutcomeUnknown(self.to_string().into())
     }
 }
 

@@ -86,17 +86,26 @@ impl Patience {
         Try: Future<Output = Result<Answer<T>, Error>>,
     {
         let mut pauses = Pauses::until(Instant::now() + self.lasts);
+        let mut is_unknown = false;
         loop {
             let outcome = call().await;
             let at_least = match &outcome {
                 Ok(Answer::Refused(refusal)) if refusal.retryable => {
-                    refusal.retry_after().unwrap_or_default()
+                    Some(refusal.retry_after().unwrap_or_default())
                 }
-                Err(error) if error.is_passing() && may_repeat(error) => Duration::ZERO,
-                _ => return outcome,
+                Err(error) if error.is_passing() && may_repeat(error) => Some(Duration::ZERO),
+                _ => None,
             };
-            if !pauses.pause(at_least).await {
-                return outcome;
+            is_unknown |= matches!(&outcome, Err(error) if error.is_outcome_unknown());
+            let is_final = match at_least {
+                Some(at_least) => !pauses.pause(at_least).await,
+                None => true,
+            };
+            if is_final {
+                return outcome.map_err(|error| match is_unknown {
+                    true => error.after_unknown(),
+                    false => error,
+                });
             }
         }
     }
@@ -169,6 +178,22 @@ mod tests {
         assert!(matches!(outcome, Err(Error::OutcomeUnknown(_))));
         assert!(tries.get() > 5, "{} tries", tries.get());
         assert!(begun.elapsed() <= Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_may_have_been_made_stays_unknown() {
+        let mut tries = 0;
+        let call = || {
+            tries += 1;
+            let error = if tries == 1 {
+                lost()
+            } else {
+                Error::Overloaded
+            };
+            async move { Err::<Answer<Reservation>, _>(error) }
+        };
+        let outcome = Patience::default().repeat(call).await;
+        assert!(matches!(outcome, Err(Error::OutcomeUnknown(_))));
     }
 
     #[tokio::test(start_paused = true)]

@@ -34,7 +34,9 @@ pub struct GathererOptions {
     pub patience: Duration,
     /// How long a call may take before its connection is given up. Default: 10 s.
     pub call_timeout: Duration,
-    /// Of all purchases. Default: `None`, that of the sessions.
+    /// Of all purchases; `None` is that of the sessions. Default: [`Strategy::Grouped`], under which
+    /// calls for the same item take turns. Gather all purchases of an item, or none: while a batch
+    /// holds its row, the seller cannot serve those that are made one by one.
     pub strategy: Option<Strategy>,
 }
 
@@ -47,7 +49,7 @@ impl Default for GathererOptions {
             queue_size: 4_096,
             patience: Duration::from_secs(5),
             call_timeout: Duration::from_secs(10),
-            strategy: None,
+            strategy: Some(Strategy::Grouped),
         }
     }
 }

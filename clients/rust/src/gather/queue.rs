@@ -16,6 +16,8 @@ pub struct Click {
     pub purchase: Purchase,
     answer_to: oneshot::Sender<Outcome>,
     clicked_at: Instant,
+    /// Whether an earlier call for it, whose answer was lost, may have been made.
+    pub is_unknown: bool,
 }
 
 impl Click {
@@ -24,6 +26,7 @@ impl Click {
             purchase,
             answer_to,
             clicked_at: Instant::now(),
+            is_unknown: false,
         }
     }
 

@@ -69,21 +69,21 @@ where
 
     /// Answers every click of a batch. Those that could fail their neighbours are asked alone.
     async fn serve(&mut self, batch: Vec<Click>) {
-        let (batch, dubious): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_plausible);
+        let (batch, dubious): (Vec<_>, Vec<_>) =
+            self.in_time(batch).into_iter().partition(is_plausible);
         let mut parts: Vec<Vec<Click>> = dubious.into_iter().map(|click| vec![click]).collect();
         parts.push(batch);
         let mut pauses = Pauses::until(Instant::now() + self.options.patience);
-        while let Some(part) = parts.pop() {
-            let part = self.still_wanted(part);
+        while let Some(mut part) = parts.pop() {
+            part.retain(|click| !click.has_left());
             if part.is_empty() {
                 continue;
             }
             match self.ask(&part).await {
                 Ok(answers) => answer_each(part, answers),
                 Err(error) if part.len() > 1 && can_be_of_one(&error) => {
-                    let mut first = part;
-                    let second = first.split_off(first.len() / 2);
-                    parts.extend([second, first]);
+                    let second = part.split_off(part.len() / 2);
+                    parts.extend([second, part]);
                 }
                 Err(error) => {
                     let again = self.asked_again(part, &error);
@@ -97,14 +97,13 @@ where
         }
     }
 
-    /// Without those that left, and those that waited too long, which nothing was asked for yet.
-    fn still_wanted(&self, part: Vec<Click>) -> Vec<Click> {
-        let (wanted, late): (Vec<_>, Vec<_>) = part
+    /// Without those that waited too long in the queue.
+    fn in_time(&self, batch: Vec<Click>) -> Vec<Click> {
+        let (in_time, late) = batch
             .into_iter()
-            .filter(|click| !click.has_left())
             .partition(|click| click.waited() < self.options.patience);
         fail(late, &Error::Overloaded);
-        wanted
+        in_time
     }
 
     /// The clicks to ask again after an error; the others are answered.
@@ -116,10 +115,13 @@ where
         if !error.is_outcome_unknown() {
             return part;
         }
-        let (again, unknown) = part
+        let (mut again, unknown): (Vec<_>, Vec<_>) = part
             .into_iter()
             .partition(|click| click.purchase.is_repeatable());
         fail(unknown, &Error::OutcomeUnknown(error.to_string().into()));
+        for click in &mut again {
+            click.is_unknown = true;
+        }
         again
     }
 
@@ -153,17 +155,17 @@ async fn connected<Cause: StdError + Send + Sync + 'static>(
     }
 }
 
-/// One answer for each click. A click alone is a purchase_item, whose errors name the argument
-/// without an index.
+/// One answer for each click.
 async fn call(
     client: &Client,
     part: &[Click],
     options: &GathererOptions,
 ) -> Result<Vec<Answer<Reservation>>, Error> {
-    if let [click] = part {
-        let mut purchase = click.purchase.clone();
-        purchase.strategy = options.strategy;
-        return Ok(vec![purchase_item(client, &purchase).await?]);
+    if let [click] = part
+        && !is_plausible(click)
+    {
+        // Its error names the argument without an index.
+        return Ok(vec![purchase_item(client, &click.purchase).await?]);
     }
     let purchases = part.iter().map(|click| &click.purchase);
     let answers = purchase_batch(client, purchases, options.strategy).await?;
@@ -182,7 +184,13 @@ fn answer_each(part: Vec<Click>, answers: Vec<Answer<Reservation>>) {
 
 fn fail(part: Vec<Click>, error: &Error) {
     for click in part {
-        click.answer(Err(error.clone()));
+        let error = error.clone();
+        let error = if click.is_unknown {
+            error.after_unknown()
+        } else {
+            error
+        };
+        click.answer(Err(error));
     }
 }
 

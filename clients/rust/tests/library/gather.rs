@@ -1,5 +1,6 @@
 //! Clicks gathered into batches: exact, each answered for itself, whatever fails.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -348,6 +349,43 @@ async fn a_lost_call_is_asked_again_for_those_with_a_key() {
     shop.assert_sound().await;
 }
 
+/// Nobody may be told that nothing was asked, once something was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_call_that_cannot_be_asked_again_stays_unknown() {
+    let shop = Shop::open(10).await;
+    let name = format!("unknown {}", shop.item_id);
+    let config = waiting(&shop).application_name(&name).clone();
+    let is_down = Arc::new(AtomicBool::new(false));
+    let options = GathererOptions {
+        patience: Duration::from_millis(300),
+        ..one_connection()
+    };
+    let gatherer = Gatherer::start(options, {
+        let is_down = Arc::clone(&is_down);
+        move || {
+            let (config, is_down) = (config.clone(), is_down.load(SeqCst));
+            async move {
+                if is_down {
+                    return Err(io::Error::other("no server"));
+                }
+                connect(&config).await.map_err(io::Error::other)
+            }
+        }
+    });
+    let lock = lock_item(&shop).await;
+    let purchase = Purchase::new(shop.item_id, "anybody").key("k");
+    let buying = tokio::spawn(async move { gatherer.purchase(purchase).await });
+    until_waiting(&shop, &name, 1).await;
+    is_down.store(true, SeqCst);
+    end_session(&shop, &name).await;
+    let outcome = within(buying).await.expect("no panic");
+    assert!(
+        matches!(outcome, Err(Error::OutcomeUnknown(_))),
+        "{outcome:?}"
+    );
+    lock.batch_execute("COMMIT").await.expect("a commit");
+}
+
 /// The session ends between two calls: nothing was asked, so nobody notices.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_lost_between_calls_is_opened_again() {
@@ -381,7 +419,7 @@ async fn without_a_connection_everybody_is_answered() {
         let tries = Arc::clone(&tries);
         move || {
             tries.fetch_add(1, SeqCst);
-            async { Err::<Client, _>(std::io::Error::other("no server")) }
+            async { Err::<Client, _>(io::Error::other("no server")) }
         }
     });
     let purchases = (0..10)
