@@ -29,7 +29,8 @@ pub struct Reservation {
 #[non_exhaustive]
 pub struct PaymentBegun {
     pub order_id: i64,
-    pub order_ref: String,
+    /// `None` if the call named the order by its id.
+    pub order_ref: Option<String>,
     pub status: OrderStatus,
     pub payment_deadline: String,
 }
@@ -39,7 +40,8 @@ pub struct PaymentBegun {
 #[non_exhaustive]
 pub struct Confirmed {
     pub order_id: i64,
-    pub order_ref: String,
+    /// `None` if the call named the order by its id.
+    pub order_ref: Option<String>,
     pub status: OrderStatus,
     /// Whether the charge had been reported before.
     pub already_confirmed: bool,
@@ -52,7 +54,8 @@ pub struct Confirmed {
 #[non_exhaustive]
 pub struct Cancelled {
     pub order_id: i64,
-    pub order_ref: String,
+    /// `None` if the call named the order by its id.
+    pub order_ref: Option<String>,
     pub status: OrderStatus,
     /// Units that this call put back on sale.
     pub restored: i64,
@@ -181,7 +184,8 @@ pub struct Reconciled {
 #[non_exhaustive]
 pub struct OrderRefunded {
     pub order_id: i64,
-    pub order_ref: String,
+    /// `None` if the call named the order by its id.
+    pub order_ref: Option<String>,
     pub status: OrderStatus,
     /// Units that this call put back on sale.
     pub restored: i64,

@@ -312,8 +312,9 @@ async fn drain_answers_what_was_accepted_and_accepts_no_more() {
 
 /// Ends the gatherer's session, and waits until it has ended.
 async fn end_session(shop: &Shop, name: &str) {
-    let sql = "SELECT count(*) FROM pg_stat_activity
-         WHERE application_name = $1 AND pg_terminate_backend(pid, 60000)";
+    let sql = "WITH found AS MATERIALIZED
+           (SELECT pid FROM pg_stat_activity WHERE application_name = $1)
+         SELECT count(*) FROM found WHERE pg_terminate_backend(pid, 60000)";
     assert_eq!(shop.value::<i64>(sql, &[&name]).await, 1);
 }
 
