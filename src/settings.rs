@@ -125,7 +125,7 @@ fn init_of_purchases() {
     );
     GucRegistry::define_bool_guc(
         c"flashsale.direct_access",
-        c"Whether purchases read and write items and orders without the executor if both are defined as installed.",
+        c"Whether items and orders are read and written without the executor if they are defined as installed.",
         c"Default on.",
         &DIRECT_ACCESS,
         GucContext::Userset,

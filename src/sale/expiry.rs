@@ -10,7 +10,8 @@ use crate::store::{items, orders};
 use flashsale_core::order::{Expired, ExpiryRun, Move, Status, Step, step};
 use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
-use std::collections::{BTreeMap, HashSet};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// The most orders that a purchase expires in one statement.
 const ORDERS_PER_STATEMENT: i64 = 1_000;
@@ -28,10 +29,21 @@ pub struct AtFault {
     pub fault: Fault,
 }
 
+thread_local! {
+    /// The last order that the session's last run expired, and when its reservation ended, if that run
+    /// left others and passed over none. The next one begins there, because under an old snapshot the
+    /// index of reservations leads to all that were ever reserved.
+    static LAST_EXPIRED: Cell<Option<(i64, Micros)>> = const { Cell::new(None) };
+}
+
 /// The progress of a run.
 #[derive(Clone, Default)]
 struct Progress {
     expired: Expired,
+    /// The run has begun where another one ended, and has not looked for older orders yet.
+    has_resumed: bool,
+    /// The last order of the last round, and when its reservation ended.
+    last: Option<(i64, Micros)>,
     /// Items and orders that other transactions hold, orders that do not expire, and those that the
     /// caller excludes.
     but: LeftOut,
@@ -75,6 +87,8 @@ pub fn expire_stale(
 ) -> Result<(Expired, Vec<AtFault>), Fault> {
     let mut progress = Progress::default();
     progress.but.orders = but_orders.to_vec();
+    progress.but.expired_before = resume_at(client, staleness)?;
+    progress.has_resumed = progress.but.expired_before.is_some();
     let mut at_fault = Vec::new();
     let mut most = max_orders;
     while progress.expired.orders < i64::from(max_orders) && at_fault.len() < MOST_AT_FAULT {
@@ -97,9 +111,44 @@ pub fn expire_stale(
     }
     // Who calls again while there is more must come to an end.
     let is_in_vain = progress.expired.orders == 0 && at_fault.len() == MOST_AT_FAULT;
-    progress.expired.more =
-        !is_in_vain && !orders::stale(client, staleness, &progress.but, 1)?.is_empty();
+    progress.expired.more = !is_in_vain && !oldest(client, staleness, 1, &mut progress)?.is_empty();
+    let has_passed_over_none = progress.expired.skipped == 0;
+    if let (Staleness::ExpiredAt(_), true, true) =
+        (staleness, progress.expired.more, has_passed_over_none)
+    {
+        LAST_EXPIRED.set(progress.last);
+    }
     Ok((progress.expired, at_fault))
+}
+
+/// Where the session's last run ended, if what it did is still so.
+fn resume_at(client: &SpiClient<'_>, staleness: Staleness) -> Result<Option<Micros>, Fault> {
+    let Staleness::ExpiredAt(_) = staleness else {
+        return Ok(None);
+    };
+    // Forgotten if this run fails: the next one must begin with the oldest order, to find the one at
+    // fault.
+    match LAST_EXPIRED.take() {
+        Some((order_id, ended_at)) if orders::is_expired(client, order_id)? => Ok(Some(ended_at)),
+        _ => Ok(None),
+    }
+}
+
+/// The ids of the oldest `limit` stale orders that are left, and when each expires. If too few are
+/// left behind the place where the run has resumed, it goes back to the oldest of all.
+fn oldest(
+    client: &SpiClient<'_>,
+    staleness: Staleness,
+    limit: i32,
+    progress: &mut Progress,
+) -> Result<Vec<(i64, Option<Micros>)>, Fault> {
+    let found = orders::stale(client, staleness, &progress.but, limit)?;
+    if !progress.has_resumed || found.len() >= limit as usize {
+        return Ok(found);
+    }
+    progress.has_resumed = false;
+    progress.but.expired_before = None;
+    orders::stale(client, staleness, &progress.but, limit)
 }
 
 /// How a round ended.
@@ -118,12 +167,13 @@ fn round(
     limit: i32,
     progress: &Progress,
 ) -> Result<Round, Fault> {
-    let found = orders::stale(client, staleness, &progress.but, limit)?;
-    let Some(&(_, last_expired_at)) = found.last() else {
+    let mut next = progress.clone();
+    let found = oldest(client, staleness, limit, &mut next)?;
+    let Some(&(last_order, last_expired_at)) = found.last() else {
         return Ok(Round::NothingLeft);
     };
     let found: Vec<i64> = found.into_iter().map(|(order_id, _)| order_id).collect();
-    let mut next = progress.clone();
+    next.last = last_expired_at.map(|at| (last_order, at));
     next.but.expired_before = last_expired_at;
     let tried = subtransaction::run(|| match expire_found(client, &found, &mut next) {
         Ok(()) => End::Commit(Ok(())),
@@ -146,9 +196,8 @@ fn expire_found(
     progress: &mut Progress,
 ) -> Result<(), Fault> {
     let taken = orders::lock_stale(client, found.to_vec())?;
-    let wanted: HashSet<i64> = taken.iter().map(|order| order.item_id).collect();
-    let held = items::lock_unheld(client, wanted.iter().copied().collect())?;
-    let held: HashSet<i64> = held.into_iter().collect();
+    let wanted: BTreeSet<i64> = taken.iter().map(|order| order.item_id).collect();
+    let held = items::lock_unheld(client, wanted.clone())?;
     let stale: Vec<&StaleOrder> = taken
         .iter()
         .filter(|order| held.contains(&order.item_id))
@@ -159,7 +208,8 @@ fn expire_found(
     let had: HashSet<i64> = taken.iter().map(|order| order.order_id).collect();
     progress.expired.skipped += (found.len() - stale.len()) as i64;
     let but = &mut progress.but;
-    but.items.extend(wanted.difference(&held));
+    but.items
+        .extend(wanted.into_iter().filter(|item_id| !held.contains(item_id)));
     let not_had = found.iter().filter(|order_id| !had.contains(order_id));
     but.orders.extend(not_had);
     Ok(())

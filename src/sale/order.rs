@@ -89,7 +89,7 @@ pub fn cancel_many(
         false => HashSet::new(),
     };
     let wanted = held.values().map(|order| order.item_id).collect();
-    let held_items: HashSet<i64> = items::lock_unheld(client, wanted)?.into_iter().collect();
+    let held_items = items::lock_unheld(client, wanted)?;
     let mut closing = Vec::new();
     let mut units = BTreeMap::<i64, i64>::new();
     let mut results = Vec::with_capacity(cancels.len());
@@ -147,6 +147,7 @@ pub fn refund(name: &OrderName<'_>, restock: bool) -> Result<Moved<Refunded>, Fa
                         written_off: 0,
                     }
                 } else {
+                    items::lock_stock(client, item_id)?;
                     items::write_off(client, item_id, quantity, order_id)?;
                     Refunded {
                         restored: 0,

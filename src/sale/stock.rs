@@ -94,10 +94,11 @@ fn restocked(
 /// Stops or restarts sales of an item. Locks the item.
 pub fn set_paused(item_id: i64, paused: bool) -> Result<Paused, Fault> {
     let done = attempt_or_busy(|client| {
-        Ok(match items::set_paused(client, item_id, paused)? {
-            true => End::Commit(Paused::Done { paused }),
-            false => End::RollBack(Paused::NotFound),
-        })
+        if items::lock_stock(client, item_id)?.is_none() {
+            return Ok(End::RollBack(Paused::NotFound));
+        }
+        items::set_paused(client, item_id, paused)?;
+        Ok(End::Commit(Paused::Done { paused }))
     })?;
     Ok(done.unwrap_or(Paused::Busy))
 }

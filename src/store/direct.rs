@@ -4,13 +4,13 @@
 //! as installed, and only a statement respects the difference; because [`Table::open`] refuses; or
 //! because `flashsale.direct_access` is off.
 
-use super::Found;
-use crate::pg::clock;
+use super::{Found, Order};
 use crate::pg::heap::{
     self, Attempt, Ctid, Purpose, Remembered, Seen, Snapshot, Table, Updated, Value, Write,
 };
-use crate::pg::random;
+use crate::pg::{clock, random, session};
 use crate::settings;
+use Value::{Int8, Null, Text, Time};
 use flashsale_core::fit::Request;
 use flashsale_core::item::{Currency, Item, stock_adds_up};
 use flashsale_core::order::Status;
@@ -47,12 +47,13 @@ thread_local! {
     /// The sequence of their ids if orders are as made. It is remembered by oid, because renaming
     /// it does not invalidate what is remembered about the table.
     static ORDERS_IF_AS_MADE: Remembered<Option<Oid>> = const { Remembered::nothing() };
+    static DO_ORDERS_MOVE_AS_MADE: Remembered<bool> = const { Remembered::nothing() };
 }
 
 /// The primary key must be the only index, so that each sale is a HOT update.
 fn are_items_as_made(table: &Items) -> bool {
     table.definition() == ITEMS_AS_MADE
-        && !table.has_triggers(Write::Update(&[INVENTORY, VERSION]))
+        && !table.has_triggers(Write::Update(&CHANGED))
         && table.indexes() == 1
 }
 
@@ -61,6 +62,11 @@ fn are_items_as_made(table: &Items) -> bool {
 fn sequence_if_as_made(table: &Orders) -> Option<Oid> {
     let is_as_made = table.definition() == ORDERS_AS_MADE && !table.has_triggers(Write::Insert);
     is_as_made.then(|| table.sequence(ORDER_ID)).flatten()
+}
+
+/// A row that moves is entered into whatever indexes there are.
+fn do_orders_move_as_made(table: &Orders) -> bool {
+    table.definition() == ORDERS_AS_MADE && !table.has_triggers(Write::Update(&MOVED))
 }
 
 /// The number of columns before the column `named`, and true; or the number of all columns, and
@@ -107,6 +113,18 @@ const ENDS_AT: usize = column(ITEMS_AS_MADE, "ends_at");
 const RESERVATION_TTL: usize = column(ITEMS_AS_MADE, "reservation_ttl");
 const UNIT_PRICE: usize = column(ITEMS_AS_MADE, "unit_price");
 const CURRENCY: usize = column(ITEMS_AS_MADE, "currency");
+
+const CANCELLED_UNITS: usize = column(ITEMS_AS_MADE, "cancelled_units");
+const EXPIRED_UNITS: usize = column(ITEMS_AS_MADE, "expired_units");
+const REFUNDED_UNITS: usize = column(ITEMS_AS_MADE, "refunded_units");
+/// The columns that are changed here.
+const CHANGED: [usize; 5] = [
+    INVENTORY,
+    VERSION,
+    CANCELLED_UNITS,
+    EXPIRED_UNITS,
+    REFUNDED_UNITS,
+];
 
 type Items = Table<ITEM_COLUMNS>;
 
@@ -181,12 +199,41 @@ pub fn lock_on_sale(item_id: i64, least: i64) -> Option<Option<Found>> {
 pub fn take_on_sale(item_id: i64, units: i64) -> Option<Option<Found>> {
     obtain_on_sale(Purpose::Update, item_id, units, |row| {
         let ctid = row.ctid();
-        match update(row, units)? {
-            Updated::Done => Some(Tried::Obtained(ctid)),
-            Updated::Changed => Some(Tried::Changed),
-            Updated::Unclear => None,
-        }
+        tried(ctid, update(row, units)?)
     })
+}
+
+/// Returns the units of an order to its item; the order now has the status `closed`. Waits for the
+/// row's lock. `None` also if there is no such item.
+pub fn restore(item_id: i64, units: i64, closed: Status) -> Option<()> {
+    let count = match closed {
+        Status::Cancelled => CANCELLED_UNITS,
+        Status::Expired => EXPIRED_UNITS,
+        Status::Refunded => REFUNDED_UNITS,
+        Status::Reserved | Status::Paying | Status::Confirmed => return None,
+    };
+    let restored = obtain(
+        Purpose::Update,
+        item_id,
+        |_| true,
+        |row| return_units(row, units, count),
+    )?;
+    restored.map(drop)
+}
+
+/// Adds units to the inventory and to one of the counts of closed units.
+fn return_units(row: Seen<'_, ITEM_COLUMNS>, units: i64, count: usize) -> Option<Tried> {
+    let ctid = row.ctid();
+    let inventory = row.int8(INVENTORY)?.checked_add(units)?;
+    let (counted, version) = (row.int8(count)?.checked_add(units)?, row.int8(VERSION)? + 1);
+    if !stock_adds_up(inventory, row.int8(STOCK)?) {
+        return None;
+    }
+    let changes = [(INVENTORY, inventory), (VERSION, version), (count, counted)];
+    tried(
+        ctid,
+        row.update(changes.map(|(column, value)| (column, Int8(value)))),
+    )
 }
 
 enum Tried {
@@ -196,13 +243,32 @@ enum Tried {
     Changed,
 }
 
-/// Calls `obtain` with the row if the item is on sale and has at least `least` units, and again if it
-/// has changed meanwhile.
+fn tried(ctid: Ctid, updated: Updated) -> Option<Tried> {
+    match updated {
+        Updated::Done => Some(Tried::Obtained(ctid)),
+        Updated::Changed => Some(Tried::Changed),
+        Updated::Unclear => None,
+    }
+}
+
+/// Calls `take` with the row if the item is on sale and has at least `least` units. As in the
+/// statements, what cannot be sold is not locked.
 fn obtain_on_sale(
     purpose: Purpose,
     item_id: i64,
     least: i64,
-    obtain: impl Fn(Seen<'_, ITEM_COLUMNS>) -> Option<Tried>,
+    take: impl Fn(Seen<'_, ITEM_COLUMNS>) -> Option<Tried>,
+) -> Option<Option<Found>> {
+    let is_on_sale = |item: &Item| item.inventory >= least && item.not_open(clock::now()).is_none();
+    obtain(purpose, item_id, is_on_sale, take)
+}
+
+/// Calls `take` with the row if the item is wanted, and again if it has changed meanwhile.
+fn obtain(
+    purpose: Purpose,
+    item_id: i64,
+    is_wanted: impl Fn(&Item) -> bool,
+    take: impl Fn(Seen<'_, ITEM_COLUMNS>) -> Option<Tried>,
 ) -> Option<Option<Found>> {
     loop {
         let tried = at_items(purpose, |table, snapshot| {
@@ -210,11 +276,10 @@ fn obtain_on_sale(
                 return Some(None);
             };
             let item = item(&row);
-            // As in the statements: what cannot be sold is not locked.
-            if item.inventory < least || item.not_open(clock::now()).is_some() {
+            if !is_wanted(&item) {
                 return Some(None);
             }
-            Some(Some((item, obtain(row)?)))
+            Some(Some((item, take(row)?)))
         });
         match tried? {
             None => return Some(None),
@@ -248,7 +313,7 @@ pub fn take(found: &Found, units: i64) -> Option<bool> {
 fn update(row: Seen<'_, ITEM_COLUMNS>, units: i64) -> Option<Updated> {
     let (left, version) = (row.int8(INVENTORY)? - units, row.int8(VERSION)? + 1);
     stock_adds_up(left, row.int8(STOCK)?)
-        .then(|| row.update([(INVENTORY, left), (VERSION, version)]))
+        .then(|| row.update([(INVENTORY, Int8(left)), (VERSION, Int8(version))]))
 }
 
 const ORDER_COLUMNS: usize = columns(ORDERS_AS_MADE);
@@ -259,13 +324,128 @@ const UNITS_HELD: usize = column(ORDERS_AS_MADE, "units_held");
 const PRICE: usize = column(ORDERS_AS_MADE, "unit_price");
 const CREATED_AT: usize = column(ORDERS_AS_MADE, "created_at");
 const EXPIRES_AT: usize = column(ORDERS_AS_MADE, "expires_at");
+const PAYING_AT: usize = column(ORDERS_AS_MADE, "paying_at");
+const PAYMENT_DEADLINE: usize = column(ORDERS_AS_MADE, "payment_deadline");
+const CONFIRMED_AT: usize = column(ORDERS_AS_MADE, "confirmed_at");
+const CLOSED_AT: usize = column(ORDERS_AS_MADE, "closed_at");
+const CLOSED_BY: usize = column(ORDERS_AS_MADE, "closed_by");
+const CLOSE_REASON: usize = column(ORDERS_AS_MADE, "close_reason");
 const STATUS: usize = column(ORDERS_AS_MADE, "status");
 const USER_ID: usize = column(ORDERS_AS_MADE, "user_id");
 const PRICE_CURRENCY: usize = column(ORDERS_AS_MADE, "currency");
 const IDEMPOTENCY_KEY: usize = column(ORDERS_AS_MADE, "idempotency_key");
 const REF_CODE: usize = column(ORDERS_AS_MADE, "ref_code");
 
+/// The columns that moves change.
+const MOVED: [usize; 8] = [
+    STATUS,
+    UNITS_HELD,
+    PAYING_AT,
+    PAYMENT_DEADLINE,
+    CONFIRMED_AT,
+    CLOSED_AT,
+    CLOSED_BY,
+    CLOSE_REASON,
+];
+
 type Orders = Table<ORDER_COLUMNS>;
+
+/// Runs `body` with the table `orders` and a new snapshot.
+fn at_orders<T>(purpose: Purpose, body: impl FnOnce(&Orders, &Snapshot) -> Option<T>) -> Option<T> {
+    if !settings::direct_access() {
+        return None;
+    }
+    let table = Orders::open(c"flashsale", c"orders", purpose)?;
+    let is_as_made =
+        DO_ORDERS_MOVE_AS_MADE.with(|known| known.about(&table, do_orders_move_as_made));
+    is_as_made
+        .then(|| body(&table, &table.snapshot()))
+        .flatten()
+}
+
+/// Locks the order with that id and, if given, that code; waits for the lock.
+pub fn lock_order(order_id: i64, code: Option<&str>) -> Option<Option<Order>> {
+    loop {
+        let tried = at_orders(Purpose::Lock, |table, snapshot| {
+            let row = table.find(snapshot, order_id, None).ok()?;
+            let is_named =
+                |row: &Seen<'_, _>| code.is_none_or(|code| row.text(REF_CODE) == Some(code));
+            let Some(row) = row.filter(is_named) else {
+                return Some(Some(None));
+            };
+            let order = locked_order(&row)?;
+            match row.await_lock() {
+                Attempt::Held(_) => Some(Some(Some(order))),
+                Attempt::Changed => Some(None),
+                Attempt::Unclear => None,
+            }
+        });
+        if let Some(order) = tried? {
+            return Some(order);
+        }
+        pgrx::check_for_interrupts!();
+    }
+}
+
+fn locked_order(row: &Seen<'_, ORDER_COLUMNS>) -> Option<Order> {
+    Some(Order {
+        order_id: row.int8(ORDER_ID)?,
+        item_id: row.int8(ORDERED_ITEM_ID)?,
+        quantity: row.int8(QUANTITY)?,
+        status: Status::parse(row.text(STATUS)?)?,
+        unit_price: row.int8(PRICE),
+        currency: row.text(PRICE_CURRENCY).map(str::to_owned),
+        payment_deadline: row.time(PAYMENT_DEADLINE),
+        ctid: Some(row.ctid()),
+    })
+}
+
+/// Changes a locked order to paying.
+pub fn begin_payment(order: &Order, now: Micros, deadline: Micros) -> Option<()> {
+    let changes = [
+        (STATUS, Text(Status::Paying.name())),
+        (PAYING_AT, Time(now)),
+        (PAYMENT_DEADLINE, Time(deadline)),
+    ];
+    move_order(order, changes)
+}
+
+/// Changes a locked order to confirmed. An order that is reinstated is no longer closed.
+pub fn confirm(order: &Order, now: Micros) -> Option<()> {
+    let changes = [
+        (STATUS, Text(Status::Confirmed.name())),
+        (UNITS_HELD, Int8(order.quantity)),
+        (CONFIRMED_AT, Time(now)),
+        (CLOSED_AT, Null),
+        (CLOSED_BY, Null),
+        (CLOSE_REASON, Null),
+    ];
+    move_order(order, changes)
+}
+
+/// Changes a locked order to `status`, cancelled or refunded.
+pub fn close(order: &Order, status: Status, now: Micros, reason: Option<&str>) -> Option<()> {
+    let by = session::role_name(session::session_user());
+    let changes = [
+        (STATUS, Text(status.name())),
+        (UNITS_HELD, Int8(0)),
+        (CLOSED_AT, Time(now)),
+        (CLOSED_BY, Text(&by)),
+        (CLOSE_REASON, reason.map_or(Null, Text)),
+    ];
+    move_order(order, changes)
+}
+
+/// The CHECK is not evaluated: it holds after every move. `None` also if the order was read by a
+/// statement, or has been changed since.
+fn move_order<const M: usize>(order: &Order, changes: [(usize, Value<'_>); M]) -> Option<()> {
+    let ctid = order.ctid?;
+    at_orders(Purpose::Update, |table, snapshot| {
+        let row = table.at(snapshot, ctid)?;
+        let is_same = row.int8(ORDER_ID) == Some(order.order_id);
+        (is_same && row.update(changes) == Updated::Done).then_some(())
+    })
+}
 
 /// Inserts a reserved order for each request and returns their refs. The CHECK is not evaluated: it
 /// holds for every reserved order. Locks only the new rows.
@@ -297,21 +477,21 @@ fn order<'a>(
     request: &Request<'a>,
     now: Micros,
 ) -> [Value<'a>; ORDER_COLUMNS] {
-    let mut row = [Value::Null; ORDER_COLUMNS];
-    row[ORDER_ID] = Value::Int8(order_ref.order_id);
-    row[ORDERED_ITEM_ID] = Value::Int8(item.item_id);
-    row[QUANTITY] = Value::Int8(request.quantity);
-    row[UNITS_HELD] = Value::Int8(request.quantity);
-    row[PRICE] = item.unit_price.map_or(Value::Null, Value::Int8);
-    row[CREATED_AT] = Value::Time(now);
-    row[EXPIRES_AT] = Value::Time(now + request.ttl(item));
-    row[STATUS] = Value::Text(Status::Reserved.name());
-    row[USER_ID] = Value::Text(request.user_id);
+    let mut row = [Null; ORDER_COLUMNS];
+    row[ORDER_ID] = Int8(order_ref.order_id);
+    row[ORDERED_ITEM_ID] = Int8(item.item_id);
+    row[QUANTITY] = Int8(request.quantity);
+    row[UNITS_HELD] = Int8(request.quantity);
+    row[PRICE] = item.unit_price.map_or(Null, Int8);
+    row[CREATED_AT] = Time(now);
+    row[EXPIRES_AT] = Time(now + request.ttl(item));
+    row[STATUS] = Text(Status::Reserved.name());
+    row[USER_ID] = Text(request.user_id);
     row[PRICE_CURRENCY] = item
         .currency
         .as_ref()
-        .map_or(Value::Null, |currency| Value::Text(currency.code()));
-    row[IDEMPOTENCY_KEY] = request.idempotency_key.map_or(Value::Null, Value::Text);
-    row[REF_CODE] = Value::Text(order_ref.code.as_str());
+        .map_or(Null, |currency| Text(currency.code()));
+    row[IDEMPOTENCY_KEY] = request.idempotency_key.map_or(Null, Text);
+    row[REF_CODE] = Text(order_ref.code.as_str());
     row
 }

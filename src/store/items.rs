@@ -11,6 +11,7 @@ use pgrx::pg_sys::BuiltinOid::{
     BOOLOID, INT4OID, INT8ARRAYOID, INT8OID, INTERVALOID, TEXTOID, TIDOID, TIMESTAMPTZOID,
 };
 use pgrx::spi::{SpiClient, SpiTupleTable};
+use std::collections::{BTreeSet, HashSet};
 
 /// The columns that a purchase needs, in the order in which `read_found` reads them.
 macro_rules! item_columns {
@@ -148,10 +149,28 @@ static RESTORE: Statement = Statement::deciding(
     &[INT8OID, INT8OID, TEXTOID],
 );
 
-/// Locks the rows that no other transaction holds, in ascending id.
+/// Finds the row of the item `$item_id` in a sub-select, as [`READ`] does and for the same reason.
+macro_rules! newest {
+    ($columns:literal, $item_id:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM flashsale.items i WHERE i.item_id >= ",
+            $item_id,
+            " AND i.item_id <= ",
+            $item_id,
+            " ORDER BY i.item_id DESC LIMIT 1"
+        )
+    };
+}
+
+/// Locks the rows that no other transaction holds, in the order of the argument.
 static LOCK_UNHELD: Locking = locking!(
-    ["SELECT item_id FROM flashsale.items WHERE item_id = ANY($1) ORDER BY item_id"],
-    " SKIP LOCKED",
+    [
+        "SELECT wanted.item_id FROM unnest($1) AS wanted (item_id), LATERAL (",
+        newest!("", "wanted.item_id")
+    ],
+    " SKIP LOCKED) AS held",
     &[INT8ARRAYOID]
 );
 
@@ -160,29 +179,35 @@ static RESTORE_MANY: Statement = Statement::deciding(
     concat!(
         "UPDATE flashsale.items i SET inventory = i.inventory + back.units, version = i.version + 1, ",
         count_closed!("back.units", "$3"),
-        " FROM unnest($1, $2) AS back (item_id, units) WHERE i.item_id = back.item_id RETURNING i.item_id"
+        " FROM unnest($1, $2) AS back (item_id, units), LATERAL (",
+        newest!("i.ctid", "back.item_id"),
+        ") AS held WHERE i.ctid = held.ctid RETURNING i.item_id"
     ),
     &[INT8ARRAYOID, INT8ARRAYOID, TEXTOID],
 );
 
 /// Waits for the row's lock.
 static LOCK_STOCK: Locking = locking!(
-    ["SELECT inventory, stock, unit_price FROM flashsale.items WHERE item_id = $1"],
+    [newest!("i.inventory, i.stock, i.unit_price", "$1")],
     "",
     &[INT8OID]
 );
 
-/// Waits for the row's lock, then records the movement, and with a key what is answered.
+/// Updates a row that the caller holds, and records the movement, with a key also what is answered.
 static MOVE_STOCK: Statement = Statement::deciding(
-    "WITH moved AS ( \
-         UPDATE flashsale.items \
-         SET stock = stock + $2, inventory = inventory + $3, refunded_units = refunded_units + $7, version = version + 1 \
-         WHERE item_id = $1 RETURNING item_id, stock, inventory) \
-     INSERT INTO flashsale.stock_movements (item_id, delta, order_id, reason, idempotency_key, stock_after, \
-                                            inventory_after) \
-     SELECT item_id, $2, $4, $5, $6, CASE WHEN $6 IS NOT NULL THEN stock END, \
-            CASE WHEN $6 IS NOT NULL THEN inventory END \
-     FROM moved RETURNING movement_id",
+    concat!(
+        "WITH moved AS ( \
+             UPDATE flashsale.items \
+             SET stock = stock + $2, inventory = inventory + $3, refunded_units = refunded_units + $7, version = version + 1 \
+             WHERE ctid = (",
+        newest!("i.ctid", "$1"),
+        ") RETURNING item_id, stock, inventory) \
+         INSERT INTO flashsale.stock_movements (item_id, delta, order_id, reason, idempotency_key, stock_after, \
+                                                inventory_after) \
+         SELECT item_id, $2, $4, $5, $6, CASE WHEN $6 IS NOT NULL THEN stock END, \
+                CASE WHEN $6 IS NOT NULL THEN inventory END \
+         FROM moved RETURNING movement_id"
+    ),
     &[
         INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID,
     ],
@@ -220,9 +245,13 @@ static CREATE: Statement = Statement::deciding(
     ],
 );
 
-/// Waits for the row's lock.
+/// Updates a row that the caller holds.
 static SET_PAUSED: Statement = Statement::deciding(
-    "UPDATE flashsale.items SET paused = $2 WHERE item_id = $1 RETURNING item_id",
+    concat!(
+        "UPDATE flashsale.items SET paused = $2 WHERE ctid = (",
+        newest!("i.ctid", "$1"),
+        ") RETURNING item_id"
+    ),
     &[INT8OID, BOOLOID],
 );
 
@@ -357,6 +386,9 @@ pub fn restore(
     closed: Status,
 ) -> Result<(), Fault> {
     gate::open_at_commit(item_id);
+    if direct::restore(item_id, units, closed).is_some() {
+        return Ok(());
+    }
     RESTORE.write(
         client,
         &[item_id.into(), units.into(), closed.name().into()],
@@ -364,11 +396,12 @@ pub fn restore(
     )
 }
 
-/// Locks those of the items that no other transaction holds, and returns their ids.
-pub fn lock_unheld(client: &SpiClient<'_>, item_ids: Vec<i64>) -> Result<Vec<i64>, Fault> {
+/// Locks those of the items that no other transaction holds, in ascending id, and returns their ids.
+pub fn lock_unheld(client: &SpiClient<'_>, item_ids: BTreeSet<i64>) -> Result<HashSet<i64>, Fault> {
+    let in_order: Vec<i64> = item_ids.into_iter().collect();
     LOCK_UNHELD
         .in_strength()
-        .run(client, &[item_ids.into()])?
+        .run(client, &[in_order.into()])?
         .map(|row| super::cell(&row, 1))
         .collect()
 }
@@ -401,8 +434,8 @@ pub fn lock_stock(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Stock>,
     .transpose()
 }
 
-/// Adds units to stock and inventory, or removes them if `delta` is negative. Waits for the row's
-/// lock.
+/// Adds units to stock and inventory, or removes them if `delta` is negative. The caller holds the
+/// item.
 pub fn move_stock(
     client: &SpiClient<'_>,
     item_id: i64,
@@ -440,8 +473,8 @@ pub fn movement_by_key(
     .transpose()
 }
 
-/// Removes the units of a refunded order from the stock; the inventory does not contain them. Waits
-/// for the row's lock.
+/// Removes the units of a refunded order from the stock; the inventory does not contain them. The
+/// caller holds the item.
 pub fn write_off(
     client: &SpiClient<'_>,
     item_id: i64,
@@ -495,7 +528,7 @@ pub fn create(client: &SpiClient<'_>, item: &NewItem<'_>) -> Result<Option<i64>,
     Ok(created)
 }
 
-/// Pauses or resumes an item; false if there is no such item. Waits for the row's lock.
-pub fn set_paused(client: &SpiClient<'_>, item_id: i64, paused: bool) -> Result<bool, Fault> {
-    Ok(SET_PAUSED.count(client, &[item_id.into(), paused.into()])? == 1)
+/// Pauses or resumes an item that the caller holds.
+pub fn set_paused(client: &SpiClient<'_>, item_id: i64, paused: bool) -> Result<(), Fault> {
+    SET_PAUSED.write(client, &[item_id.into(), paused.into()], 1)
 }

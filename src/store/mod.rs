@@ -15,7 +15,9 @@ pub use crate::pg::datum::Stamp;
 use crate::pg::heap::Ctid;
 use crate::pg::planner::BY_INDEX;
 use crate::pg::session::Kept;
+use flashsale_core::charge::Price;
 use flashsale_core::item::Item;
+use flashsale_core::order::Status;
 use flashsale_core::order_ref::RefCode;
 use flashsale_core::time::Micros;
 use pgrx::datum::DatumWithOid;
@@ -137,6 +139,30 @@ impl Deref for Found {
 
     fn deref(&self) -> &Item {
         &self.item
+    }
+}
+
+/// An order, read under its lock.
+pub struct Order {
+    pub order_id: i64,
+    pub item_id: i64,
+    pub quantity: i64,
+    pub status: Status,
+    pub unit_price: Option<i64>,
+    pub currency: Option<String>,
+    pub payment_deadline: Option<Micros>,
+    /// Where its row is, if it was read by direct table access.
+    ctid: Option<Ctid>,
+}
+
+impl Order {
+    /// What the order costs.
+    pub fn price(&self) -> Price<'_> {
+        Price {
+            unit_price: self.unit_price,
+            quantity: self.quantity,
+            currency: self.currency.as_deref(),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Versions of rows as a snapshot sees them: found, read and locked.
 
+use super::strength::Strength;
 use super::table::{Ctid, Pin, Purpose, Relation, Snapshot, Table};
 use flashsale_core::time::Micros;
 use pgrx::FromDatum;
@@ -262,9 +263,19 @@ impl<'s, const N: usize> Seen<'s, N> {
         Ctid::of(unsafe { &*self.tuple })
     }
 
-    /// Locks the row until the transaction ends, in the [`Strength`](super::Strength) of its table;
-    /// 55P03 at once if another transaction holds it.
+    /// Locks the row until the transaction ends, in the [`Strength`] of its table; 55P03 at once if
+    /// another transaction holds it.
     pub fn lock(self) -> Attempt<'s, N> {
+        let strength = self.table.strength();
+        self.lock_as(strength, pg_sys::LockWaitPolicy::LockWaitError)
+    }
+
+    /// Locks the row FOR NO KEY UPDATE until the transaction ends. Waits for the lock.
+    pub fn await_lock(self) -> Attempt<'s, N> {
+        self.lock_as(Strength::NoKeyUpdate, pg_sys::LockWaitPolicy::LockWaitBlock)
+    }
+
+    fn lock_as(self, strength: Strength, wait: pg_sys::LockWaitPolicy::Type) -> Attempt<'s, N> {
         assert!(matches!(
             self.table.purpose,
             Purpose::Lock | Purpose::Update
@@ -272,7 +283,7 @@ impl<'s, const N: usize> Seen<'s, N> {
         let mut tuple = self.ctid().tuple();
         let mut buffer = 0;
         let mut failure = pg_sys::TM_FailureData::default();
-        // SAFETY: SELECT … FOR … NOWAIT calls it with the same arguments. The snapshot is still
+        // SAFETY: SELECT … FOR … calls it with the same arguments. The snapshot is still
         // registered, so the ctid is that of the version it sees. Unless it raises an error, the
         // buffer is pinned, whatever the result.
         let result = unsafe {
@@ -280,8 +291,8 @@ impl<'s, const N: usize> Seen<'s, N> {
                 self.table.relation.0,
                 &mut tuple,
                 pg_sys::GetCurrentCommandId(false),
-                self.table.strength().mode(),
-                pg_sys::LockWaitPolicy::LockWaitError,
+                strength.mode(),
+                wait,
                 true,
                 &mut buffer,
                 &mut failure,

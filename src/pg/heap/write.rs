@@ -87,15 +87,16 @@ impl<const N: usize> Table<N> {
 }
 
 impl<const N: usize> Seen<'_, N> {
-    /// Sets bigint columns. Waits for the row's lock, unless the transaction holds it.
-    pub fn update<const M: usize>(self, changes: [(usize, i64); M]) -> Updated {
+    /// Sets columns. Waits for the row's lock, unless the transaction holds it.
+    pub fn update<const M: usize>(self, changes: [(usize, Value<'_>); M]) -> Updated {
         assert!(self.table.purpose == Purpose::Update);
-        for (column, _) in changes {
-            assert!(self.table.type_of(column) == pg_sys::INT8OID);
+        for (column, value) in changes {
+            assert!(value.is_of(self.table.type_of(column)));
         }
         let mut numbers = changes.map(|(column, _)| column as i32 + 1);
-        let mut values = changes.map(|(_, value)| Datum::from(value));
-        let mut nulls = [false; M];
+        let data = changes.map(|(_, value)| value.datum());
+        let mut values = data.map(|datum| datum.unwrap_or(Datum::null()));
+        let mut nulls = data.map(|datum| datum.is_none());
         let relation = &self.table.relation;
         // SAFETY: the steps of UPDATE for a row that it has found. The three arrays have M
         // elements; the new tuple is a copy of the old one, except for existing columns whose type

@@ -11,12 +11,23 @@ CREATE FUNCTION t.buy(user_id text, quantity bigint DEFAULT 1) RETURNS text LANG
 CREATE FUNCTION t.buy_two(one text, other text) RETURNS text LANGUAGE sql AS $$
     SELECT t.error(format('SELECT jsonb_path_query_array(flashsale.purchase_batch(%L), ''$[*].remaining_inventory'')',
         jsonb_build_array(jsonb_build_object('item_id', 1, 'user_id', one), jsonb_build_object('item_id', 1, 'user_id', other)))) $$;
-SELECT t.buy('alice'), t.buy_two('alice', 'alice');
+-- One order is paid for and refunded, one cancelled.
+CREATE FUNCTION t.moves(user_id text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    paid CONSTANT bigint := flashsale.purchase_item(1, user_id) ->> 'order_id';
+    cancelled CONSTANT bigint := flashsale.purchase_item(1, user_id) ->> 'order_id';
+BEGIN
+    RETURN concat_ws(' ', flashsale.begin_payment(paid) ->> 'status', flashsale.confirm_order(paid) ->> 'status',
+                     flashsale.refund_order(paid) ->> 'status', flashsale.cancel_order(cancelled, 'no longer wanted') ->> 'status');
+END $$;
+SELECT t.buy('alice'), t.buy_two('alice', 'alice'), t.moves('alice');
+SELECT status, units_held, paying_at IS NULL, payment_deadline IS NULL, confirmed_at IS NULL, closed_at IS NULL, closed_by = session_user, close_reason
+FROM flashsale.orders WHERE user_id = 'alice' ORDER BY order_id;
 
 -- As installed, tables are accessed directly, unless that is turned off: only a statement calls the CHECKs' functions.
 SET track_functions = 'all';
 BEGIN;
-SELECT t.buy('alan'), t.buy_two('alan', 'alan');
+SELECT t.buy('alan'), t.buy_two('alan', 'alan'), t.moves('alan');
 SELECT current_setting('flashsale.direct_access') = CASE WHEN EXISTS (SELECT FROM pg_stat_xact_user_functions
     WHERE funcname IN ('stock_adds_up', 'units_add_up')) THEN 'off' ELSE 'on' END AS is_as_set;
 ROLLBACK;
@@ -53,6 +64,9 @@ ALTER TABLE flashsale.items DROP CONSTRAINT items_inventory_range,
 ALTER TABLE flashsale.orders DROP CONSTRAINT orders_units_held,
     ADD CONSTRAINT orders_units_held CHECK (flashsale.units_add_up(status, quantity, units_held) AND user_id <> 'erin');
 SELECT t.buy('erin'), t.buy_two('erin', 'frank'), t.buy('frank');
+ALTER TABLE flashsale.orders ADD CONSTRAINT no_refunds CHECK (status <> 'refunded' OR user_id <> 'frank');
+SELECT t.error($$SELECT t.moves('frank')$$);
+ALTER TABLE flashsale.orders DROP CONSTRAINT no_refunds;
 ALTER TABLE flashsale.orders DROP CONSTRAINT orders_units_held,
     ADD CONSTRAINT orders_units_held CHECK (flashsale.units_add_up(status, quantity, units_held));
 
@@ -100,9 +114,13 @@ CREATE TRIGGER d AFTER INSERT ON flashsale.orders REFERENCING NEW TABLE AS added
 CREATE TRIGGER a BEFORE UPDATE ON flashsale.items FOR EACH STATEMENT EXECUTE FUNCTION t.see();
 CREATE TRIGGER b BEFORE UPDATE ON flashsale.items FOR EACH ROW EXECUTE FUNCTION t.see();
 CREATE TRIGGER c AFTER UPDATE ON flashsale.items FOR EACH STATEMENT EXECUTE FUNCTION t.see();
+CREATE TRIGGER a AFTER INSERT ON flashsale.payments FOR EACH ROW EXECUTE FUNCTION t.see();
 SELECT t.buy('heidi'), t.buy('ivan');
 SELECT what FROM t.seen ORDER BY nth;
 SELECT close_reason FROM flashsale.orders WHERE user_id = 'ivan';
+TRUNCATE t.seen;
+SELECT t.moves('ivan');
+SELECT what, count(*) FROM t.seen GROUP BY 1 ORDER BY 1;
 DROP TRIGGER a ON flashsale.orders;
 DROP TRIGGER b ON flashsale.orders;
 DROP TRIGGER c ON flashsale.orders;
@@ -110,6 +128,7 @@ DROP TRIGGER d ON flashsale.orders;
 DROP TRIGGER a ON flashsale.items;
 DROP TRIGGER b ON flashsale.items;
 DROP TRIGGER c ON flashsale.items;
+DROP TRIGGER a ON flashsale.payments;
 
 -- Rules. They are rolled back: a table that has had rules counts as one with rules until VACUUM.
 TRUNCATE t.seen;
@@ -123,11 +142,13 @@ ROLLBACK;
 -- Indexes: one more unique, one on an expression.
 CREATE UNIQUE INDEX once ON flashsale.orders (user_id) WHERE user_id IN ('kate', 'liam');
 CREATE INDEX shouted ON flashsale.orders (upper(user_id));
-SELECT t.buy('kate'), t.buy('kate'), t.buy_two('liam', 'liam');
+CREATE INDEX loud ON flashsale.orders (upper(status)) WHERE user_id = 'max';
+SELECT t.buy('kate'), t.buy('kate'), t.buy_two('liam', 'liam'), t.moves('max');
 SET enable_seqscan = off;
+SELECT upper(status), count(*) FROM flashsale.orders WHERE user_id = 'max' GROUP BY 1 ORDER BY 1;
 SELECT count(*) FROM flashsale.orders WHERE upper(user_id) = 'KATE';
 RESET enable_seqscan;
-DROP INDEX flashsale.once, flashsale.shouted;
+DROP INDEX flashsale.once, flashsale.shouted, flashsale.loud;
 
 -- Items whose only index is no primary key, or a primary key of two columns.
 ALTER TABLE flashsale.items DROP CONSTRAINT items_pkey, ADD CONSTRAINT other_key UNIQUE (item_id);
@@ -191,6 +212,6 @@ SELECT quantity, total FROM flashsale.orders WHERE user_id = 'quinn' ORDER BY or
 ALTER TABLE flashsale.items DROP COLUMN sold;
 ALTER TABLE flashsale.orders DROP COLUMN total;
 DROP TABLE t.seen;
-DROP FUNCTION t.see(), t.buy(text, bigint), t.buy_two(text, text);
+DROP FUNCTION t.see(), t.buy(text, bigint), t.buy_two(text, text), t.moves(text);
 DROP EXTENSION flashsale;
 CREATE EXTENSION flashsale;
