@@ -3,9 +3,10 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use flashsale_client::{Reason, Refusal};
 use serde_json::{Map, Value, json};
 
-use crate::database::{Error, Refusal};
+use crate::database::Error;
 
 #[derive(Debug)]
 pub struct Failure {
@@ -64,16 +65,23 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
+        if error.is_crowd() {
+            return Self::busy("Many people want this. Try again in a moment.");
+        }
+        match error {
+            Error::Refused(refusal) => refusal.into(),
+            Error::Failed(error) => error.into(),
+        }
+    }
+}
+
+impl From<flashsale_client::Error> for Failure {
+    fn from(error: flashsale_client::Error) -> Self {
         if let Some(message) = error.about_arguments() {
             return Self::bad_request(message);
         }
-        let passing = error.is_passing();
         match error {
-            Error::Refused(refusal) => refusal.into(),
-            error if error.is_crowd() => {
-                Self::busy("Many people want this. Try again in a moment.")
-            }
-            error if passing => {
+            error if error.is_passing() => {
                 tracing::warn!(%error, "the database cannot answer now");
                 Self::busy("The shop is restarting. Try again in a moment.")
             }
@@ -87,19 +95,16 @@ impl From<Error> for Failure {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        let status = match refusal.reason.as_str() {
-            "item_not_found" | "order_not_found" => StatusCode::NOT_FOUND,
+        let status = match refusal.reason {
+            Reason::ItemNotFound | Reason::OrderNotFound => StatusCode::NOT_FOUND,
             _ if refusal.retryable => {
                 return Self::busy("Many people want this. Try again in a moment.");
             }
             _ => StatusCode::CONFLICT,
         };
-        let mut failure = Self::new(status, &refusal.reason, refusal.message);
+        let mut failure = Self::new(status, refusal.reason.code(), refusal.message);
         for (name, value) in refusal.details {
             failure.details.insert(camel_case(&name), value);
-        }
-        if let Some(order_id) = refusal.order_id {
-            failure = failure.with("orderId", order_id);
         }
         failure
     }

@@ -107,9 +107,10 @@ fn open(settings: Settings, stop: &CancellationToken) -> Result<Shop, Box<dyn Er
         "DATABASE_URL",
         &settings.database_url,
         settings.pool_size.into(),
+        settings.gather_connections.into(),
     )?;
     let url = &settings.operator_database_url;
-    let operators = database("OPERATOR_DATABASE_URL", url, OPERATOR_CONNECTIONS)?;
+    let operators = database("OPERATOR_DATABASE_URL", url, OPERATOR_CONNECTIONS, 0)?;
     if settings.session_secret.len() < 64 {
         return Err("SESSION_SECRET must have at least 64 bytes".into());
     }
@@ -150,9 +151,14 @@ fn open(settings: Settings, stop: &CancellationToken) -> Result<Shop, Box<dyn Er
 }
 
 /// The error names the setting and what is wrong, without the value: it may hold a password.
-fn database(setting: &str, url: &str, connections: usize) -> Result<Database, Box<dyn Error>> {
+fn database(
+    setting: &str,
+    url: &str,
+    connections: usize,
+    gathering: usize,
+) -> Result<Database, Box<dyn Error>> {
     let config = url.parse().map_err(|error| format!("{setting}: {error}"))?;
-    Ok(Database::open(config, connections)?)
+    Ok(Database::open(config, connections, gathering)?)
 }
 
 /// Waits for SIGTERM or Ctrl-C, then ends the streams of events, which would go on for ever.

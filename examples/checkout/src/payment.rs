@@ -5,9 +5,10 @@
 //! between leaves an order in `paying`, which [`settle`] brings to its end.
 
 use axum::http::StatusCode;
+use flashsale_client::{Charge as Charged, OrderStatus, Purchase, Reason, Refusal, Reservation};
 
 use crate::Shop;
-use crate::database::{Error, Refusal, Reservation};
+use crate::database::Error;
 use crate::failure::Failure;
 use crate::stripe::{Charge, Intent, Voided};
 
@@ -18,12 +19,9 @@ const UNDER_WAY: &str = "What became of the payment is not known yet. Try again 
 
 /// What a buyer wants.
 pub struct Click {
-    pub item_id: i64,
-    pub user_id: String,
-    pub quantity: i64,
+    /// With a key: the same key is the same purchase.
+    pub purchase: Purchase,
     pub payment_method: String,
-    /// The same key is the same purchase.
-    pub key: String,
 }
 
 /// What a buyer has.
@@ -59,8 +57,8 @@ impl Fate {
 pub async fn buy(shop: &Shop, click: &Click) -> Result<Bought, Failure> {
     let order = reserve(shop, click).await?;
     let order_id = order.order_id;
-    let is_confirmed = match order.status.as_str() {
-        "confirmed" => true, // a repeat of a purchase that went through
+    let is_confirmed = match order.status {
+        OrderStatus::Confirmed => true, // a repeat of a purchase that went through
         _ => pay(shop, order_id, &click.payment_method).await?,
     };
     Ok(Bought {
@@ -84,7 +82,9 @@ async fn pay(shop: &Shop, order_id: i64, payment_method: &str) -> Result<bool, F
         .await
     {
         Ok(_) => {}
-        Err(Error::Refused(refusal)) if refusal.reason == "already_confirmed" => return Ok(true),
+        Err(Error::Refused(refusal)) if refusal.reason == Reason::AlreadyConfirmed => {
+            return Ok(true);
+        }
         Err(Error::Refused(refusal)) => return Err(of_closed_order(shop, refusal).await),
         Err(error) => return Err(error.into()),
     }
@@ -113,18 +113,7 @@ async fn pay(shop: &Shop, order_id: i64, payment_method: &str) -> Result<bool, F
 }
 
 async fn reserve(shop: &Shop, click: &Click) -> Result<Reservation, Failure> {
-    let Click {
-        item_id,
-        user_id,
-        quantity,
-        key,
-        ..
-    } = click;
-    match shop
-        .buyers
-        .purchase_item(*item_id, user_id, *quantity, key)
-        .await
-    {
+    match shop.buyers.purchase_item(&click.purchase).await {
         Ok(order) => Ok(order),
         Err(Error::Refused(refusal)) => Err(of_closed_order(shop, refusal).await),
         Err(error) => Err(error.into()),
@@ -141,14 +130,10 @@ fn not_for_sale() -> Failure {
 
 /// The repeat of a purchase that failed for its card, or its price, is told so again.
 async fn of_closed_order(shop: &Shop, refusal: Refusal) -> Failure {
-    #[derive(serde::Deserialize)]
-    struct Closed {
-        close_reason: Option<String>,
-    }
-    let ("order_cancelled", Some(order_id)) = (refusal.reason.as_str(), refusal.order_id) else {
+    let (Reason::OrderCancelled, Some(order_id)) = (&refusal.reason, refusal.order_id()) else {
         return refusal.into();
     };
-    match shop.buyers.get_order::<Closed>(order_id).await {
+    match shop.buyers.get_order(order_id).await {
         Ok(order) => match order.close_reason.as_deref() {
             Some(DECLINED) => Failure::card_declined(order_id),
             Some(NOT_FOR_SALE) => not_for_sale(),
@@ -168,7 +153,7 @@ fn closed_while_paying(order_id: i64) -> Failure {
 async fn give_up(shop: &Shop, order_id: i64, reason: &str) -> bool {
     match shop.buyers.cancel_order(order_id, reason).await {
         Ok(_) => false,
-        Err(Error::Refused(refusal)) if refusal.reason == "already_confirmed" => true,
+        Err(Error::Refused(refusal)) if refusal.reason == Reason::AlreadyConfirmed => true,
         Err(error) => {
             tracing::warn!(order_id, %error, "an order could not be cancelled yet");
             false
@@ -185,11 +170,12 @@ pub async fn report(shop: &Shop, order_ref: &str, intent: &Intent) -> Result<Fat
         currency,
         ..
     } = intent;
-    let confirmed = shop
-        .buyers
-        .confirm_order(order_ref, id, *amount_received, currency)
-        .await;
-    let refusal = match confirmed {
+    let charge = Charged {
+        payment_ref: Some(id),
+        amount: Some(*amount_received),
+        currency: Some(currency),
+    };
+    let refusal = match shop.buyers.confirm_order(order_ref, charge).await {
         Ok(_) => return Ok(Fate::Confirmed),
         Err(Error::Refused(refusal)) if !refusal.retryable => refusal,
         Err(error) => return Err(error),
@@ -197,14 +183,15 @@ pub async fn report(shop: &Shop, order_ref: &str, intent: &Intent) -> Result<Fat
     tracing::warn!(
         order_ref,
         payment_ref = id,
-        refusal.reason,
+        reason = refusal.reason.code(),
         "a charge does not pay its order"
     );
-    Ok(match refusal.reason.as_str() {
-        "duplicate_payment" => Fate::Confirmed, // by another charge; this one is due for refund
-        "order_cancelled" | "order_expired" | "order_refunded" | "order_not_found" => {
-            Fate::RefundDue
-        }
+    Ok(match refusal.reason {
+        Reason::DuplicatePayment => Fate::Confirmed, // by another charge; this one is due for refund
+        Reason::OrderCancelled
+        | Reason::OrderExpired
+        | Reason::OrderRefunded
+        | Reason::OrderNotFound => Fate::RefundDue,
         _ => Fate::Open, // of another amount, or another order's: for a person
     })
 }
@@ -245,10 +232,10 @@ pub async fn cancel(shop: &Shop, order_id: i64) -> Result<&'static str, Failure>
     {
         Ok(_) => {}
         Err(Error::Refused(refusal)) => {
-            return match refusal.reason.as_str() {
-                "order_cancelled" => Ok("cancelled"),
-                "order_expired" => Ok("expired"),
-                "order_refunded" => Ok("refunded"),
+            return match refusal.reason {
+                Reason::OrderCancelled => Ok("cancelled"),
+                Reason::OrderExpired => Ok("expired"),
+                Reason::OrderRefunded => Ok("refunded"),
                 _ => Err(refusal.into()),
             };
         }

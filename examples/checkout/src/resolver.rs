@@ -53,7 +53,10 @@ where
     Row: DeserializeOwned,
     Work: Future<Output = ()> + Send + 'static,
 {
-    let rows: Vec<Row> = serde_json::from_value(shop.operators.value(list, &[]).await?)?;
+    let rows: Vec<Row> = {
+        let list = shop.operators.value(list, &[]).await?;
+        serde_json::from_value(list).map_err(flashsale_client::Error::from)?
+    };
     let mut at_work = JoinSet::new();
     for row in rows {
         if at_work.len() == AT_ONCE {

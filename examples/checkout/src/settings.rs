@@ -29,6 +29,11 @@ pub struct Settings {
     #[arg(long, env, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     pub pool_size: u16,
 
+    /// Further connections, over which purchases of many buyers are made together; 0 makes each
+    /// purchase a call of its own
+    #[arg(long, env, default_value_t = 2)]
+    pub gather_connections: u16,
+
     /// The gateway: Stripe, or something that speaks its PaymentIntents API
     #[arg(long, env, default_value = "https://api.stripe.com")]
     pub stripe_api_base: Url,

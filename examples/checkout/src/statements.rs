@@ -1,6 +1,14 @@
 //! Statements that only look: what pages show, and what the resolver has to do.
 //!
-//! They run with the operators' role. The extension's own functions are called in `database.rs`.
+//! They run with the operators' role, but for the bill. The extension's own functions are called in
+//! `database.rs`.
+
+/// What there is to charge for an order, as an answer of the extension.
+pub const BILL: &str = "SELECT o || jsonb_build_object( \
+     'amount', CASE WHEN o ->> 'currency' IS NULL THEN 0 ELSE coalesce((o ->> 'total')::bigint, 0) END, \
+     'currency', coalesce(o ->> 'currency', ''), \
+     'is_forgotten', coalesce((o ->> 'paying_at')::timestamptz <= now() - interval '20 hours', false)) \
+     FROM flashsale.get_order($1) o";
 
 /// What buyers see: a document with all items.
 pub const STOCK: &str = "SELECT jsonb_build_object('serverTime', clock_timestamp(), 'items', coalesce(jsonb_agg( \

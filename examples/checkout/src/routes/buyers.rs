@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum_extra::extract::cookie::SignedCookieJar;
+use flashsale_client::{self as client, Reason};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -34,13 +35,11 @@ impl Default for Purchase {
     }
 }
 
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all(serialize = "camelCase"))]
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Order {
     order_id: i64,
     item_id: i64,
-    #[serde(skip_serializing)]
-    user_id: String,
     quantity: i64,
     status: String,
     total: Option<i64>,
@@ -49,6 +48,23 @@ pub struct Order {
     expires_at: Option<String>,
     payment_deadline: Option<String>,
     close_reason: Option<String>,
+}
+
+impl From<client::Order> for Order {
+    fn from(order: client::Order) -> Self {
+        Self {
+            order_id: order.order_id,
+            item_id: order.item_id,
+            quantity: order.quantity,
+            status: order.status.code().into(),
+            total: order.total,
+            currency: order.currency,
+            created_at: order.created_at,
+            expires_at: order.expires_at,
+            payment_deadline: order.payment_deadline,
+            close_reason: order.close_reason,
+        }
+    }
 }
 
 /// A guest's session, the one that is there or a new one.
@@ -93,11 +109,10 @@ pub async fn purchase(
 ) -> Result<Response, Failure> {
     let begun = Instant::now();
     let click = Click {
-        item_id,
-        user_id,
-        quantity,
+        purchase: client::Purchase::new(item_id, user_id)
+            .quantity(quantity)
+            .key(key_of(&headers)?),
         payment_method,
-        key: key_of(&headers)?,
     };
     // A task of its own: a buyer who closes the browser must not stop it half-way.
     let payments = shop.payments.clone();
@@ -161,15 +176,12 @@ pub async fn orders(
     State(shop): State<Shop>,
     Buyer(user_id): Buyer,
 ) -> Result<Json<Value>, Failure> {
-    #[derive(Deserialize)]
-    struct Orders {
-        orders: Vec<Order>,
-    }
-    let orders = match shop.buyers.user_orders::<Orders>(&user_id).await {
-        Ok(Orders { orders }) => orders,
-        Err(Error::Refused(refusal)) if refusal.reason == "user_not_found" => Vec::new(),
+    let orders = match shop.buyers.user_orders(&user_id).await {
+        Ok(found) => found.orders,
+        Err(Error::Refused(refusal)) if refusal.reason == Reason::UserNotFound => Vec::new(),
         Err(error) => return Err(error.into()),
     };
+    let orders: Vec<Order> = orders.into_iter().map(Order::from).collect();
     Ok(Json(json!({ "orders": orders })))
 }
 
@@ -183,9 +195,9 @@ pub async fn order(
 
 /// An order of another buyer is answered like one that does not exist.
 async fn own_order(shop: &Shop, Buyer(user_id): &Buyer, order_id: i64) -> Result<Order, Failure> {
-    let order: Order = shop.buyers.get_order(order_id).await?;
+    let order = shop.buyers.get_order(order_id).await?;
     if order.user_id == *user_id {
-        Ok(order)
+        Ok(order.into())
     } else {
         Err(Failure::order_not_found(order_id))
     }
