@@ -17,13 +17,6 @@ const NOT_CHARGED: &str = "payment_not_completed";
 const NOT_FOR_SALE: &str = "not_for_sale";
 const UNDER_WAY: &str = "What became of the payment is not known yet. Try again later.";
 
-/// What a buyer wants.
-pub struct Click {
-    /// With a key: the same key is the same purchase.
-    pub purchase: Purchase,
-    pub payment_method: String,
-}
-
 /// What a buyer has.
 pub struct Bought {
     pub order_id: i64,
@@ -54,12 +47,16 @@ impl Fate {
     }
 }
 
-pub async fn buy(shop: &Shop, click: &Click) -> Result<Bought, Failure> {
-    let order = reserve(shop, click).await?;
+pub async fn buy(
+    shop: &Shop,
+    purchase: &Purchase,
+    payment_method: &str,
+) -> Result<Bought, Failure> {
+    let order = reserve(shop, purchase).await?;
     let order_id = order.order_id;
     let is_confirmed = match order.status {
         OrderStatus::Confirmed => true, // a repeat of a purchase that went through
-        _ => pay(shop, order_id, &click.payment_method).await?,
+        _ => pay(shop, order_id, payment_method).await?,
     };
     Ok(Bought {
         order_id,
@@ -69,7 +66,7 @@ pub async fn buy(shop: &Shop, click: &Click) -> Result<Bought, Failure> {
 }
 
 /// Whether the order is paid now; if not, that is still unknown. An error if it never will be.
-async fn pay(shop: &Shop, order_id: i64, payment_method: &str) -> Result<bool, Failure> {
+pub async fn pay(shop: &Shop, order_id: i64, payment_method: &str) -> Result<bool, Failure> {
     // Read first: what fails before begin_payment leaves a reservation, which expires.
     let bill = shop.buyers.bill(order_id).await?;
     if bill.amount == 0 {
@@ -112,8 +109,9 @@ async fn pay(shop: &Shop, order_id: i64, payment_method: &str) -> Result<bool, F
     }
 }
 
-async fn reserve(shop: &Shop, click: &Click) -> Result<Reservation, Failure> {
-    match shop.buyers.purchase_item(&click.purchase).await {
+/// The purchase has a key: the same key is the same purchase.
+pub async fn reserve(shop: &Shop, purchase: &Purchase) -> Result<Reservation, Failure> {
+    match shop.buyers.purchase_item(purchase).await {
         Ok(order) => Ok(order),
         Err(Error::Refused(refusal)) => Err(of_closed_order(shop, refusal).await),
         Err(error) => Err(error.into()),

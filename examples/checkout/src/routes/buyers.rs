@@ -16,8 +16,11 @@ use super::extract::{Body, Id};
 use crate::Shop;
 use crate::database::Error;
 use crate::failure::Failure;
-use crate::payment::{self, Bought, Click};
+use crate::payment::{self, Bought};
 use crate::session::{self, Buyer};
+
+/// What is charged if a request names no card; a real page always names one.
+const TEST_CARD: &str = "pm_card_visa";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -30,7 +33,33 @@ impl Default for Purchase {
     fn default() -> Self {
         Self {
             quantity: 1,
-            payment_method: "pm_card_visa".into(),
+            payment_method: TEST_CARD.into(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reserve {
+    quantity: i64,
+}
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Self { quantity: 1 }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Pay {
+    payment_method: String,
+}
+
+impl Default for Pay {
+    fn default() -> Self {
+        Self {
+            payment_method: TEST_CARD.into(),
         }
     }
 }
@@ -108,16 +137,11 @@ pub async fn purchase(
     }): Body<Purchase>,
 ) -> Result<Response, Failure> {
     let begun = Instant::now();
-    let click = Click {
-        purchase: client::Purchase::new(item_id, user_id)
-            .quantity(quantity)
-            .key(key_of(&headers)?),
-        payment_method,
-    };
+    let purchase = purchase_of(item_id, user_id, quantity, &headers)?;
     // A task of its own: a buyer who closes the browser must not stop it half-way.
     let payments = shop.payments.clone();
     let outcome = payments.spawn(async move {
-        let outcome = payment::buy(&shop, &click).await;
+        let outcome = payment::buy(&shop, &purchase, &payment_method).await;
         count(begun, &outcome);
         outcome
     });
@@ -127,13 +151,59 @@ pub async fn purchase(
         .map(of_bought)
 }
 
+/// Reserves, and charges nothing: for a page that asks for the card when the unit is safe. The
+/// reservation expires unless it is paid before.
+pub async fn reserve(
+    State(shop): State<Shop>,
+    Buyer(user_id): Buyer,
+    Id(item_id): Id,
+    headers: HeaderMap,
+    Body(Reserve { quantity }): Body<Reserve>,
+) -> Result<Json<Value>, Failure> {
+    let purchase = purchase_of(item_id, user_id, quantity, &headers)?;
+    let order = payment::reserve(&shop, &purchase).await?;
+    Ok(Json(json!({
+        "success": true,
+        "orderId": order.order_id,
+        "remainingInventory": order.remaining_inventory,
+        "status": order.status.code(),
+        "expiresAt": order.expires_at,
+    })))
+}
+
+/// Charges and confirms an order that is reserved. Answers like [`purchase`].
+pub async fn pay(
+    State(shop): State<Shop>,
+    buyer: Buyer,
+    Id(order_id): Id,
+    Body(Pay { payment_method }): Body<Pay>,
+) -> Result<Response, Failure> {
+    own_order(&shop, &buyer, order_id).await?;
+    let payments = shop.payments.clone();
+    let outcome =
+        payments.spawn(async move { payment::pay(&shop, order_id, &payment_method).await });
+    let is_confirmed = outcome.await.unwrap_or_else(|_| Err(Failure::internal()))?;
+    let body = json!({"success": true, "orderId": order_id, "status": status_of(is_confirmed)});
+    Ok((code_of(is_confirmed), Json(body)).into_response())
+}
+
 fn count(begun: Instant, outcome: &Result<Bought, Failure>) {
     metrics::histogram!("checkout_purchase_seconds").record(begun.elapsed());
     let name = match outcome {
-        Ok(bought) => bought_status(bought).to_owned(),
+        Ok(bought) => status_of(bought.is_confirmed).to_owned(),
         Err(failure) => failure.reason.clone(),
     };
     metrics::counter!("checkout_purchases_total", "outcome" => name).increment(1);
+}
+
+fn purchase_of(
+    item_id: i64,
+    user_id: String,
+    quantity: i64,
+    headers: &HeaderMap,
+) -> Result<client::Purchase, Failure> {
+    let purchase = client::Purchase::new(item_id, user_id);
+    Ok(purchase.quantity(quantity).key(key_of(headers)?))
 }
 
 /// The client's key, or one that covers our own repetitions.
@@ -149,27 +219,26 @@ fn key_of(headers: &HeaderMap) -> Result<String, Failure> {
     }
 }
 
-fn bought_status(bought: &Bought) -> &'static str {
-    if bought.is_confirmed {
-        "confirmed"
+fn status_of(is_confirmed: bool) -> &'static str {
+    if is_confirmed { "confirmed" } else { "paying" }
+}
+
+fn code_of(is_confirmed: bool) -> StatusCode {
+    if is_confirmed {
+        StatusCode::OK
     } else {
-        "paying"
+        StatusCode::ACCEPTED
     }
 }
 
 fn of_bought(bought: Bought) -> Response {
-    let status = if bought.is_confirmed {
-        StatusCode::OK
-    } else {
-        StatusCode::ACCEPTED
-    };
     let body = json!({
         "success": true,
         "orderId": bought.order_id,
         "remainingInventory": bought.remaining_inventory,
-        "status": bought_status(&bought),
+        "status": status_of(bought.is_confirmed),
     });
-    (status, Json(body)).into_response()
+    (code_of(bought.is_confirmed), Json(body)).into_response()
 }
 
 pub async fn orders(

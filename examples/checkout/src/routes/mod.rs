@@ -33,8 +33,10 @@ pub fn router(shop: Shop) -> Router {
         .route("/items", get(buyers::items))
         .route("/events", get(buyers::events))
         .route("/purchase/{item_id}", post(buyers::purchase))
+        .route("/reserve/{item_id}", post(buyers::reserve))
         .route("/orders", get(buyers::orders))
         .route("/orders/{order_id}", get(buyers::order))
+        .route("/orders/{order_id}/pay", post(buyers::pay))
         .route("/orders/{order_id}/cancel", post(buyers::cancel))
         .route("/webhooks/payment", post(webhook::payment))
         .route(

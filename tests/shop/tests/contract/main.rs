@@ -4,6 +4,7 @@ mod operators;
 mod orders;
 mod purchase;
 mod requests;
+mod reserve;
 mod shopper;
 mod webhooks;
 mod wire;
