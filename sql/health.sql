@@ -332,23 +332,37 @@ COMMENT ON FUNCTION flashsale.health_of_installation() IS 'Part of health(): the
 
 CREATE FUNCTION flashsale.health(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
+DECLARE
+    part text;
+    is_locked boolean := false;
 BEGIN
     RETURN QUERY SELECT * FROM flashsale.health_of_workers();
     RETURN QUERY SELECT * FROM flashsale.health_of_sessions(clock_timestamp());
     RETURN QUERY SELECT * FROM flashsale.health_of_commits();
     RETURN QUERY SELECT * FROM flashsale.health_of_installation();
-    -- These read the tables, or what belongs to them.
-    RETURN QUERY SELECT * FROM flashsale.health_of_work();
-    RETURN QUERY SELECT * FROM flashsale.health_of_ids();
-    RETURN QUERY SELECT * FROM flashsale.health_of_dumps();
-EXCEPTION WHEN lock_not_available THEN
-    RETURN QUERY SELECT 'error', 'tables_locked',
-        format('%s %s %s on %s, so that nothing is sold, and health() is not complete', coalesce('process ' || a.pid || ' (' || a.state || ')', 'a prepared transaction'),
-               CASE WHEN l.granted THEN 'holds' ELSE 'waits for' END, l.mode, l.relation::regclass),
-        coalesce('Let it end, or end it: SELECT pg_terminate_backend(' || a.pid || ').', 'Commit it or roll it back: see pg_prepared_xacts.')
-    FROM pg_locks l JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-    WHERE l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-      AND c.relnamespace = 'flashsale'::regnamespace AND c.relkind IN ('r', 'S') AND l.mode = 'AccessExclusiveLock';
+    -- These read the tables, or what belongs to them. One that fails does not hide what the others find.
+    FOREACH part IN ARRAY '{health_of_dumps, health_of_work, health_of_ids}'::text[] LOOP
+        BEGIN
+            RETURN QUERY EXECUTE format('SELECT * FROM flashsale.%I()', part);
+        EXCEPTION WHEN lock_not_available THEN
+            is_locked := true;
+        WHEN undefined_table OR undefined_column OR undefined_function OR feature_not_supported THEN
+            RETURN QUERY SELECT 'error', 'definition_missing', format('%s() fails: %s', part, SQLERRM),
+                'Make what is missing again as the extension''s script does, in the folder extension of pg_config --sharedir.';
+        END;
+    END LOOP;
+    IF is_locked THEN
+        RETURN QUERY SELECT 'error', 'tables_locked',
+            format('%s %s %s on %s, so that nothing is sold, and health() is not complete', coalesce('process ' || a.pid || ' (' || a.state || ')', 'a prepared transaction'),
+                   CASE WHEN l.granted THEN 'holds' ELSE 'waits for' END, l.mode, l.relation::regclass),
+            coalesce('Let it end, or end it: SELECT pg_terminate_backend(' || a.pid || ').', 'Commit it or roll it back: see pg_prepared_xacts.')
+        FROM pg_locks l JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+          AND c.relnamespace = 'flashsale'::regnamespace AND c.relkind IN ('r', 'S', 'i') AND l.mode = 'AccessExclusiveLock';
+        IF NOT FOUND THEN
+            RETURN QUERY SELECT 'error', 'tables_locked', 'a lock was not obtained within 0.1 seconds, and health() is not complete', 'Call it again.';
+        END IF;
+    END IF;
 END $$;
 COMMENT ON FUNCTION flashsale.health() IS
 'One row for each thing that needs a person, none if all is well: severity (error or warning), problem, detail, and in hint what to do. Reads catalogs, statistics and the ends of indexes, so it takes milliseconds at any size. Locks nothing, and waits for the lock of a table for 0.1 seconds at most.';

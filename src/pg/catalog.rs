@@ -107,10 +107,10 @@ fn name_and_type(row: &FormData_pg_attribute) -> (String, Oid, i32) {
 }
 
 /// Whether the current command has added objects to the extension flashsale or removed some, or
-/// given it another schema. Of all commands that alter an extension only an update, which its script
-/// makes, gives it another version.
+/// given it another schema. Of all other commands that alter an extension an update, which its script
+/// makes, gives it another version, and REASSIGN OWNED another owner.
 pub fn has_extension_changed(extension_altered: Oid) -> bool {
-    let version = |snapshot| {
+    let version_and_owner = |snapshot| {
         let keys = &mut [oid_key(1, extension_altered)];
         let (table, index) = (pg_sys::ExtensionRelationId, pg_sys::ExtensionOidIndexId);
         // SAFETY: the rows of pg_extension, in which extversion is a text and never NULL.
@@ -119,12 +119,15 @@ pub fn has_extension_changed(extension_altered: Oid) -> bool {
                 let column = pg_sys::Anum_pg_extension_extversion as i32;
                 let mut is_null = false;
                 let value = pg_sys::heap_getattr(row, column, columns, &mut is_null);
-                String::from_datum(value, is_null)
+                let owner =
+                    (*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_extension>()).extowner;
+                String::from_datum(value, is_null).map(|version| (version, owner))
             })
         }
     };
     extension_altered == extension()
-        && version(std::ptr::null_mut()) == version(&raw mut pg_sys::SnapshotSelfData)
+        && version_and_owner(std::ptr::null_mut())
+            == version_and_owner(&raw mut pg_sys::SnapshotSelfData)
 }
 
 /// What `read` finds in the row of a system cache, which does not see the current command.

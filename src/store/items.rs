@@ -149,7 +149,9 @@ static RESTORE: Statement = Statement::deciding(
     &[INT8OID, INT8OID, TEXTOID],
 );
 
-/// Finds the row of the item `$item_id` in a sub-select, as [`READ`] does and for the same reason.
+/// Finds the row of the item `$item_id` in a sub-select, as [`READ`] does and for the same reason. Who
+/// updates it by its ctid has to compare the id, too: rows of a table that inherits from `items` have
+/// ctids of their own.
 macro_rules! newest {
     ($columns:literal, $item_id:literal) => {
         concat!(
@@ -181,7 +183,7 @@ static RESTORE_MANY: Statement = Statement::deciding(
         count_closed!("back.units", "$3"),
         " FROM unnest($1, $2) AS back (item_id, units), LATERAL (",
         newest!("i.ctid", "back.item_id"),
-        ") AS held WHERE i.ctid = held.ctid RETURNING i.item_id"
+        ") AS held WHERE i.ctid = held.ctid AND i.item_id = back.item_id RETURNING i.item_id"
     ),
     &[INT8ARRAYOID, INT8ARRAYOID, TEXTOID],
 );
@@ -201,7 +203,7 @@ static MOVE_STOCK: Statement = Statement::deciding(
              SET stock = stock + $2, inventory = inventory + $3, refunded_units = refunded_units + $7, version = version + 1 \
              WHERE ctid = (",
         newest!("i.ctid", "$1"),
-        ") RETURNING item_id, stock, inventory) \
+        ") AND item_id = $1 RETURNING item_id, stock, inventory) \
          INSERT INTO flashsale.stock_movements (item_id, delta, order_id, reason, idempotency_key, stock_after, \
                                                 inventory_after) \
          SELECT item_id, $2, $4, $5, $6, CASE WHEN $6 IS NOT NULL THEN stock END, \
@@ -250,7 +252,7 @@ static SET_PAUSED: Statement = Statement::deciding(
     concat!(
         "UPDATE flashsale.items SET paused = $2 WHERE ctid = (",
         newest!("i.ctid", "$1"),
-        ") RETURNING item_id"
+        ") AND item_id = $1 RETURNING item_id"
     ),
     &[INT8OID, BOOLOID],
 );

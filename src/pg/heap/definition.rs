@@ -42,7 +42,8 @@ impl<const N: usize> Table<N> {
     }
 
     /// Whether there are triggers for the write, disabled ones included. The triggers of a foreign key
-    /// that refers to the table are not counted: they do nothing unless a key changes.
+    /// that refers to the table are counted only if the write is of a column of a unique key: they do
+    /// nothing else.
     pub fn has_triggers(&self, write: Write<'_>) -> bool {
         let mut triggers = self.relation.triggers().iter();
         triggers.any(|trigger| {
@@ -53,7 +54,7 @@ impl<const N: usize> Table<N> {
             let of_columns = columns_of(trigger);
             let is_of = |column: &usize| of_columns.contains(&(*column as i16 + 1));
             trigger.tgtype as u32 & event != 0
-                && !is_of_reference(trigger)
+                && (!is_of_reference(trigger) || self.relation.has_in_key(columns))
                 && (of_columns.is_empty() || columns.iter().any(is_of))
         })
     }
@@ -143,6 +144,19 @@ impl Relation {
         unsafe {
             let constraints = (*self.descriptor()).constr.as_ref();
             constraints.map_or(&[], |of| array(of.check, of.num_check.into()))
+        }
+    }
+
+    /// Whether one of the columns is part of a unique key that a foreign key can refer to.
+    fn has_in_key(&self, columns: &[usize]) -> bool {
+        let kind = pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_KEY;
+        // SAFETY: the relation is open, and the set is a copy.
+        unsafe {
+            let keys = pg_sys::RelationGetIndexAttrBitmap(self.0, kind);
+            columns.iter().any(|column| {
+                let number = *column as i32 + 1;
+                pg_sys::bms_is_member(number - pg_sys::FirstLowInvalidHeapAttributeNumber, keys)
+            })
         }
     }
 

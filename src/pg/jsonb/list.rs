@@ -92,7 +92,11 @@ impl JsonbArgument {
     }
 }
 
-/// A number without trailing zeros after the point.
+/// Longer numbers are refused anyway, and 1e131071 is a short text with many digits.
+const LONGEST_NUMBER: usize = 64;
+
+/// A number without trailing zeros after the point. If it is longer than `LONGEST_NUMBER`, only its
+/// beginning and an ellipsis.
 ///
 /// # Safety
 /// It must point to a numeric.
@@ -100,7 +104,11 @@ unsafe fn decimal(number: pg_sys::Numeric) -> Cow<'static, str> {
     // SAFETY: the result is a NUL-terminated text of its own, which is freed once it is copied.
     unsafe {
         let text = pg_sys::numeric_normalize(number);
-        let copy = CStr::from_ptr(text).to_string_lossy().into_owned();
+        let digits = CStr::from_ptr(text).to_string_lossy();
+        let copy = match digits.get(..LONGEST_NUMBER) {
+            Some(beginning) if digits.len() > LONGEST_NUMBER => format!("{beginning}…"),
+            _ => digits.into_owned(),
+        };
         pg_sys::pfree(text.cast());
         copy.into()
     }

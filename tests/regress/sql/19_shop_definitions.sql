@@ -198,7 +198,34 @@ BEGIN;
 SELECT flashsale.purchase_item(8, 'pat') ->> 'remaining_inventory', t.buy('pat');
 SELECT tableoid::regclass, count(*) FROM flashsale.orders WHERE user_id = 'pat' GROUP BY 1;
 ROLLBACK;
+-- Rows that lie where the item lies, but in the other table, stay as they are.
+INSERT INTO t.more_items (item_id, inventory, stock) SELECT 1000 + n, 5, 5 FROM generate_series(1, 60) n;
+CREATE FUNCTION t.lies_where_the_item_lies() RETURNS boolean LANGUAGE sql AS $$
+    SELECT EXISTS (SELECT FROM ONLY flashsale.items i JOIN t.more_items m ON m.ctid = i.ctid WHERE i.item_id = 1) $$;
+VACUUM flashsale.items;
+BEGIN;
+SELECT t.lies_where_the_item_lies(), t.error($$SELECT flashsale.restock_item(1, 3) ->> 'stock'$$);
+ROLLBACK;
+BEGIN;
+SELECT t.lies_where_the_item_lies(), t.error($$SELECT flashsale.pause_item(1) ->> 'success'$$);
+ROLLBACK;
+BEGIN;
+SELECT t.buy('pat', 2);
+UPDATE flashsale.orders SET expires_at = now() - interval '1 minute' WHERE user_id = 'pat';
+SELECT t.lies_where_the_item_lies(), t.error($$SELECT flashsale.reconcile_stale_reservations() ->> 'restored'$$), t.stock(1);
+SELECT count(*) FROM t.more_items WHERE item_id > 1000 AND (inventory, stock, paused) IS DISTINCT FROM (5, 5, false);
+ROLLBACK;
 DROP TABLE t.more_items, t.more_orders;
+
+-- A foreign key that refers to the status.
+ALTER TABLE flashsale.orders ADD CONSTRAINT by_status UNIQUE (order_id, status);
+CREATE TABLE t.parcels (order_id bigint, status text, FOREIGN KEY (order_id, status) REFERENCES flashsale.orders (order_id, status));
+SELECT flashsale.purchase_item(1, 'paula') ->> 'order_id' AS paula \gset
+INSERT INTO t.parcels VALUES (:paula, 'reserved');
+SELECT t.error(format('SELECT flashsale.begin_payment(%s)', :paula)), t.error(format('SELECT flashsale.cancel_order(%s)', :paula));
+DROP TABLE t.parcels;
+ALTER TABLE flashsale.orders DROP CONSTRAINT by_status;
+SELECT flashsale.cancel_order(:paula) ->> 'status';
 
 SELECT t.stock(1);
 SELECT * FROM flashsale.audit();

@@ -122,6 +122,12 @@ UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'flashsale.orders_hold
 SELECT severity, problem, detail FROM flashsale.health();
 SELECT DISTINCT regexp_replace(hint, '--[0-9.]+sql', '--….sql') FROM flashsale.health() WHERE problem = 'definition_missing';
 ROLLBACK;
+BEGIN;
+SET LOCAL flashsale.protect_data = off;
+ALTER TABLE flashsale.orders RENAME payment_deadline TO deadline; -- which another part of health() reads
+SELECT severity, problem, count(*) FROM flashsale.health() GROUP BY 1, 2;
+SELECT detail FROM flashsale.health() WHERE detail ~ 'fails';
+ROLLBACK;
 SELECT * FROM flashsale.health();
 -- Owners.
 CREATE ROLE t_owner;
