@@ -1,4 +1,5 @@
-//! Statements on items. Nothing else changes inventory and stock, except `direct` for a purchase.
+//! Statements on items. Nothing else changes inventory and stock, except `direct` for single purchases and
+//! returned units.
 
 use super::{Found, Stamp, Statement, direct, some, stamp};
 use crate::error::Fault;

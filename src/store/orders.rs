@@ -422,10 +422,8 @@ pub fn lock(client: &SpiClient<'_>, name: &OrderName<'_>) -> Result<Option<Order
     if let Some(order) = direct::lock_order(order_id, code.as_ref().map(RefCode::as_str)) {
         return Ok(order);
     }
-    let Some(key) = key(name) else {
-        return Ok(None);
-    };
-    let row = LOCK.first(client, &key)?;
+    let code = code.map(|code| code.as_str().to_owned());
+    let row = LOCK.first(client, &[order_id.into(), code.into()])?;
     row.map(|row| {
         Ok(Order {
             order_id: some(&row, 1)?,

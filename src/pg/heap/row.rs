@@ -169,7 +169,7 @@ pub struct Seen<'s, const N: usize> {
     nulls: [bool; N],
 }
 
-/// A [`Seen`] whose row is locked until the transaction ends. Only `Seen::lock()` makes one, so a
+/// A [`Seen`] whose row is locked until the transaction ends. Only [`Seen`] makes one, so a
 /// row that was merely read cannot be mistaken for a locked one.
 pub struct Locked<'s, const N: usize>(Seen<'s, N>);
 

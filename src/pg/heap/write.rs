@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::ptr::null_mut;
 use std::thread::panicking;
 
-/// A value of a row to be inserted.
+/// A value to be written.
 #[derive(Clone, Copy)]
 pub enum Value<'a> {
     Null,
