@@ -76,7 +76,8 @@ export interface Reservation {
 export interface PaymentBegun {
   success: true;
   orderId: number;
-  orderRef: string;
+  /** Not there if the order was named by its id. */
+  orderRef?: string;
   status: OrderStatus;
   paymentDeadline: Date;
 }
@@ -84,7 +85,8 @@ export interface PaymentBegun {
 export interface Confirmed {
   success: true;
   orderId: number;
-  orderRef: string;
+  /** Not there if the order was named by its id. */
+  orderRef?: string;
   status: OrderStatus;
   alreadyConfirmed: boolean;
   reinstated: boolean;
@@ -93,7 +95,8 @@ export interface Confirmed {
 export interface Cancelled {
   success: true;
   orderId: number;
-  orderRef: string;
+  /** Not there if the order was named by its id. */
+  orderRef?: string;
   status: OrderStatus;
   restored: number;
   alreadyClosed: boolean;
@@ -187,7 +190,8 @@ export interface Reconciled {
 export interface OrderRefunded {
   success: true;
   orderId: number;
-  orderRef: string;
+  /** Not there if the order was named by its id. */
+  orderRef?: string;
   status: OrderStatus;
   restored: number;
   writtenOff: number;

@@ -47,6 +47,8 @@ export function passing(error: unknown): boolean {
 }
 
 function notConnected(error: Error): boolean {
+  // A name with several addresses, none of which accepted.
+  if (error instanceof AggregateError) return error.errors.every(notConnected);
   return (
     ('syscall' in error && (error.syscall === 'connect' || error.syscall === 'getaddrinfo')) ||
     /^timeout exceeded when trying to connect$|connection timeout/.test(error.message)

@@ -104,7 +104,7 @@ export class Gatherer {
     if (this.#queue.length >= this.#options.maxQueue) {
       throw new Overloaded(`${this.#options.maxQueue} clicks wait`);
     }
-    const hasKey = options.idempotencyKey !== undefined;
+    const hasKey = options.idempotencyKey != null;
     let leave = () => {};
     try {
       return await new Promise((resolve, reject) => {
@@ -127,7 +127,7 @@ export class Gatherer {
     options: PurchaseOptions & RetryOptions & { signal?: AbortSignal } = {},
   ): Promise<Answer<Reservation>> {
     const { withinMs, ...purchase } = options;
-    const repeatable = options.idempotencyKey !== undefined;
+    const repeatable = options.idempotencyKey != null;
     return withRetry(() => this.purchase(itemId, userId, purchase), { repeatable, withinMs });
   }
 
@@ -264,7 +264,7 @@ function checked(request: PurchaseRequest): string {
   }
   if (quantity < 1) throw wrong('22023', `quantity is ${quantity}: it must be at least 1`);
   for (const [name, text] of Object.entries({ user_id: String(userId), idempotency_key: idempotencyKey })) {
-    if (text === undefined) continue;
+    if (text == null) continue;
     const bytes = Buffer.byteLength(text);
     if (bytes < 1 || bytes > 255 || text.includes('\0')) {
       throw wrong('22023', `${name} must have 1 to 255 bytes, none of them 0`);

@@ -71,7 +71,7 @@ export function purchaseWithRetry(
   options: PurchaseOptions & RetryOptions & { strategy?: Strategy } = {},
 ): Promise<Answer<Reservation>> {
   return withRetry(() => purchaseItem(pool, itemId, userId, options), {
-    repeatable: options.idempotencyKey !== undefined,
+    repeatable: options.idempotencyKey != null,
     withinMs: options.withinMs,
   });
 }

@@ -71,6 +71,20 @@ test('a cancelled order', async (t) => {
   assert.deepEqual([begun.success, begun.reason, begun.status], [false, 'order_cancelled', 'cancelled']);
 });
 
+test('an order is named by its id', async (t) => {
+  const { pool, item } = await console_(t);
+  const order = await buy(pool, item, 'alice');
+  const other = await buy(pool, item, 'bob');
+  const charge = { paymentRef: `by id ${order.orderRef}`, amount: 500, currency: 'EUR' };
+  const answers = [
+    await flashsale.beginPayment(pool, order.orderId),
+    await flashsale.confirmOrder(pool, order.orderId, charge),
+    await flashsale.refundOrder(pool, order.orderId),
+    await flashsale.cancelOrder(pool, other.orderId),
+  ];
+  assert.deepEqual(answers.map(({ success, orderRef }) => [success, orderRef]), Array(4).fill([true, undefined]));
+});
+
 test('users are texts and numbers', async (t) => {
   const { pool, item } = await console_(t);
   const user = 1_000_000 + item; // nobody else's

@@ -73,6 +73,16 @@ class Calls(unittest.TestCase):
         assert not begun.success
         self.assertEqual((begun.reason, begun.status), ("order_cancelled", "cancelled"))
 
+    def test_an_order_is_named_by_its_id(self) -> None:
+        order, other = self.buy("alice"), self.buy("bob")
+        begun = ask(flashsale.begin_payment(order.order_id))
+        confirmed = ask(flashsale.confirm_order(order.order_id, f"by id {order.order_ref}", 500, "EUR"))
+        refunded = ask(flashsale.refund_order(order.order_id))
+        cancelled = ask(flashsale.cancel_order(other.order_id))
+        for answer in (begun, confirmed, refunded, cancelled):
+            assert answer.success
+            self.assertIsNone(answer.order_ref)
+
     def test_users_are_texts_numbers_and_uuids(self) -> None:
         user = uuid.uuid4()
         first, second = self.buy(user), self.buy(str(user))

@@ -131,6 +131,17 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(sold(await settle([keyed, queued])), 2)
         self.assertEqual(free_units(self.item), 98)
 
+    async def test_a_lost_connection_without_keys(self) -> None:
+        async with Gatherer(open_async) as gatherer:
+            with locked(self.item):
+                lost = self.click(gatherer, "lost")
+                await self.under_way()
+                self.assertEqual(await asyncio.to_thread(kill_calls_that_wait), 1)
+                self.assertIsInstance((await settle([lost]))[0], flashsale.OutcomeUnknown)
+            # Others still run, although nobody clicks.
+            await asyncio.sleep(0.1)
+            self.assertEqual(sold(await settle([self.click(gatherer, "next")])), 1)
+
     async def test_without_a_database(self) -> None:
         async def nowhere() -> AsyncConnection[Any]:
             return await AsyncConnection.connect("host=/nowhere")

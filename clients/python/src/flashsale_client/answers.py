@@ -89,7 +89,7 @@ class Reservation:
 @dataclass(frozen=True, slots=True)
 class PaymentBegun:
     order_id: int
-    order_ref: str
+    order_ref: str | None  # None if the order was named by its id
     status: OrderStatus
     payment_deadline: datetime
     success: Literal[True] = True
@@ -98,7 +98,7 @@ class PaymentBegun:
 @dataclass(frozen=True, slots=True)
 class Confirmed:
     order_id: int
-    order_ref: str
+    order_ref: str | None  # None if the order was named by its id
     status: OrderStatus
     already_confirmed: bool
     reinstated: bool
@@ -108,7 +108,7 @@ class Confirmed:
 @dataclass(frozen=True, slots=True)
 class Cancelled:
     order_id: int
-    order_ref: str
+    order_ref: str | None  # None if the order was named by its id
     status: OrderStatus
     restored: int
     already_closed: bool
@@ -215,7 +215,7 @@ class Reconciled:
 @dataclass(frozen=True, slots=True)
 class OrderRefunded:
     order_id: int
-    order_ref: str
+    order_ref: str | None  # None if the order was named by its id
     status: OrderStatus
     restored: int
     written_off: int
@@ -305,7 +305,7 @@ def _new_row_reader(of: type[T]) -> Callable[[Json], T]:
     converted = [(name, convert) for name, convert in converters.items() if convert is not None]
 
     def read(json: Json) -> T:
-        fields = {name: json[name] for name in plain if name in json}
+        fields = {name: json.get(name) for name in plain}
         for name, convert in converted:
             if name in json:
                 fields[name] = None if json[name] is None else convert(json[name])

@@ -160,6 +160,8 @@ class Gatherer:
         """The clicks of the next call; none if another connection was faster."""
         async with self._turn:
             if not self._queue:
+                if self._open:
+                    self._some.clear()  # rung without a click, as when only clicks were failed
                 return []
             left = self._queue[0].came_at + self._max_wait - asyncio.get_running_loop().time()
             if left > 0 and not self._full.is_set():
@@ -208,6 +210,7 @@ class Gatherer:
                     else:
                         await _discard(connection)
                         connection = None
+                        await asyncio.sleep(backoff.next_wait())
         finally:
             if connection is not None:
                 await _discard(connection)
