@@ -39,8 +39,9 @@ pub async fn purchase_item(
 }
 
 /// Makes up to 1,000 independent purchases in one call, in the caller's transaction. The answers have
-/// the order of the purchases. `strategy` is that of all of them, by default the session's. A purchase with an argument that the extension does not take is an
-/// error of the whole call, which then changes nothing.
+/// the order of the purchases. `strategy` is that of all of them, by default the session's. A purchase
+/// with an argument that the extension does not take is an error of the whole call, which then changes
+/// nothing. So does a call that is cancelled ([`Error::RolledBack`]).
 pub async fn purchase_batch<'a>(
     client: &impl GenericClient,
     purchases: impl IntoIterator<Item = &'a Purchase>,
@@ -53,14 +54,15 @@ pub async fn purchase_batch<'a>(
             let sql = "SELECT flashsale.purchase_batch($1)";
             client
                 .query_typed_one(sql, &[(&purchases, Type::JSONB)])
-                .await?
+                .await
         }
         Some(strategy) => {
             let sql = "SELECT flashsale.purchase_batch($1, $2)";
             let parameters = [(&purchases as _, Type::JSONB), (&strategy as _, Type::TEXT)];
-            client.query_typed_one(sql, &parameters).await?
+            client.query_typed_one(sql, &parameters).await
         }
     };
+    let row = row.map_err(Error::of_batch)?;
     let Json(answers): Json<Vec<&RawValue>> = value(&row)?;
     let answers: Result<Vec<_>, _> = answers.into_iter().map(Answer::read).collect();
     Ok(answers?)

@@ -3,10 +3,14 @@
 //! Nothing is prepared, so that a call takes one round trip, works through a pooler in transaction
 //! mode, and leaves nothing in the session.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 use tokio_postgres::types::{FromSql, Json, ToSql, Type};
-use tokio_postgres::{GenericClient, Row};
+use tokio_postgres::{Client, GenericClient, NoTls, Row};
 
 use crate::answer::Answer;
 use crate::error::Error;
@@ -24,6 +28,32 @@ pub async fn ask<T: DeserializeOwned>(
     let row = client.query_typed_one(sql, parameters).await?;
     let Json(answer): Json<&RawValue> = value(&row)?;
     Ok(Answer::read(answer)?)
+}
+
+const LONGEST_CANCEL: Duration = Duration::from_secs(1);
+
+/// Makes a call over the client, and cancels it if it takes longer than `bound`, so that it does not
+/// hold its locks on for nobody. If the server answers then, by an error as a rule, this is the outcome.
+/// If it does not, within two seconds, the outcome is [`Error::OutcomeUnknown`]: give up the connection.
+///
+/// The server is asked for this over a connection of its own, without TLS. If yours has to be
+/// encrypted (`sslmode=require`), set `statement_timeout` as well, a little below `bound`.
+pub async fn call_within<T>(
+    client: &Client,
+    bound: Duration,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut call = pin!(call);
+    if let Ok(outcome) = timeout(bound, &mut call).await {
+        return outcome;
+    }
+    // An error says that the server cannot be reached; then no answer comes either.
+    let _ = timeout(LONGEST_CANCEL, client.cancel_token().cancel_query(NoTls)).await;
+    let late = timeout(LONGEST_CANCEL, call).await;
+    late.unwrap_or_else(|_| {
+        let text = format!("no answer within {bound:?}");
+        Err(Error::OutcomeUnknown(text.into()))
+    })
 }
 
 /// The one value of a row.

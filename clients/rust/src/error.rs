@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::sync::Arc;
 
+use tokio_postgres::error::SqlState;
+
 /// An error of a call. Cheap to clone, because all callers of a batch get the same.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -10,6 +12,10 @@ pub enum Error {
     /// The server raised an error, such as one about an argument, or the connection failed.
     #[error("{}", explain(.0))]
     Database(#[source] Arc<tokio_postgres::Error>),
+    /// The server cancelled a batch, such as for `statement_timeout`, and rolled it back: nothing was
+    /// bought.
+    #[error("the batch was rolled back: {}", explain(.0))]
+    RolledBack(#[source] Arc<tokio_postgres::Error>),
     /// There was no connection to ask over, so nothing was asked.
     #[error("no connection to the database: {0}")]
     NoConnection(#[source] Arc<dyn StdError + Send + Sync>),
@@ -38,7 +44,9 @@ impl Error {
     /// The SQLSTATE of an error that the server raised.
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
-            Error::Database(error) => error.code().map(|state| state.code()),
+            Error::Database(error) | Error::RolledBack(error) => {
+                error.code().map(|state| state.code())
+            }
             _ => None,
         }
     }
@@ -62,7 +70,7 @@ impl Error {
                 None => is_lost(error),
             },
             Error::NoConnection(cause) => !is_refused_for_good(&**cause),
-            Error::OutcomeUnknown(_) => true,
+            Error::RolledBack(_) | Error::OutcomeUnknown(_) => true,
             Error::Overloaded | Error::Closed | Error::Unreadable(_) => false,
         }
     }
@@ -75,12 +83,22 @@ impl Error {
                 None => is_lost(error),
             },
             Error::OutcomeUnknown(_) | Error::Unreadable(_) => true,
-            Error::NoConnection(_) | Error::Overloaded | Error::Closed => false,
+            Error::RolledBack(_) | Error::NoConnection(_) | Error::Overloaded | Error::Closed => {
+                false
+            }
         }
     }
 }
 
 impl Error {
+    /// The error of a batch. The seller never makes one, so that it is rolled back if it is cancelled.
+    pub(crate) fn of_batch(error: tokio_postgres::Error) -> Self {
+        match error.code() {
+            Some(&SqlState::QUERY_CANCELED) => Self::RolledBack(Arc::new(error)),
+            _ => error.into(),
+        }
+    }
+
     /// The last error of a call that an earlier try may have made.
     pub(crate) fn after_unknown(self) -> Self {
         if self.is_outcome_unknown() {

@@ -43,6 +43,23 @@ impl Patience {
     ///
     /// A purchase with a key is also repeated if its answer was lost: with the same key it is the
     /// same purchase. One without a key is then an [`Error::OutcomeUnknown`].
+    ///
+    /// If `call` opens the connection itself, pass its failure through [`Error::no_connection`]: by `?`
+    /// alone, it counts as a connection lost in mid-call.
+    ///
+    /// ```no_run
+    /// # use flashsale_client::{Answer, Error, Patience, Purchase, Reservation, purchase_item};
+    /// # use tokio_postgres::{Config, NoTls};
+    /// # async fn buy(config: &Config, purchase: &Purchase) -> Result<Answer<Reservation>, Error> {
+    /// let call = async || {
+    ///     let connected = config.connect(NoTls).await;
+    ///     let (client, connection) = connected.map_err(Error::no_connection)?;
+    ///     tokio::spawn(connection);
+    ///     purchase_item(&client, purchase).await
+    /// };
+    /// Patience::default().purchase(purchase, call).await
+    /// # }
+    /// ```
     pub async fn purchase<Call, Try>(
         self,
         purchase: &Purchase,
@@ -102,12 +119,25 @@ impl Patience {
                 None => true,
             };
             if is_final {
-                return outcome.map_err(|error| match is_unknown {
-                    true => error.after_unknown(),
-                    false => error,
-                });
+                return if is_unknown {
+                    after_unknown(outcome)
+                } else {
+                    outcome
+                };
             }
         }
+    }
+}
+
+/// The last outcome of a call that an earlier try may have made. A refusal that may pass says nothing
+/// about that try: it may still be running, and be what the item is busy with.
+fn after_unknown<T>(outcome: Result<Answer<T>, Error>) -> Result<Answer<T>, Error> {
+    match outcome {
+        Ok(Answer::Refused(refusal)) if refusal.retryable => {
+            Err(Error::OutcomeUnknown(refusal.message.into()))
+        }
+        Ok(answer) => Ok(answer),
+        Err(error) => Err(error.after_unknown()),
     }
 }
 
@@ -123,6 +153,11 @@ impl Pauses {
             spread: FIRST_SPREAD,
             end,
         }
+    }
+
+    /// Whether it is too late for anything else.
+    pub(crate) fn have_ended(&self) -> bool {
+        Instant::now() >= self.end
     }
 
     /// Waits; or returns `false` at once, if the pause would last past the end.
@@ -147,6 +182,16 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::{Reason, Refusal};
+
+    fn busy() -> Answer<Reservation> {
+        Answer::Refused(Refusal {
+            reason: Reason::Busy,
+            message: "The item is busy.".into(),
+            retryable: true,
+            details: serde_json::Map::new(),
+        })
+    }
 
     fn lost() -> Error {
         Error::OutcomeUnknown("the connection was lost".into())
@@ -194,6 +239,30 @@ mod tests {
         };
         let outcome = Patience::default().repeat(call).await;
         assert!(matches!(outcome, Err(Error::OutcomeUnknown(_))));
+    }
+
+    /// The first try may still be running, and be what the item is busy with.
+    #[tokio::test(start_paused = true)]
+    async fn a_purchase_that_is_only_busy_after_a_lost_answer_stays_unknown() {
+        let mut tries = 0;
+        let call = || {
+            tries += 1;
+            let outcome = if tries == 1 { Err(lost()) } else { Ok(busy()) };
+            async move { outcome }
+        };
+        let purchase = Purchase::new(1, "alice").key("basket 1");
+        let outcome = Patience::default().purchase(&purchase, call).await;
+        assert!(
+            matches!(outcome, Err(Error::OutcomeUnknown(_))),
+            "{outcome:?}"
+        );
+        let outcome = Patience::default()
+            .purchase(&purchase, || async { Ok(busy()) })
+            .await;
+        assert!(
+            matches!(outcome, Ok(Answer::Refused(_))),
+            "all its tries are known: {outcome:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ mod connect;
 mod crowd;
 mod pool;
 mod tally;
+pub mod wire;
 
 pub use answer::Answer;
 pub use backoff::Backoff;

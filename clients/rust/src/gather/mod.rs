@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use self::queue::{Click, Queue};
@@ -21,7 +22,7 @@ use crate::purchase::{Purchase, Strategy};
 /// How a [`Gatherer`] gathers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GathererOptions {
-    /// Connections that it opens, each with one call under way at most. Default: 2.
+    /// Connections that it opens, at least 1, each with one call under way at most. Default: 2.
     pub connections: usize,
     /// The most purchases in one call, 1 to 1,000. Default: 256.
     pub largest_batch: usize,
@@ -32,7 +33,8 @@ pub struct GathererOptions {
     /// How long a click may wait for its call, and how long a call is repeated that fails for a cause
     /// that passes. Default: 5 s.
     pub patience: Duration,
-    /// How long a call may take before its connection is given up. Default: 10 s.
+    /// How long a call may take before it is cancelled. If that brings no answer within two seconds, its
+    /// connection is given up. Default: 10 s.
     pub call_timeout: Duration,
     /// Of all purchases; `None` is that of the sessions. Default: [`Strategy::Grouped`], under which
     /// calls for the same item take turns. Gather all purchases of an item, or none: while a batch
@@ -61,7 +63,7 @@ type Outcome = Result<Answer<Reservation>, Error>;
 ///
 /// One statement and one commit pay for a whole batch, which sells far more of a hot item than a call
 /// for each click, over a handful of connections. Clones share everything. When the last clone is
-/// dropped, what was accepted is still made.
+/// dropped, its connections close as soon as the calls that are under way have ended.
 ///
 /// - Each caller gets the answer, or the error, of its own purchase. A purchase with an argument that
 ///   the extension does not take, or that a trigger of yours refuses, fails nobody else.
@@ -78,6 +80,7 @@ pub struct Gatherer(Arc<Door>);
 struct Door {
     queue: Arc<Queue>,
     workers: watch::Receiver<usize>,
+    patience: Duration,
 }
 
 impl Drop for Door {
@@ -115,18 +118,27 @@ impl Gatherer {
         let queue = Arc::new(Queue::new(&options));
         let connect = Arc::new(connect);
         let (at_work, workers) = watch::channel(0);
-        for _ in 0..options.connections {
+        for _ in 0..options.connections.max(1) {
             let worker = Worker::new(Arc::clone(&queue), options, Arc::clone(&connect), &at_work);
             tokio::spawn(worker.run());
         }
-        Self(Arc::new(Door { queue, workers }))
+        Self(Arc::new(Door {
+            queue,
+            workers,
+            patience: options.patience,
+        }))
     }
 
     /// Makes a purchase together with those of others, by the gatherer's strategy.
     pub async fn purchase(&self, purchase: Purchase) -> Result<Answer<Reservation>, Error> {
-        let (answer_to, answer) = oneshot::channel();
-        self.0.queue.push(Click::new(purchase, answer_to))?;
-        answer.await.unwrap_or_else(|_| {
+        let (answer_to, mut answer) = oneshot::channel();
+        let number = self.0.queue.push(Click::new(purchase, answer_to))?;
+        let outcome = match timeout(self.0.patience, &mut answer).await {
+            Ok(outcome) => outcome,
+            Err(_) if self.0.queue.withdraw(number) => return Err(Error::Overloaded),
+            Err(_) => answer.await, // its call is under way
+        };
+        outcome.unwrap_or_else(|_| {
             Err(Error::OutcomeUnknown(
                 "the gatherer's task has ended".into(),
             ))

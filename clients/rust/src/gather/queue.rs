@@ -16,6 +16,8 @@ pub struct Click {
     pub purchase: Purchase,
     answer_to: oneshot::Sender<Outcome>,
     clicked_at: Instant,
+    /// Ascends in the queue.
+    number: u64,
     /// Whether an earlier call for it, whose answer was lost, may have been made.
     pub is_unknown: bool,
 }
@@ -26,6 +28,7 @@ impl Click {
             purchase,
             answer_to,
             clicked_at: Instant::now(),
+            number: 0,
             is_unknown: false,
         }
     }
@@ -33,10 +36,6 @@ impl Click {
     /// Whether nobody waits for the answer any more.
     pub fn has_left(&self) -> bool {
         self.answer_to.is_closed()
-    }
-
-    pub fn waited(&self) -> Duration {
-        self.clicked_at.elapsed()
     }
 
     pub fn answer(self, outcome: Outcome) {
@@ -57,6 +56,8 @@ pub struct Queue {
 
 struct State {
     clicks: VecDeque<Click>,
+    /// Clicks there have ever been.
+    count: u64,
     is_closed: bool,
 }
 
@@ -64,6 +65,7 @@ impl Queue {
     pub fn new(options: &GathererOptions) -> Self {
         let state = State {
             clicks: VecDeque::new(),
+            count: 0,
             is_closed: false,
         };
         Self {
@@ -80,8 +82,9 @@ impl Queue {
         self.state.lock().expect("no panic while held")
     }
 
-    pub fn push(&self, click: Click) -> Result<(), Error> {
-        let waiting = {
+    /// Returns the click's number.
+    pub fn push(&self, mut click: Click) -> Result<u64, Error> {
+        let (number, waiting) = {
             let mut state = self.state();
             if state.is_closed {
                 return Err(Error::Closed);
@@ -89,13 +92,24 @@ impl Queue {
             if state.clicks.len() >= self.size {
                 return Err(Error::Overloaded);
             }
+            state.count += 1;
+            click.number = state.count;
             state.clicks.push_back(click);
-            state.clicks.len()
+            (state.count, state.clicks.len())
         };
         if waiting == 1 || waiting == self.largest_batch {
             self.changed.notify_one();
         }
-        Ok(())
+        Ok(number)
+    }
+
+    /// Takes back a click, if it still waits for its call.
+    pub fn withdraw(&self, number: u64) -> bool {
+        let clicks = &mut self.state().clicks;
+        match clicks.binary_search_by_key(&number, |click| click.number) {
+            Ok(place) => clicks.remove(place).is_some(),
+            Err(_) => false,
+        }
     }
 
     pub fn close(&self) {
@@ -103,25 +117,63 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// The next clicks, at least one; `None` once the queue is closed and empty.
+    /// Closes the queue because nobody serves it any more, and says so to those who wait.
+    pub fn abandon(&self) {
+        self.close();
+        let clicks = std::mem::take(&mut self.state().clicks);
+        for click in clicks {
+            click.answer(Err(Error::Closed));
+        }
+    }
+
+    /// The next clicks; none, if all of them were taken back meanwhile. `None` once the queue is closed
+    /// and empty.
     pub async fn next_batch(&self) -> Option<Vec<Click>> {
         let _turn = self.turn.lock().await;
-        while self.state().clicks.is_empty() {
+        let first_at = loop {
+            if let Some(first_at) = self.first_at() {
+                break first_at;
+            }
             if self.state().is_closed {
                 return None;
             }
             self.changed.notified().await;
-        }
-        let until = Instant::now() + self.longest_wait;
+        };
+        let until = first_at + self.longest_wait;
         while !self.has_batch() && timeout_at(until, self.changed.notified()).await.is_ok() {}
         let mut state = self.state();
         let count = state.clicks.len().min(self.largest_batch);
         Some(state.clicks.drain(..count).collect())
     }
 
+    /// When the first click that waits was made.
+    fn first_at(&self) -> Option<Instant> {
+        Some(self.state().clicks.front()?.clicked_at)
+    }
+
     /// Whether there is nothing to wait for.
     fn has_batch(&self) -> bool {
         let state = self.state();
         state.is_closed || state.clicks.len() >= self.largest_batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_click_that_waited_for_a_connection_does_not_wait_for_others_again() {
+        let options = GathererOptions {
+            longest_wait: Duration::from_secs(1),
+            ..GathererOptions::default()
+        };
+        let queue = Queue::new(&options);
+        let click = || Click::new(Purchase::new(1, "anybody"), oneshot::channel().0);
+        queue.push(click()).expect("a place");
+        tokio::time::advance(Duration::from_millis(700)).await;
+        let begun = Instant::now();
+        assert_eq!(queue.next_batch().await.map(|batch| batch.len()), Some(1));
+        assert_eq!(begun.elapsed(), Duration::from_millis(300));
     }
 }

@@ -13,6 +13,7 @@ use super::GathererOptions;
 use super::queue::{Click, Queue};
 use crate::answer::Answer;
 use crate::buyer::{purchase_batch, purchase_item};
+use crate::call::call_within;
 use crate::error::Error;
 use crate::outcomes::Reservation;
 use crate::patience::Pauses;
@@ -29,12 +30,21 @@ pub struct Worker<Connect> {
     _at_work: AtWork,
 }
 
-/// Counts a worker until it ends, however it ends.
-struct AtWork(watch::Sender<usize>);
+/// Counts a worker until it ends, however it ends: also by a panic of the application's `connect`, or
+/// with its runtime. With the last one the queue ends, so that nobody waits for ever.
+struct AtWork {
+    count: watch::Sender<usize>,
+    queue: Arc<Queue>,
+}
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        self.count.send_modify(|count| {
+            *count -= 1;
+            if *count == 0 {
+                self.queue.abandon();
+            }
+        });
     }
 }
 
@@ -51,12 +61,16 @@ where
         at_work: &watch::Sender<usize>,
     ) -> Self {
         at_work.send_modify(|count| *count += 1);
+        let at_work = AtWork {
+            count: at_work.clone(),
+            queue: Arc::clone(&queue),
+        };
         Self {
             queue,
             options,
             connect,
             client: None,
-            _at_work: AtWork(at_work.clone()),
+            _at_work: at_work,
         }
     }
 
@@ -69,8 +83,7 @@ where
 
     /// Answers every click of a batch. Those that could fail their neighbours are asked alone.
     async fn serve(&mut self, batch: Vec<Click>) {
-        let (batch, dubious): (Vec<_>, Vec<_>) =
-            self.in_time(batch).into_iter().partition(is_plausible);
+        let (batch, dubious): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_plausible);
         let mut parts: Vec<Vec<Click>> = dubious.into_iter().map(|click| vec![click]).collect();
         parts.push(batch);
         let mut pauses = Pauses::until(Instant::now() + self.options.patience);
@@ -79,50 +92,26 @@ where
             if part.is_empty() {
                 continue;
             }
-            match self.ask(&part).await {
+            if pauses.have_ended() {
+                fail(part, &Error::Overloaded);
+                continue;
+            }
+            let open = match self.ask(&part).await {
                 Ok(answers) => answer_each(part, answers),
                 Err(error) if part.len() > 1 && can_be_of_one(&error) => {
                     let second = part.split_off(part.len() / 2);
                     parts.extend([second, part]);
+                    continue;
                 }
-                Err(error) => {
-                    let again = self.asked_again(part, &error);
-                    if !again.is_empty() && pauses.pause(Duration::ZERO).await {
-                        parts.push(again);
-                    } else {
-                        fail(again, &error);
-                    }
-                }
+                Err(error) => answer_those_not_asked_again(part, error),
+            };
+            let Some(open) = open else { continue };
+            if pauses.pause(open.pause).await {
+                parts.push(open.clicks);
+            } else {
+                fail(open.clicks, &open.error);
             }
         }
-    }
-
-    /// Without those that waited too long in the queue.
-    fn in_time(&self, batch: Vec<Click>) -> Vec<Click> {
-        let (in_time, late) = batch
-            .into_iter()
-            .partition(|click| click.waited() < self.options.patience);
-        fail(late, &Error::Overloaded);
-        in_time
-    }
-
-    /// The clicks to ask again after an error; the others are answered.
-    fn asked_again(&self, part: Vec<Click>, error: &Error) -> Vec<Click> {
-        if !error.is_passing() {
-            fail(part, error);
-            return Vec::new();
-        }
-        if !error.is_outcome_unknown() {
-            return part;
-        }
-        let (mut again, unknown): (Vec<_>, Vec<_>) = part
-            .into_iter()
-            .partition(|click| click.purchase.is_repeatable());
-        fail(unknown, &Error::OutcomeUnknown(error.to_string().into()));
-        for click in &mut again {
-            click.is_unknown = true;
-        }
-        again
     }
 
     /// Makes one call for all of them, over the connection or a new one.
@@ -131,13 +120,8 @@ where
             Some(client) => client,
             None => connected((self.connect)()).await?,
         };
-        let bound = self.options.call_timeout;
-        let outcome = match timeout(bound, call(&client, part, &self.options)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::OutcomeUnknown(
-                format!("no answer within {bound:?}").into(),
-            )),
-        };
+        let calling = call(&client, part, &self.options);
+        let outcome = call_within(&client, self.options.call_timeout, calling).await;
         // A connection whose call has an unknown outcome is given up.
         if !outcome.as_ref().is_err_and(Error::is_outcome_unknown) {
             self.client = Some(client);
@@ -176,10 +160,56 @@ async fn call(
     Ok(answers)
 }
 
-fn answer_each(part: Vec<Click>, answers: Vec<Answer<Reservation>>) {
+/// Clicks that are to be asked again, after a pause at least as long as this; and their answer, if
+/// there is no time for that.
+struct Open {
+    clicks: Vec<Click>,
+    pause: Duration,
+    error: Error,
+}
+
+/// Passes the answers on. Left open are clicks whose earlier call may have been made: it may still be
+/// running, and be what their item is busy with.
+fn answer_each(part: Vec<Click>, answers: Vec<Answer<Reservation>>) -> Option<Open> {
+    let mut open: Option<Open> = None;
     for (click, answer) in part.into_iter().zip(answers) {
-        click.answer(Ok(answer));
+        match answer {
+            Answer::Refused(refusal) if click.is_unknown && refusal.retryable => {
+                let open = open.get_or_insert_with(|| Open {
+                    clicks: Vec::new(),
+                    pause: Duration::ZERO,
+                    error: Error::OutcomeUnknown(refusal.message.as_str().into()),
+                });
+                open.pause = open.pause.max(refusal.retry_after().unwrap_or_default());
+                open.clicks.push(click);
+            }
+            answer => click.answer(Ok(answer)),
+        }
     }
+    open
+}
+
+/// After an error. Left open are clicks that may be asked again.
+fn answer_those_not_asked_again(mut part: Vec<Click>, error: Error) -> Option<Open> {
+    if !error.is_passing() {
+        fail(part, &error);
+        return None;
+    }
+    if error.is_outcome_unknown() {
+        let (repeatable, lost): (Vec<_>, Vec<_>) = part
+            .into_iter()
+            .partition(|click| click.purchase.is_repeatable());
+        fail(lost, &Error::OutcomeUnknown(error.to_string().into()));
+        part = repeatable;
+        for click in &mut part {
+            click.is_unknown = true;
+        }
+    }
+    (!part.is_empty()).then_some(Open {
+        clicks: part,
+        pause: Duration::ZERO,
+        error,
+    })
 }
 
 fn fail(part: Vec<Click>, error: &Error) {

@@ -1,8 +1,7 @@
 //! Clicks gathered into batches: exact, each answered for itself, whatever fails.
 
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use flashsale_client::{
@@ -10,15 +9,15 @@ use flashsale_client::{
 };
 use storm::connect;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_postgres::{Client, Config};
 
 use crate::shop::{Shop, done, refused, within};
 
-type Outcome = Result<Answer<Reservation>, Error>;
+pub type Outcome = Result<Answer<Reservation>, Error>;
 
 /// A gatherer whose sessions have this name, by which a test finds them.
-fn gatherer(config: &Config, name: &str, options: GathererOptions) -> Gatherer {
+pub fn gatherer(config: &Config, name: &str, options: GathererOptions) -> Gatherer {
     let config = config.clone().application_name(name).clone();
     Gatherer::start(options, move || {
         let config = config.clone();
@@ -27,7 +26,7 @@ fn gatherer(config: &Config, name: &str, options: GathererOptions) -> Gatherer {
 }
 
 /// Long enough for a test to click several times before the batch goes.
-fn one_connection() -> GathererOptions {
+pub fn one_connection() -> GathererOptions {
     GathererOptions {
         connections: 1,
         longest_wait: Duration::from_millis(100),
@@ -58,7 +57,7 @@ async fn rush_for(
 }
 
 /// All at once, and once.
-async fn rush(gatherer: &Gatherer, purchases: Vec<Purchase>) -> Vec<Outcome> {
+pub async fn rush(gatherer: &Gatherer, purchases: Vec<Purchase>) -> Vec<Outcome> {
     rush_for(Patience::of(Duration::ZERO), gatherer, purchases).await
 }
 
@@ -68,7 +67,7 @@ fn sold(outcomes: &[Outcome]) -> usize {
 }
 
 /// The item's row is locked until the client is told to commit.
-async fn lock_item(shop: &Shop) -> Client {
+pub async fn lock_item(shop: &Shop) -> Client {
     let client = connect(&shop.config).await.expect("a connection");
     let lock = format!(
         "BEGIN; SELECT FROM flashsale.items WHERE item_id = {} FOR UPDATE",
@@ -79,7 +78,7 @@ async fn lock_item(shop: &Shop) -> Client {
 }
 
 /// Sessions that wait for a lock, until there are so many.
-async fn until_waiting(shop: &Shop, name: &str, count: i64) {
+pub async fn until_waiting(shop: &Shop, name: &str, count: i64) {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'";
     within(async {
         while shop.value::<i64>(sql, &[&name]).await < count {
@@ -90,7 +89,7 @@ async fn until_waiting(shop: &Shop, name: &str, count: i64) {
 }
 
 /// Batches wait for the item, as long as a test holds it.
-fn waiting(shop: &Shop) -> Config {
+pub fn waiting(shop: &Shop) -> Config {
     let mut config = shop.config.clone();
     config.options("-c flashsale.strategy=atomic -c flashsale.lock_wait=60s");
     config
@@ -308,157 +307,6 @@ async fn drain_answers_what_was_accepted_and_accepts_no_more() {
     within(draining).await.expect("no panic");
     assert_eq!(sold(&within(buyers.join_all()).await), 50);
     assert_eq!(shop.orders().await, 50);
-}
-
-/// Ends the gatherer's session, and waits until it has ended.
-async fn end_session(shop: &Shop, name: &str) {
-    let sql = "WITH found AS MATERIALIZED
-           (SELECT pid FROM pg_stat_activity WHERE application_name = $1)
-         SELECT count(*) FROM found WHERE pg_terminate_backend(pid, 60000)";
-    assert_eq!(shop.value::<i64>(sql, &[&name]).await, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_call_is_asked_again_for_those_with_a_key() {
-    let shop = Shop::open(10).await;
-    let name = format!("lost {}", shop.item_id);
-    let gatherer = gatherer(&waiting(&shop), &name, one_connection());
-    let lock = lock_item(&shop).await;
-    let buying = tokio::spawn({
-        let (gatherer, item_id) = (gatherer.clone(), shop.item_id);
-        async move {
-            let purchases = vec![
-                Purchase::new(item_id, "with a key").key("k"),
-                Purchase::new(item_id, "without"),
-            ];
-            rush(&gatherer, purchases).await
-        }
-    });
-    until_waiting(&shop, &name, 1).await;
-    end_session(&shop, &name).await;
-    until_waiting(&shop, &name, 1).await; // over a new connection
-    lock.batch_execute("COMMIT").await.expect("a commit");
-    let outcomes = within(buying).await.expect("no panic");
-    let [with_a_key, without] = outcomes.try_into().expect("two outcomes");
-    assert!(!done(with_a_key).replayed);
-    let error = without.expect_err("an error");
-    assert!(
-        matches!(error, Error::OutcomeUnknown(_)) && error.is_outcome_unknown(),
-        "{error:?}"
-    );
-    assert_eq!(shop.orders().await, 1);
-    shop.assert_sound().await;
-}
-
-/// Nobody may be told that nothing was asked, once something was.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_call_that_cannot_be_asked_again_stays_unknown() {
-    let shop = Shop::open(10).await;
-    let name = format!("unknown {}", shop.item_id);
-    let config = waiting(&shop).application_name(&name).clone();
-    let is_down = Arc::new(AtomicBool::new(false));
-    let options = GathererOptions {
-        patience: Duration::from_millis(300),
-        ..one_connection()
-    };
-    let gatherer = Gatherer::start(options, {
-        let is_down = Arc::clone(&is_down);
-        move || {
-            let (config, is_down) = (config.clone(), is_down.load(SeqCst));
-            async move {
-                if is_down {
-                    return Err(io::Error::other("no server"));
-                }
-                connect(&config).await.map_err(io::Error::other)
-            }
-        }
-    });
-    let lock = lock_item(&shop).await;
-    let purchase = Purchase::new(shop.item_id, "anybody").key("k");
-    let buying = tokio::spawn(async move { gatherer.purchase(purchase).await });
-    until_waiting(&shop, &name, 1).await;
-    is_down.store(true, SeqCst);
-    end_session(&shop, &name).await;
-    let outcome = within(buying).await.expect("no panic");
-    assert!(
-        matches!(outcome, Err(Error::OutcomeUnknown(_))),
-        "{outcome:?}"
-    );
-    lock.batch_execute("COMMIT").await.expect("a commit");
-}
-
-/// The session ends between two calls: nothing was asked, so nobody notices.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_lost_between_calls_is_opened_again() {
-    let shop = Shop::open(10).await;
-    let name = format!("idle {}", shop.item_id);
-    let gatherer = gatherer(&shop.config, &name, one_connection());
-    done(
-        gatherer
-            .purchase(Purchase::new(shop.item_id, "first"))
-            .await,
-    );
-    end_session(&shop, &name).await;
-    done(
-        gatherer
-            .purchase(Purchase::new(shop.item_id, "second").key("k"))
-            .await,
-    );
-}
-
-/// No server: callers are told so, within patience, and those who had to wait for that in the queue
-/// are not kept for longer.
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_connection_everybody_is_answered() {
-    let tries = Arc::new(AtomicUsize::new(0));
-    let options = GathererOptions {
-        largest_batch: 2,
-        patience: Duration::from_millis(300),
-        ..one_connection()
-    };
-    let gatherer = Gatherer::start(options, {
-        let tries = Arc::clone(&tries);
-        move || {
-            tries.fetch_add(1, SeqCst);
-            async { Err::<Client, _>(io::Error::other("no server")) }
-        }
-    });
-    let purchases = (0..10)
-        .map(|n| Purchase::new(1, format!("user {n}")))
-        .collect();
-    let outcomes = rush(&gatherer, purchases).await;
-    let count = |is: fn(&Error) -> bool| {
-        let errors = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-        errors.filter(|error| is(error)).count()
-    };
-    let without = count(|error| matches!(error, Error::NoConnection(_)));
-    let too_late = count(|error| matches!(error, Error::Overloaded));
-    assert_eq!(without + too_late, 10, "{outcomes:?}");
-    assert!(without >= 2, "{outcomes:?}");
-    assert!(tries.load(SeqCst) > 1, "it tries again");
-}
-
-/// The answer does not come: the call is given up, and its connection.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_takes_too_long_is_given_up() {
-    let shop = Shop::open(10).await;
-    let name = format!("hangs {}", shop.item_id);
-    let options = GathererOptions {
-        call_timeout: Duration::from_millis(200),
-        patience: Duration::from_millis(500),
-        ..one_connection()
-    };
-    let gatherer = gatherer(&waiting(&shop), &name, options);
-    let lock = lock_item(&shop).await;
-    let click = gatherer.purchase(Purchase::new(shop.item_id, "anybody"));
-    let outcome = timeout(Duration::from_secs(60), click)
-        .await
-        .expect("an answer");
-    assert!(
-        matches!(outcome, Err(Error::OutcomeUnknown(_))),
-        "{outcome:?}"
-    );
-    lock.batch_execute("COMMIT").await.expect("a commit");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,4 +5,5 @@
 
 mod calls;
 mod gather;
+mod outages;
 mod shop;

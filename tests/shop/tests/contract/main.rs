@@ -7,4 +7,3 @@ mod requests;
 mod reserve;
 mod shopper;
 mod webhooks;
-mod wire;

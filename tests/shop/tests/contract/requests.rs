@@ -8,11 +8,10 @@ use serde_json::json;
 use shop::database::Database;
 use shop::programs::program;
 use shop::stage::{SESSION_SECRET, Setup, session_of, session_until, signed_by};
-
+use storm::wire::Wire;
 use tokio::time::timeout;
 
 use crate::shopper::{Shop, With};
-use crate::wire::Wire;
 
 #[tokio::test]
 async fn without_a_valid_session_it_is_401() {
