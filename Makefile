@@ -118,7 +118,7 @@ test-storm: build ## Buyers under all strategies at once and crashes, then amche
 test-asserts: ## The suites on a PostgreSQL built with assertions: SRC=folder of its source
 	@scripts/test-asserts $(SRC)
 
-bench: build ## Figures against the peers, a table and a plot: QUICK=1 shortens, ONLY=hot,rush selects, SAVE=1 saves
+bench: setup ## Figures against the peers, a table and a plot: QUICK=1 shortens, ONLY=hot,rush selects, SAVE=1 saves
 	@scripts/bench $(if $(FLUSH_US),--flush-us $(FLUSH_US)) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
 		$(if $(SAVE),--save benches/results/$(shell date -u +%F)$(if $(FLUSH_US),-flush-$(FLUSH_US)-us))
 

@@ -58,6 +58,21 @@ class Ours(Shop):
         return int(sold)
 
 
+class NullGroup(Ours):
+    """The queue and the seller without a table: what grouped would sell if that cost nothing.
+
+    An answer counts as a sale.
+    """
+
+    def load(self, clients, **arguments):
+        with server.settings(flashsale__debug_null_group="on"):
+            return super().load(clients, **arguments)
+
+    def sold(self):
+        units = super().sold()
+        self.require(units == 0, f"{units} units are sold")
+
+
 class Peer(Shop):
     def __init__(self, name, label, stock="peer.items"):
         super().__init__(name, label)
@@ -140,6 +155,7 @@ SUBROWS = Peer("subrows", "32 sub-rows", stock="peer.parts")
 NEVEROVERSELL = NeverOversell("neveroversell", "neveroversell")
 EMPTY = Ceiling("empty", "empty function")
 SELECT1 = Ceiling("select1", "SELECT 1")
+NULL_GROUP = NullGroup("grouped", "null group")
 
 OURS = [GROUPED, NOWAIT, OPTIMISTIC, ATOMIC]
 PEERS = [SEED1_TRIPS, SEED2_TRIPS, SEED3_TRIPS, SEED1, SEED2, SEED3, SUBROWS, NEVEROVERSELL]

@@ -77,6 +77,8 @@ static DIRECT_ACCESS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static PROTECT_DATA: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// For tests: a pause between a commit of the seller and the publishing of its replies.
 static DEBUG_PUBLISH_DELAY_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
+#[cfg(feature = "null_group")]
+static DEBUG_NULL_GROUP: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 pub fn init() {
     init_of_purchases();
@@ -233,6 +235,15 @@ fn init_of_workers() {
         GucContext::Sighup,
         GucFlags::UNIT_MS | GucFlags::NO_SHOW_ALL,
     );
+    #[cfg(feature = "null_group")]
+    GucRegistry::define_bool_guc(
+        c"flashsale.debug_null_group",
+        c"For benchmarks: the seller answers as if it had sold, and touches no table.",
+        c"Default off.",
+        &DEBUG_NULL_GROUP,
+        GucContext::Sighup,
+        GucFlags::NO_SHOW_ALL,
+    );
 }
 
 /// The setting of what only a superuser may allow.
@@ -328,4 +339,9 @@ pub fn reconcile_interval_ms() -> i64 {
 
 pub fn debug_publish_delay_ms() -> i64 {
     i64::from(DEBUG_PUBLISH_DELAY_MS.get())
+}
+
+#[cfg(feature = "null_group")]
+pub fn debug_null_group() -> bool {
+    DEBUG_NULL_GROUP.get()
 }

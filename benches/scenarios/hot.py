@@ -8,6 +8,7 @@ from shops import (
     GROUPED,
     NEVEROVERSELL,
     NOWAIT,
+    NULL_GROUP,
     OURS,
     PEERS,
     SEED3,
@@ -26,6 +27,9 @@ BARRED = [
     (NEVEROVERSELL, 64),
     (EMPTY, 64),
     (GROUPED, 200),
+    (NULL_GROUP, 16),
+    (NULL_GROUP, 64),
+    (NULL_GROUP, 200),
 ]
 
 
@@ -79,6 +83,9 @@ def barred(rates, p99):
     yield compare(GROUPED, 64, SUBROWS, 64, 3.5)
     yield compare(GROUPED, 64, EMPTY, 64, 0.5)
     yield compare(GROUPED, 16, SEED3, 16, 5)
+    yield compare(GROUPED, 16, NULL_GROUP, 16, 0.45)
+    yield compare(GROUPED, 64, NULL_GROUP, 64, 0.65)
+    yield compare(GROUPED, 200, NULL_GROUP, 200, 0.85)
     yield compare(GROUPED, 200, GROUPED, 64, 0.95)
     yield compare(GROUPED, 1, NOWAIT, 1, 0.7)
     yield against(

@@ -52,14 +52,14 @@ pub struct Written {
 }
 
 impl Written {
-    /// The end of the commit that the caller waits for; `None` if it waits for none.
-    fn awaited(&self) -> Option<XLogRecPtr> {
-        self.end.filter(|_| wal::is_awaited(self.level))
+    /// The end of the commit that the caller has to wait for; `None` if it has to wait for none.
+    fn awaited(&self, durable: Durable) -> Option<XLogRecPtr> {
+        self.end.filter(|&end| !durable.covers(end, self.level))
     }
 }
 
 /// Publishes replies, each once its commit is as durable as its own caller requires. Replies that
-/// wait for no commit are published at once. If other requests wait to be served, the rest is left
+/// wait for no commit, or for one that is durable already, are published at once. If other requests wait to be served, the rest is left
 /// to the publisher. Else a second process would gain nothing: the WAL is flushed here, and only
 /// replies that wait for a standby are left to the publisher.
 pub fn publish_or_hand_over(queue: Queue, replies: Vec<Written>) {
@@ -67,13 +67,18 @@ pub fn publish_or_hand_over(queue: Queue, replies: Vec<Written>) {
         return;
     }
     worker::sleep(settings::debug_publish_delay_ms());
-    let at_once = replies.iter().filter(|reply| reply.awaited().is_none());
-    queue.publish(at_once.map(|reply| reply.ticket));
-    let awaited = |reply: &Written| Some((reply.ticket, reply.awaited()?));
-    let Some(end) = replies.iter().filter_map(Written::awaited).max() else {
+    let durable = Durable::now();
+    let (at_once, late): (Vec<Written>, Vec<Written>) = replies
+        .into_iter()
+        .partition(|reply| reply.awaited(durable).is_none());
+    queue.publish(at_once.iter().map(|reply| reply.ticket));
+    let awaited = late
+        .iter()
+        .filter_map(|reply| Some((reply.ticket, reply.end?)));
+    let Some(end) = awaited.clone().map(|(_, end)| end).max() else {
         return;
     };
-    queue.hand_over(replies.iter().filter_map(awaited));
+    queue.hand_over(awaited);
     if queue.backlog() > 0 && queue.has_publisher() {
         queue.wake_publisher();
         return;

@@ -43,6 +43,12 @@ pub struct Durable {
 }
 
 impl Durable {
+    /// The current state.
+    pub fn now() -> Self {
+        // SAFETY: reads a position; outside recovery the timeline is not asked for.
+        Self::flushed(unsafe { pg_sys::GetFlushRecPtr(std::ptr::null_mut()) })
+    }
+
     /// The current state, after the caller has flushed the WAL up to a position.
     pub fn flushed(flushed: XLogRecPtr) -> Self {
         let positions = || {
