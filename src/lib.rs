@@ -25,7 +25,7 @@ mod tests;
 mod workers;
 
 use gate::GATE;
-use group::queue::{PARKINGS, QUEUE, WORDS};
+use group::queue::{QUEUE, ROOMS, TAKES, WORDS};
 use pgrx::pg_shmem_init;
 use pgrx::prelude::*;
 use stats::STATS;
@@ -74,7 +74,8 @@ pub extern "C-unwind" fn _PG_init() {
 fn preload() {
     pg_shmem_init!(QUEUE = ());
     pg_shmem_init!(WORDS = ());
-    pg_shmem_init!(PARKINGS = ());
+    pg_shmem_init!(ROOMS = ());
+    pg_shmem_init!(TAKES = ());
     pg_shmem_init!(LATCHES = ());
     pg_shmem_init!(GATE = ());
     pg_shmem_init!(STATS = ());

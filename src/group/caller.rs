@@ -70,10 +70,10 @@ pub fn cancel(cancel: &Cancel<'_>) -> Result<Option<Moved<Cancelled>>, Fault> {
 /// meanwhile: otherwise an ALTER TABLE that waits for it, and for which the seller waits, would be
 /// a deadlock that PostgreSQL cannot detect.
 fn submit(queue: Queue, call: &Call<'_>) -> Result<Reply, Fault> {
-    let Some(ticket) = queue.join(call) else {
+    let Some((ticket, room)) = queue.join(call) else {
         return Ok(Reply::BUSY);
     };
-    let reply = match HeldSlot::new(queue, ticket).wait()? {
+    let reply = match HeldSlot::new(queue, ticket, room).wait()? {
         Some(Collected::Answered(answered)) => answered.reply,
         Some(Collected::Orphaned(Some(QueuedReply {
             reply,
@@ -132,11 +132,12 @@ thread_local! {
 struct HeldSlot {
     queue: Queue,
     ticket: Ticket,
+    room: u32,
     since: Micros,
 }
 
 impl HeldSlot {
-    fn new(queue: Queue, ticket: Ticket) -> Self {
+    fn new(queue: Queue, ticket: Ticket, room: u32) -> Self {
         HELD.set(Some(ticket));
         if !EXIT_HOOKED.replace(true) {
             session::before_exit(leave_held);
@@ -144,6 +145,7 @@ impl HeldSlot {
         Self {
             queue,
             ticket,
+            room,
             since: clock::monotonic(),
         }
     }
@@ -152,7 +154,7 @@ impl HeldSlot {
     /// `flashsale.group_wait`; then the request is withdrawn. An error if there is no seller.
     fn wait(&self) -> Result<Option<Collected<QueuedReply>>, Fault> {
         loop {
-            if wait::yielding(|| !self.queue.is_pending(self.ticket))
+            if !self.queue.is_pending(self.ticket)
                 && let Some(collected) = self.queue.collect(self.ticket)
             {
                 HELD.set(None);
@@ -165,7 +167,7 @@ impl HeldSlot {
                 HELD.set(None);
                 return no_seller.map_or(Ok(None), |why| Err(Fault::NoSeller(why)));
             }
-            self.queue.park(self.ticket, left_ms.max(50));
+            self.queue.park(self.ticket, self.room, left_ms.max(50));
         }
     }
 }

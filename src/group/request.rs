@@ -68,12 +68,14 @@ pub struct QueuedRequest {
     pub synchronous_commit: i32,
     /// When it was queued, by the monotonic clock.
     pub queued_at: Micros,
+    /// The room in which its caller waits.
+    pub room: u32,
 }
 
 plain!(struct Text { len, bytes });
 plain!(struct QueuedRequest {
     is_cancel, id, code, quantity, default_ttl, user_id, text, session_user, owner, synchronous_commit,
-    queued_at
+    queued_at, room
 });
 plain!(
     enum Reply {
@@ -86,8 +88,8 @@ plain!(struct QueuedReply { reply, transaction });
 plain!(struct Error { sqlstate, parts });
 
 impl QueuedRequest {
-    /// The request for a call that this session makes now.
-    pub fn new(call: &Call<'_>) -> Self {
+    /// The request for a call that this session makes now and whose reply it awaits in this room.
+    pub fn new(call: &Call<'_>, room: u32) -> Self {
         let mut this = Self {
             is_cancel: matches!(call, Call::Cancel(_)),
             id: 0,
@@ -100,6 +102,7 @@ impl QueuedRequest {
             owner: session::current_user(),
             synchronous_commit: guc::synchronous_commit(),
             queued_at: clock::monotonic(),
+            room,
         };
         let text = match *call {
             Call::Purchase(request) => {

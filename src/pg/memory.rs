@@ -148,7 +148,7 @@ macro_rules! numbers {
     )* };
 }
 
-numbers!(bool, u8, i32, i64, isize, usize);
+numbers!(bool, u8, i32, u32, i64, isize, usize);
 numbers!(
     pg_sys::Oid,
     pg_sys::TransactionId,

@@ -53,8 +53,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The number of the slot, below `N`.
-    pub fn slot(self) -> usize {
+    fn slot(self) -> usize {
         usize::from(self.slot)
     }
 
@@ -293,14 +292,14 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
         }
     }
 
-    /// Publishes the written reply. True if the caller must then be woken; false if the caller
-    /// has left, or if no reply was written.
-    pub fn publish(&mut self, words: &Words<N>, ticket: Ticket) -> bool {
-        let is_due = self.is_replied(words, ticket);
-        if is_due {
-            words.set(ticket, Phase::Answered);
+    /// Publishes the written reply. Returns the request, whose caller must then be woken; `None` if
+    /// the caller has left, or if no reply was written.
+    pub fn publish(&mut self, words: &Words<N>, ticket: Ticket) -> Option<&A> {
+        if !self.is_replied(words, ticket) {
+            return None;
         }
-        is_due
+        words.set(ticket, Phase::Answered);
+        self.slots[ticket.slot()].request.as_ref()
     }
 
     /// Moves a request with a written reply to the committed list, until its commit, which ends
@@ -316,43 +315,43 @@ impl<A: Copy, R: Copy, const N: usize> Slots<A, R, N> {
     }
 
     /// Publishes the replies on the committed list for which `is_durable`, called with the
-    /// request and the end of its commit, is true. Returns the slots whose callers must be woken.
+    /// request and the end of its commit, is true. Calls `published` with each of the requests,
+    /// whose callers must then be woken.
     pub fn publish_durable(
         &mut self,
         words: &Words<N>,
         is_durable: impl Fn(&A, u64) -> bool,
-    ) -> Vec<usize> {
-        let mut published = Vec::new();
+        mut published: impl FnMut(&A),
+    ) {
         let mut link = self.committed.first;
         while let Some(slot) = link.checked_sub(1) {
             let entry = &self.slots[usize::from(slot)];
             link = entry.next;
-            if entry
-                .request
-                .as_ref()
-                .is_some_and(|request| is_durable(request, entry.end))
+            let end = entry.end;
+            if let Some(request) = entry.request.as_ref()
+                && is_durable(request, end)
             {
+                published(request);
                 self.remove(Self::committed_list, slot);
                 words.set(words.ticket(slot), Phase::Answered);
-                published.push(usize::from(slot));
             }
         }
-        published
     }
 
     /// To be called when the seller exits. Marks the requests that it had taken as orphaned, and
-    /// returns their slots, whose callers must be woken. Requests not taken wait for the next
-    /// seller, and those on the committed list stay there.
-    pub fn orphan(&mut self, words: &Words<N>) -> Vec<usize> {
-        let mut orphaned = Vec::new();
+    /// calls `orphaned` with each of them, whose callers must then be woken. Requests not taken wait
+    /// for the next seller, and those on the committed list stay there.
+    pub fn orphan(&mut self, words: &Words<N>, mut orphaned: impl FnMut(&A)) {
         for slot in 0..self.used {
             let ticket = words.ticket(slot);
             if self.is_taken(words, ticket) {
                 words.set(ticket, Phase::Orphaned);
-                orphaned.push(usize::from(slot));
+                self.slots[usize::from(slot)]
+                    .request
+                    .iter()
+                    .for_each(&mut orphaned);
             }
         }
-        orphaned
     }
 
     /// The number of requests that the seller has not taken yet.

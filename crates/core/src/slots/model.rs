@@ -166,8 +166,10 @@ impl World {
     /// seller is done with the job, whether its caller has left or not.
     fn publish(&mut self, words: &Words<SLOTS>, job: usize) -> Option<()> {
         let (ticket, _) = self.seller.as_ref()?[job];
-        let is_published = self.slots.publish(words, ticket);
-        self.done_with(words, job, is_published)
+        let waiting = self.pending(words);
+        let published = self.slots.publish(words, ticket).copied();
+        self.assert_woken(words, &waiting, published.as_slice());
+        self.done_with(words, job, published.is_some())
     }
 
     fn hand_over(&mut self, words: &Words<SLOTS>, job: usize) -> Option<()> {
@@ -186,18 +188,44 @@ impl World {
     }
 
     fn publish_durable(&mut self, words: &Words<SLOTS>, one: Request) -> Option<()> {
-        let published = self
-            .slots
-            .publish_durable(words, |&request, _| request == one);
-        assert_eq!(published.len(), 1);
+        let waiting = self.pending(words);
+        let mut woken = Vec::new();
+        self.slots.publish_durable(
+            words,
+            |&request, _| request == one,
+            |&request| woken.push(request),
+        );
+        assert_eq!(woken, [one]);
+        self.assert_woken(words, &waiting, &woken);
         Some(())
+    }
+
+    /// The requests whose callers have to wait.
+    fn pending(&self, words: &Words<SLOTS>) -> Vec<Request> {
+        let is_pending = |&caller: &usize| {
+            let ticket = self.callers[caller].ticket;
+            ticket.is_some_and(|ticket| words.is_pending(ticket))
+        };
+        let callers = (0..CALLERS).filter(is_pending);
+        callers.map(|caller| self.own(caller)).collect()
+    }
+
+    /// Exactly those are woken who have to wait no longer. `waiting` are those who had to before.
+    fn assert_woken(&self, words: &Words<SLOTS>, waiting: &[Request], woken: &[Request]) {
+        let still = self.pending(words);
+        let done = waiting.iter().filter(|it| !still.contains(it));
+        let done: HashSet<&Request> = done.collect();
+        assert_eq!(done, woken.iter().collect(), "who is woken");
     }
 
     fn seller_comes_or_goes(&mut self, words: &Words<SLOTS>) -> Option<()> {
         self.seller = match self.seller {
             None => Some(Vec::new()),
             Some(_) => {
-                self.slots.orphan(words);
+                let waiting = self.pending(words);
+                let mut woken = Vec::new();
+                self.slots.orphan(words, |&request| woken.push(request));
+                self.assert_woken(words, &waiting, &woken);
                 None
             }
         };

@@ -104,11 +104,11 @@ fn an_answer_is_collected_once_and_its_slot_is_free_then() {
     let (mut slots, words) = few();
     let ticket = slots.join(&words, 1, 7).expect("room");
     slots.take(&words, 1);
-    assert!(!slots.publish(&words, ticket), "no reply was written");
+    assert_eq!(slots.publish(&words, ticket), None, "no reply was written");
     slots.write(&words, ticket, 70);
     assert!(words.is_pending(ticket));
     assert_eq!(slots.collect(&words, ticket), None);
-    assert!(slots.publish(&words, ticket));
+    assert_eq!(slots.publish(&words, ticket), Some(&7));
     assert!(!words.is_pending(ticket));
     assert_eq!(slots.collect(&words, ticket), Some(Collected::Answered(70)));
     assert_eq!(slots.collect(&words, ticket), None);
@@ -127,12 +127,13 @@ fn a_reply_to_one_request_never_reaches_the_next_request_in_its_slot() {
     let next = slots.join(&words, 1, 2).expect("room");
     assert_eq!(next.slot(), hasty.slot());
     slots.write(&words, hasty, 10);
-    assert!(!slots.publish(&words, hasty) && !slots.hand_over(&words, hasty, 1));
+    assert_eq!(slots.publish(&words, hasty), None);
+    assert!(!slots.hand_over(&words, hasty, 1));
     assert!(words.is_pending(next) && !words.is_pending(hasty));
     slots.take(&words, 1);
-    assert!(!slots.publish(&words, next), "no reply was written for it");
+    assert_eq!(slots.publish(&words, next), None, "no reply for it");
     slots.write(&words, hasty, 10);
-    assert!(!slots.publish(&words, next), "no reply was written for it");
+    assert_eq!(slots.publish(&words, next), None, "no reply for it");
     slots.leave(&words, hasty);
     assert!(words.is_pending(next), "another request's slot was freed");
     assert_sound(&slots, &words);
@@ -169,13 +170,13 @@ fn a_reply_that_is_handed_over_is_published_when_its_commit_is_durable() {
         .collect();
     assert_eq!(committed, [(0, 30), (1, 10), (2, 20), (3, 40)]);
     slots.leave(&words, tickets[3]);
-    assert_eq!(slots.publish_durable(&words, |_, end| end <= 20), [1, 2]);
+    let mut woken = Vec::new();
+    slots.publish_durable(&words, |_, end| end <= 20, |&request| woken.push(request));
+    assert_eq!(woken, [1, 2]);
     assert!(words.is_pending(tickets[0]) && !words.is_pending(tickets[1]));
     assert_sound(&slots, &words);
-    assert_eq!(
-        slots.publish_durable(&words, |&request, _| request == 0),
-        [0]
-    );
+    slots.publish_durable(&words, |&request, _| request == 0, |&it| woken.push(it));
+    assert_eq!(woken, [1, 2, 0]);
     assert_eq!(slots.committed().count(), 0);
     assert_sound(&slots, &words);
 }
@@ -190,7 +191,9 @@ fn requests_taken_by_a_seller_that_died_are_orphaned() {
     slots.write(&words, tickets[0], 50);
     slots.write(&words, tickets[1], 51);
     slots.hand_over(&words, tickets[1], 1);
-    assert_eq!(slots.orphan(&words), [0, 2]);
+    let mut woken = Vec::new();
+    slots.orphan(&words, |&request| woken.push(request));
+    assert_eq!(woken, [0, 2]);
     let orphaned = |reply| Some(Collected::Orphaned(reply));
     assert_eq!(slots.collect(&words, tickets[0]), orphaned(Some(50)));
     assert_eq!(slots.collect(&words, tickets[2]), orphaned(None));
@@ -324,7 +327,7 @@ impl History {
             Step::Publish(nth) => {
                 if let Some(job) = pick(&self.jobs, nth) {
                     let (ticket, request) = self.jobs[job];
-                    if slots.publish(words, ticket) {
+                    if slots.publish(words, ticket).is_some() {
                         self.due.insert(request);
                         self.jobs.swap_remove(job);
                     }
@@ -340,11 +343,11 @@ impl History {
             Step::PublishUpTo(durable) => {
                 let due = slots.committed().filter(|(_, end)| *end <= durable);
                 self.due.extend(due.map(|(&request, _)| request));
-                slots.publish_durable(words, |_, end| end <= durable);
+                slots.publish_durable(words, |_, end| end <= durable, |_| {});
                 assert!(slots.committed().all(|(_, end)| end > durable));
             }
             _ => {
-                slots.orphan(words);
+                slots.orphan(words, |_| {});
                 self.jobs.clear();
             }
         }
