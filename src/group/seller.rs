@@ -13,6 +13,7 @@ use crate::pg::clock;
 use crate::pg::worker::{self, Worker};
 use crate::pg::{signals, wait, wal};
 use crate::{settings, stats, workers};
+use flashsale_core::flush::Disk;
 use flashsale_core::pace::Pace;
 use flashsale_core::time::Micros;
 use pgrx::pg_sys::{self, XLogRecPtr};
@@ -37,8 +38,9 @@ pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
         return;
     };
     wal::set_synchronous_commit(c"off");
+    worker::keep_freed_memory();
     let mut deferred = Vec::new();
-    let mut pace = Pace::default();
+    let mut learnt = Learnt::default();
     while lookout.is_served() {
         signals::reload_if_requested();
         // In addition to the deferred jobs, so that these do not keep others from being served.
@@ -56,7 +58,7 @@ pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
             continue;
         }
         let before = deferred.len();
-        deferred = round(queue, deferred, &mut pace);
+        deferred = round(queue, deferred, &mut learnt);
         if deferred.len() == before {
             worker::idle(LOCKED_RETRY_MS);
         }
@@ -80,6 +82,13 @@ fn leave() {
     if let Some(queue) = queue() {
         queue.detach_seller();
     }
+}
+
+/// What the seller learns from its transactions.
+#[derive(Default)]
+struct Learnt {
+    pace: Pace<Option<i64>>,
+    disk: Disk,
 }
 
 /// Jobs that one transaction may serve: purchases of one item, or cancels (no item). All call
@@ -112,11 +121,11 @@ fn groups(jobs: Vec<Job>) -> Vec<Group> {
 /// Serves all cancels, then every item, for about `flashsale.group_wait`, and returns the jobs to
 /// try again. Each group may take an equal share of the remaining time, or a quarter of the whole
 /// if that is longer, so that a slow item leaves time for the others.
-fn round(queue: Queue, jobs: Vec<Job>, pace: &mut Pace<Option<i64>>) -> Vec<Job> {
+fn round(queue: Queue, jobs: Vec<Job>, learnt: &mut Learnt) -> Vec<Job> {
     let begun_at = clock::monotonic();
     let mut round = Round {
         queue,
-        pace,
+        learnt,
         unpublished: Vec::new(),
         published_at: begun_at,
         deferred: Vec::new(),
@@ -146,7 +155,7 @@ fn round(queue: Queue, jobs: Vec<Job>, pace: &mut Pace<Option<i64>>) -> Vec<Job>
 /// The state of a round.
 struct Round<'a> {
     queue: Queue,
-    pace: &'a mut Pace<Option<i64>>,
+    learnt: &'a mut Learnt,
     /// Replies that are written and not published yet.
     unpublished: Vec<Written>,
     published_at: Micros,
@@ -164,7 +173,7 @@ impl Round<'_> {
         let mut is_held = false;
         // If the item is locked, later jobs wait too, so that they do not overtake earlier ones.
         while !jobs.is_empty() && clock::monotonic() < until && !is_held {
-            let limit = self.pace.limit(item_id, settings::group_size());
+            let limit = self.learnt.pace.limit(item_id, settings::group_size());
             let later = jobs.split_off(limit.min(jobs.len()));
             is_held = self.serve_jobs(item_id, jobs, until);
             jobs = later;
@@ -180,11 +189,13 @@ impl Round<'_> {
         self.publish_before(item_id);
         let max_wait = settings::group_wait_ms() * 1_000;
         let begun_at = clock::monotonic();
-        let served = transaction::run(self.queue, &jobs, until);
-        self.pace.took(item_id, clock::monotonic() - begun_at);
+        let served = transaction::run(self.queue, &jobs, until, &mut self.learnt.disk);
+        self.learnt
+            .pace
+            .took(item_id, clock::monotonic() - begun_at);
         match served {
             Ok(served) => {
-                self.pace.in_time(item_id, settings::group_size());
+                self.learnt.pace.in_time(item_id, settings::group_size());
                 let busy = self.keep(jobs, served);
                 self.defer(busy, max_wait);
             }
@@ -209,7 +220,7 @@ impl Round<'_> {
             }
             Err(Failure::Error(_)) => self.refuse(&jobs, Reply::BUSY),
             Err(Failure::Overrun) => {
-                self.pace.overran(item_id, jobs.len());
+                self.learnt.pace.overran(item_id, jobs.len());
                 self.defer(jobs, max_wait);
             }
         }
@@ -220,7 +231,7 @@ impl Round<'_> {
     /// last time is too long ago.
     fn publish_before(&mut self, item_id: Option<i64>) {
         let waited = clock::monotonic() - self.published_at;
-        if waited > PUBLISH_AT_LEAST_EVERY || !self.pace.is_quick(item_id) {
+        if waited > PUBLISH_AT_LEAST_EVERY || !self.learnt.pace.is_quick(item_id) {
             self.publish_replies();
         }
     }

@@ -6,6 +6,7 @@ use crate::error::Fault;
 use crate::pg::clock;
 use crate::pg::subtransaction::End;
 use crate::pg::transaction;
+use crate::pg::wal;
 use crate::pg::worker::{self, Bounds};
 use crate::sale::numbered::RETRIES;
 use crate::sale::order;
@@ -15,6 +16,7 @@ use crate::stats;
 use crate::store::items::{self, Need};
 use crate::store::sequences;
 use flashsale_core::fit::Request;
+use flashsale_core::flush::Disk;
 use flashsale_core::slots::Ticket;
 use flashsale_core::time::Micros;
 use pgrx::pg_sys::XLogRecPtr;
@@ -45,8 +47,8 @@ pub enum Failure {
 }
 
 /// Serves jobs that are all cancels, or all purchases of one item, in one transaction. It is
-/// cancelled at `until`, by the monotonic clock.
-pub fn run(queue: Queue, jobs: &[Job], until: Micros) -> Result<Served, Failure> {
+/// cancelled at `until`, by the monotonic clock. Its commit flushes the WAL if the disk is quick.
+pub fn run(queue: Queue, jobs: &[Job], until: Micros, disk: &mut Disk) -> Result<Served, Failure> {
     use PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_QUERY_CANCELED};
     #[cfg(feature = "null_group")]
     if settings::debug_null_group() {
@@ -55,7 +57,7 @@ pub fn run(queue: Queue, jobs: &[Job], until: Micros) -> Result<Served, Failure>
     let mut retries = 0;
     loop {
         let is_obtained = Cell::new(false);
-        let fault = match transact(queue, jobs, until, &is_obtained) {
+        let fault = match transact(queue, jobs, until, disk, &is_obtained) {
             Ok(served) => return Ok(served),
             Err(fault) => fault,
         };
@@ -107,18 +109,35 @@ fn transact(
     queue: Queue,
     jobs: &[Job],
     until: Micros,
+    disk: &mut Disk,
     is_obtained: &Cell<bool>,
 ) -> Result<Served, Fault> {
-    let body = || {
+    let flush = may_flush(jobs) && disk.should_flush();
+    let committing = Cell::new(None);
+    let body = || -> Result<End<Vec<Reply>>, Fault> {
         let end = Spi::connect(|client| replies(client, jobs, is_obtained))?;
         match &end {
-            End::Commit(replies) => write(queue, jobs, replies, transaction::id()),
+            End::Commit(replies) => {
+                write(queue, jobs, replies, transaction::id());
+                wal::flush_at_commit(flush);
+                committing.set(Some(clock::running_or_asleep()));
+            }
             End::RollBack(replies) => write(queue, jobs, replies, None),
         }
         Ok(end)
     };
-    let ended = worker::transaction(Some(jobs[0].request.owner), bounds(until), body);
-    ended.map(|(replies, end)| Served { end, replies })
+    let (replies, end) = worker::transaction(Some(jobs[0].request.owner), bounds(until), body)?;
+    if let (true, Some(since)) = (flush, committing.get()) {
+        disk.took(clock::running_or_asleep() - since);
+    }
+    Ok(Served { end, replies })
+}
+
+/// Whether the WAL may be flushed before the jobs are answered: none of their callers is content
+/// with less, and none waits for a standby, so that the commit is all that they wait for.
+fn may_flush(jobs: &[Job]) -> bool {
+    let mut levels = jobs.iter().map(|job| job.request.synchronous_commit);
+    levels.all(wal::is_awaited) && !wal::standbys_configured()
 }
 
 fn write(

@@ -2,7 +2,10 @@
 
 use flashsale_core::time::Micros;
 use pgrx::pg_sys;
+use std::cell::OnceCell;
 use std::ffi::CStr;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 /// The wall clock, for times that are stored or shown. Decisions read it after the lock is held, so
 /// that the time spent waiting for the lock is not taken from the buyer.
@@ -27,6 +30,26 @@ pub fn monotonic() -> Micros {
     time.tv_sec as Micros * 1_000_000 + time.tv_nsec as Micros / 1_000
 }
 
+/// The monotonic clock without the time for which this process has waited for a processor, where the
+/// system tells that. For what something else than a busy machine takes.
+pub fn running_or_asleep() -> Micros {
+    monotonic() - waited_for_processor().unwrap_or(0)
+}
+
+fn waited_for_processor() -> Option<Micros> {
+    thread_local! {
+        static FILE: OnceCell<Option<File>> = const { OnceCell::new() };
+    }
+    let mut text = [0; 64]; // three numbers: nanoseconds of running, of waiting, and how often
+    let length = FILE.with(|file| {
+        let file = file.get_or_init(|| File::open("/proc/thread-self/schedstat").ok());
+        file.as_ref()?.read_at(&mut text, 0).ok()
+    })?;
+    let text = std::str::from_utf8(&text[..length]).ok()?;
+    let nanoseconds: Micros = text.split(' ').nth(1)?.parse().ok()?;
+    Some(nanoseconds / 1_000)
+}
+
 /// A time in ISO 8601 in the session's time zone, as `to_jsonb` writes a timestamptz.
 pub fn iso(at: Micros) -> String {
     // SAFETY: with a null buffer the function returns a palloc'ed C string.
@@ -44,6 +67,7 @@ pub fn iso(at: Micros) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     /// CLOCK_MONOTONIC in microseconds.
@@ -63,6 +87,35 @@ mod tests {
         let before = since_boot();
         let now = monotonic();
         assert!((before..=since_boot()).contains(&now));
+    }
+
+    #[test]
+    fn sleep_is_no_wait_for_a_processor() {
+        let before = running_or_asleep();
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(running_or_asleep() - before >= 200_000);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_wait_for_a_processor_does_not_count() {
+        let waited = || waited_for_processor().expect("the system tells");
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 * processors {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            let began = (waited(), monotonic(), running_or_asleep());
+            while waited() - began.0 < 20_000 && monotonic() - began.1 < 60_000_000 {}
+            let left_out = (monotonic() - began.1) - (running_or_asleep() - began.2);
+            is_over.store(true, Ordering::Relaxed);
+            assert!(left_out >= 20_000, "{left_out}");
+        });
     }
 
     #[test]

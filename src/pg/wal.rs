@@ -14,6 +14,17 @@ pub fn needs_standby(level: i32) -> bool {
     level > SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32 && standbys_configured()
 }
 
+/// Determines whether this process's next commits flush the WAL. They do not wait for standbys.
+pub fn flush_at_commit(flush: bool) {
+    let level = match flush {
+        true => SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH,
+        false => SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF,
+    };
+    // SAFETY: the variable behind the setting, a number of this single-threaded process, which each
+    // commit reads.
+    unsafe { pg_sys::synchronous_commit = level as i32 };
+}
+
 /// Waits until the WAL up to `end` is on this server's disk.
 pub fn flush(end: XLogRecPtr) {
     // SAFETY: flushes the WAL up to a position; raises an error if that is beyond the last record.

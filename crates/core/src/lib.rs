@@ -14,6 +14,7 @@ pub mod charge;
 pub mod clicks;
 pub mod fate;
 pub mod fit;
+pub mod flush;
 pub mod gate;
 pub mod guard;
 pub mod item;
