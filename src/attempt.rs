@@ -1,10 +1,12 @@
 //! One attempt in a subtransaction with a bound on lock waits. A refused lock is returned to the
 //! caller instead of raised.
 
-use crate::error::Fault;
+use crate::error::{self, Fault};
+use crate::pg::clock;
 use crate::pg::guc;
 use crate::pg::subtransaction::{self, End};
 use crate::settings;
+use flashsale_core::time::{MILLISECOND, Micros};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::PgSqlErrorCode;
 use pgrx::spi::{Spi, SpiClient};
@@ -63,11 +65,40 @@ pub fn answered<T>(tried: Result<T, Caught>) -> Result<Option<T>, Fault> {
     }
 }
 
-/// Whether an error may have its reason in one of the rows that a statement writes, as that of a
-/// trigger or a constraint has. Refused locks, cancels and shutdowns have not, nor has what goes
-/// wrong with the server, as a full disk or a damaged page.
+/// How long a call may still wait, in all, for locks that the triggers of a shop's want.
+pub struct Patience {
+    left: Micros,
+}
+
+impl Patience {
+    /// The first wait can take `flashsale.lock_wait`, and all of them twice as long.
+    pub fn new() -> Self {
+        Self {
+            left: 2 * Micros::from(settings::lock_wait_ms()) * MILLISECOND,
+        }
+    }
+
+    /// Lets each lock wait of the innermost subtransaction take half of what is left, but a millisecond
+    /// at least.
+    pub fn bound_lock_waits(&self) {
+        guc::bound_lock_timeout((self.left / 2 / MILLISECOND).max(1) as i32);
+    }
+
+    /// Less is left, because what began at `since` was in vain, by the monotonic clock.
+    pub fn lose(&mut self, since: Micros) {
+        self.left = (self.left - (clock::monotonic() - since)).max(0);
+    }
+}
+
+/// Whether an error may have its reason in one of the rows that a statement writes, all of which the
+/// transaction holds: it is that of a trigger or a constraint, or a trigger wanted a lock that another
+/// transaction holds. Cancels and shutdowns have not, nor has what goes wrong with the server, as a
+/// full disk or a damaged page.
 pub fn is_about_one_row(error: &CaughtError) -> bool {
     use PgSqlErrorCode::*;
+    if sqlstate(error).is_some_and(error::is_lock_refused) {
+        return true;
+    }
     let classes = [
         ERRCODE_TRIGGERED_ACTION_EXCEPTION,
         ERRCODE_CARDINALITY_VIOLATION,

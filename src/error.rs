@@ -94,6 +94,15 @@ impl Fault {
     }
 }
 
+/// Whether the error says that another transaction holds a lock, at the end of a wait or at once.
+pub fn is_lock_refused(sqlstate: PgSqlErrorCode) -> bool {
+    use PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_T_R_DEADLOCK_DETECTED};
+    matches!(
+        sqlstate,
+        ERRCODE_LOCK_NOT_AVAILABLE | ERRCODE_T_R_DEADLOCK_DETECTED
+    )
+}
+
 impl From<&CaughtError> for Fault {
     fn from(error: &CaughtError) -> Self {
         let (CaughtError::PostgresError(report)

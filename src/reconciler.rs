@@ -1,6 +1,6 @@
 //! The reconciler: the worker that expires stale reservations every `flashsale.reconcile_interval`.
 
-use crate::error::Fault;
+use crate::error::{Fault, is_lock_refused};
 use crate::lookout::Lookout;
 use crate::pg::clock;
 use crate::pg::signals;
@@ -57,10 +57,13 @@ pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
     }
 }
 
-/// Orders that fail to expire, and since when they are skipped, by the monotonic clock.
+/// Orders that fail to expire.
 struct AtFault {
     order_ids: Vec<i64>,
+    /// Since when these are skipped, by the monotonic clock.
     since: Micros,
+    /// Those for which a lock was refused: they are skipped until the end of the run.
+    locked: Vec<i64>,
     log: OnceAMinute,
 }
 
@@ -70,6 +73,7 @@ impl AtFault {
         Self {
             order_ids: Vec::new(),
             since: clock::monotonic(),
+            locked: Vec::new(),
             log: OnceAMinute::default(),
         }
     }
@@ -80,10 +84,20 @@ impl AtFault {
         self.since = clock::monotonic();
     }
 
+    /// The orders that are skipped now.
+    fn skipped(&self) -> Vec<i64> {
+        [&self.order_ids[..], &self.locked].concat()
+    }
+
     /// Skips an order because of this fault, unless too many are skipped already; then false. An
     /// order of `None` could not be found out. Writes to the log, once a minute.
     fn skip(&mut self, order_id: Option<i64>, fault: &Fault) -> bool {
-        let order_id = order_id.filter(|_| self.order_ids.len() < MOST_AT_FAULT);
+        let skipped = match is_lock_refused(fault.sqlstate()) {
+            true => &mut self.locked,
+            false => &mut self.order_ids,
+        };
+        let order_id = order_id.filter(|_| skipped.len() < MOST_AT_FAULT);
+        skipped.extend(order_id);
         if let Some(held_back) = self.log.may_pass(clock::monotonic()) {
             let what = match order_id {
                 Some(order_id) => format!("order {order_id} does not expire: "),
@@ -97,18 +111,18 @@ impl AtFault {
                 "flashsale reconciler: {what}{fault}{others}; flashsale.reconcile_interval = 0 turns it off"
             );
         }
-        self.order_ids.extend(order_id);
         order_id.is_some()
     }
 }
 
 /// Expires all stale reservations, in several transactions. If one fails, as one that takes too long,
 /// the next ones have fewer and fewer orders, until the order at fault is alone. Orders that do not
-/// expire are skipped for an hour.
+/// expire are skipped for an hour; those for which a lock was refused, until the next run.
 fn run(at_fault: &mut AtFault) {
     if clock::monotonic() - at_fault.since > SKIPPED_FOR {
         at_fault.forget();
     }
+    at_fault.locked.clear();
     let mut returns = 0;
     let mut most = ORDERS_PER_TRANSACTION;
     loop {
@@ -123,8 +137,10 @@ fn run(at_fault: &mut AtFault) {
             Err(_) if most > 1 => most /= 2,
             Err(fault) => {
                 stats::reconciler_failed();
-                let order_id = oldest(&at_fault.order_ids);
-                if !at_fault.skip(order_id, &fault) {
+                let order_id = oldest(at_fault.skipped());
+                // It may be the lock of a table, which all orders need.
+                returns += usize::from(is_lock_refused(fault.sqlstate()));
+                if !at_fault.skip(order_id, &fault) || returns > MOST_RETURNS {
                     break;
                 }
             }
@@ -146,7 +162,7 @@ enum Remaining {
 fn expire_some(most: i32, at_fault: &mut AtFault) -> Result<Remaining, Fault> {
     let done = in_transaction(|client| {
         let staleness = Staleness::ExpiredAt(clock::now());
-        expiry::expire_stale(client, staleness, most, &at_fault.order_ids)
+        expiry::expire_stale(client, staleness, most, &at_fault.skipped())
     })?;
     let Some((expired, failed)) = done else {
         return Ok(Remaining::None);
@@ -164,10 +180,10 @@ fn expire_some(most: i32, at_fault: &mut AtFault) -> Result<Remaining, Fault> {
 }
 
 /// The order that would be expired next.
-fn oldest(at_fault: &[i64]) -> Option<i64> {
+fn oldest(skipped: Vec<i64>) -> Option<i64> {
     let staleness = Staleness::ExpiredAt(clock::now());
     let but = LeftOut {
-        orders: at_fault.to_vec(),
+        orders: skipped,
         ..LeftOut::default()
     };
     let found = in_transaction(|client| orders::stale(client, staleness, &but, 1));

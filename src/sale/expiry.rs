@@ -1,7 +1,7 @@
 //! Expiry: the units of stale reservations are returned to their items, by the reconciler or by a
 //! purchase that would be refused for want of units.
 
-use crate::attempt::{attempt_or_busy, is_about_one_row};
+use crate::attempt::{Patience, attempt_or_busy, is_about_one_row};
 use crate::error::Fault;
 use crate::pg::clock;
 use crate::pg::subtransaction::{self, End};
@@ -23,7 +23,8 @@ const MOST_FAILURES: u32 = 11;
 /// trigger may fail for every order.
 const MOST_AT_FAULT: usize = 1_000;
 
-/// An order that does not expire, because a trigger or a constraint of the shop's refuses that.
+/// An order that does not expire, because a trigger or a constraint of the shop's refuses that, or a
+/// trigger wants a lock that another transaction holds.
 pub struct AtFault {
     pub order_id: i64,
     pub fault: Fault,
@@ -90,10 +91,11 @@ pub fn expire_stale(
     progress.but.expired_before = resume_at(client, staleness)?;
     progress.has_resumed = progress.but.expired_before.is_some();
     let mut at_fault = Vec::new();
+    let mut patience = Patience::new();
     let mut most = max_orders;
     while progress.expired.orders < i64::from(max_orders) && at_fault.len() < MOST_AT_FAULT {
         let limit = most.min(max_orders - progress.expired.orders as i32);
-        match round(client, staleness, limit, &progress)? {
+        match round(client, staleness, limit, &progress, &mut patience)? {
             Round::NothingLeft => break,
             Round::Done(next) => {
                 progress = next;
@@ -166,6 +168,7 @@ fn round(
     staleness: Staleness,
     limit: i32,
     progress: &Progress,
+    patience: &mut Patience,
 ) -> Result<Round, Fault> {
     let mut next = progress.clone();
     let found = oldest(client, staleness, limit, &mut next)?;
@@ -175,29 +178,39 @@ fn round(
     let found: Vec<i64> = found.into_iter().map(|(order_id, _)| order_id).collect();
     next.last = last_expired_at.map(|at| (last_order, at));
     next.but.expired_before = last_expired_at;
-    let tried = subtransaction::run(|| match expire_found(client, &found, &mut next) {
-        Ok(()) => End::Commit(Ok(())),
-        Err(fault) => End::RollBack(Err(fault)),
+    orders::lock_table_to_expire();
+    items::lock_table_to_restore();
+    let (begun, mut holds_rows) = (clock::monotonic(), false);
+    let tried = subtransaction::run(|| {
+        patience.bound_lock_waits();
+        match expire_found(client, &found, &mut next, &mut holds_rows) {
+            Ok(()) => End::Commit(Ok(())),
+            Err(fault) => End::RollBack(Err(fault)),
+        }
     });
-    match tried {
-        Ok(Ok(())) => Ok(Round::Done(next)),
-        Ok(Err(fault @ Fault::Suppressed(_))) => Ok(Round::Failed(found, fault)),
-        Ok(Err(fault)) => Err(fault),
-        Err(error) if is_about_one_row(&error) => Ok(Round::Failed(found, Fault::from(&*error))),
+    let fault = match tried {
+        Ok(Ok(())) => return Ok(Round::Done(next)),
+        Ok(Err(fault @ Fault::Suppressed(_))) => fault,
+        Ok(Err(fault)) => return Err(fault),
+        Err(error) if holds_rows && is_about_one_row(&error) => Fault::from(&*error),
         Err(error) => error.rethrow(),
-    }
+    };
+    patience.lose(begun);
+    Ok(Round::Failed(found, fault))
 }
 
 /// Expires those of the orders that no other transaction holds, and adds the others to those that
-/// the next round leaves out.
+/// the next round leaves out. Sets `holds_rows` once it has locked them and their items.
 fn expire_found(
     client: &SpiClient<'_>,
     found: &[i64],
     progress: &mut Progress,
+    holds_rows: &mut bool,
 ) -> Result<(), Fault> {
     let taken = orders::lock_stale(client, found.to_vec())?;
     let wanted: BTreeSet<i64> = taken.iter().map(|order| order.item_id).collect();
     let held = items::lock_unheld(client, wanted.clone())?;
+    *holds_rows = true;
     let stale: Vec<&StaleOrder> = taken
         .iter()
         .filter(|order| held.contains(&order.item_id))
@@ -257,6 +270,7 @@ pub enum Freed {
 pub struct ForSale {
     stale: StaleOfItem,
     failures_left: u32,
+    patience: Patience,
 }
 
 impl ForSale {
@@ -268,6 +282,7 @@ impl ForSale {
                 but_orders: Vec::new(),
             },
             failures_left: MOST_FAILURES,
+            patience: Patience::new(),
         }
     }
 
@@ -305,11 +320,13 @@ impl ForSale {
                 return Ok(freed + there);
             }
             let orders = count_until(missing, quantities) as i64;
+            let begun = clock::monotonic();
             match self.expire_oldest(client, missing, orders)? {
                 Attempt::Freed(0) => break,
                 Attempt::Freed(units) => freed += units,
                 Attempt::Failed(order_ids) => {
                     self.failures_left -= 1;
+                    self.patience.lose(begun);
                     most = order_ids.len() as i64 / 2;
                     if let [at_fault] = order_ids[..] {
                         self.stale.but_orders.push(at_fault);
@@ -331,7 +348,9 @@ impl ForSale {
         most: i64,
     ) -> Result<Attempt, Fault> {
         let mut order_ids = Vec::new();
+        orders::lock_table_to_expire();
         let tried = subtransaction::run(|| {
+            self.patience.bound_lock_waits();
             let expired = self.stale.lock(client, most).and_then(|mut taken| {
                 taken.retain(|order| step(order.status, Move::Expire) == Step::To(Status::Expired));
                 taken.truncate(count_until(units, taken.iter().map(|order| order.quantity)));

@@ -409,6 +409,11 @@ pub fn lock_unheld(client: &SpiClient<'_>, item_ids: BTreeSet<i64>) -> Result<Ha
         .collect()
 }
 
+/// Takes the table lock that [`restore_many()`] needs. Waits for it.
+pub fn lock_table_to_restore() {
+    heap::lock_for_update(c"flashsale", c"items");
+}
+
 /// Returns the units of orders to their items, which the caller holds; the orders now have the
 /// status `closed`.
 pub fn restore_many(

@@ -3,6 +3,7 @@
 pub use super::Order;
 use super::{Stamp, Statement, cell, direct, ref_code, some, stamp};
 use crate::error::Fault;
+use crate::pg::heap;
 use crate::pg::transaction::with_latest_snapshot;
 use flashsale_core::cancel::Cancel;
 use flashsale_core::fit::{PriorOrder, Request};
@@ -664,6 +665,12 @@ pub fn cancel(client: &SpiClient<'_>, cancels: &[Cancel<'_>], now: Micros) -> Re
         Stamp(now).into(),
     ];
     CANCEL.write(client, &arguments, cancels.len())
+}
+
+/// Takes the table lock that [`expire()`] needs, so that a lock which is refused there is one that a
+/// trigger wants. Waits for it.
+pub fn lock_table_to_expire() {
+    heap::lock_for_update(c"flashsale", c"orders");
 }
 
 /// Expires locked orders; an error if a trigger suppressed one.

@@ -52,3 +52,8 @@ pub fn strength(schema: &CStr, name: &CStr) -> Strength {
         None => Strength::Update,
     }
 }
+
+/// Takes the table lock of an UPDATE, which stays until the transaction ends. Waits for it.
+pub fn lock_for_update(schema: &CStr, name: &CStr) {
+    drop(Relation::open(schema, name, pg_sys::RowExclusiveLock));
+}

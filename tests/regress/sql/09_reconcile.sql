@@ -123,3 +123,49 @@ SELECT t.answer(flashsale.reconcile_stale_reservations());
 DROP FUNCTION t.stay();
 SELECT t.stock(1), t.stock(2);
 SELECT * FROM flashsale.audit();
+
+-- An order whose trigger wants a row that another transaction holds is passed over, too. Whether the trigger waits or
+-- not, its neighbours expire, and so does it once the row is free.
+CALL t.reset();
+CREATE TABLE t.counts (user_id text PRIMARY KEY, n bigint NOT NULL DEFAULT 0);
+INSERT INTO t.counts VALUES ('nowait'), ('waits');
+CREATE FUNCTION t.count() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF OLD.user_id = 'nowait' THEN PERFORM FROM t.counts c WHERE c.user_id = OLD.user_id FOR UPDATE NOWAIT; END IF;
+    UPDATE t.counts SET n = n + 1 WHERE user_id = OLD.user_id;
+    RETURN NEW;
+END $$;
+SELECT flashsale.create_item(100, item_id => 1), flashsale.create_item(100, item_id => 2);
+SELECT count(*) FROM generate_series(1, 40) AS u, flashsale.purchase_item(1 + u % 2, CASE u WHEN 7 THEN 'nowait' WHEN 20 THEN 'waits' ELSE u::text END) AS answer
+WHERE answer -> 'success' = 'true';
+UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' + order_id * interval '1 second';
+CREATE TRIGGER count BEFORE UPDATE OF status ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION t.count();
+BEGIN;
+SELECT user_id FROM t.counts ORDER BY user_id FOR UPDATE;
+PREPARE TRANSACTION 'other';
+SET flashsale.lock_wait = '200ms';
+\set VERBOSITY terse
+SELECT t.answer(flashsale.reconcile_stale_reservations());
+\set VERBOSITY default
+SELECT user_id, status FROM flashsale.orders WHERE status <> 'expired' ORDER BY order_id;
+COMMIT PREPARED 'other';
+SELECT t.answer(flashsale.reconcile_stale_reservations());
+SELECT * FROM t.counts ORDER BY user_id;
+-- Where every order's trigger waits in vain, the waits together are limited, not each.
+SELECT count(flashsale.purchase_item(1, 'waits')) FROM generate_series(1, 100);
+UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' WHERE status = 'reserved';
+BEGIN;
+SELECT user_id FROM t.counts WHERE user_id = 'waits' FOR UPDATE;
+PREPARE TRANSACTION 'other';
+SET flashsale.lock_wait = '500ms';
+SET client_min_messages = error;
+SELECT clock_timestamp() AS begun \gset
+SELECT t.answer(flashsale.reconcile_stale_reservations());
+SELECT clock_timestamp() - :'begun' < interval '25s' AS limited;
+RESET client_min_messages;
+RESET flashsale.lock_wait;
+ROLLBACK PREPARED 'other';
+DROP TRIGGER count ON flashsale.orders;
+SELECT t.answer(flashsale.reconcile_stale_reservations());
+DROP FUNCTION t.count();
+DROP TABLE t.counts;
+SELECT * FROM flashsale.audit();

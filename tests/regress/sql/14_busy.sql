@@ -135,5 +135,17 @@ SELECT call || ' -> ' || (answer ->> 'reason') FROM (VALUES
     ('refund_payment', flashsale.refund_payment('pay-bob-3')),
     ('reconcile_stale_reservations', flashsale.reconcile_stale_reservations())) AS v (call, answer);
 ROLLBACK PREPARED 'other';
+-- So it is while an index is built, under which rows can be locked, but not updated: no order is at fault.
+CALL t.make_stale('frank');
+BEGIN;
+LOCK TABLE flashsale.orders IN SHARE MODE;
+PREPARE TRANSACTION 'other';
+SELECT t.answer(flashsale.reconcile_stale_reservations());
+ROLLBACK PREPARED 'other';
+BEGIN;
+LOCK TABLE flashsale.items IN SHARE MODE;
+PREPARE TRANSACTION 'other';
+SELECT t.answer(flashsale.reconcile_stale_reservations());
+ROLLBACK PREPARED 'other';
 SELECT t.stock(item_id) FROM flashsale.items ORDER BY item_id;
 SELECT * FROM flashsale.audit();

@@ -50,6 +50,41 @@ SELECT pg_reload_conf();
 SELECT way, said, who, superuser FROM t.escapes WHERE at = 'UPDATE' ORDER BY way;
 SELECT * FROM t.orders();
 
+-- An order whose trigger finds a row locked is passed over for the run only, and its neighbour expires meanwhile.
+DROP TRIGGER escape ON flashsale.orders;
+CREATE TABLE t.counts (n bigint NOT NULL);
+INSERT INTO t.counts VALUES (0);
+CREATE FUNCTION t.count() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+    IF OLD.user_id = 'bob' THEN PERFORM FROM t.counts FOR UPDATE NOWAIT; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER count BEFORE UPDATE OF status ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION t.count();
+CREATE PROCEDURE t.await_expiry(who text) LANGUAGE plpgsql AS $$ BEGIN
+    WHILE NOT EXISTS (SELECT FROM flashsale.orders WHERE user_id = who AND status = 'expired') LOOP
+        PERFORM pg_sleep(0.01);
+        COMMIT;
+    END LOOP;
+END $$;
+BEGIN;
+SELECT n FROM t.counts FOR UPDATE;
+PREPARE TRANSACTION 'other';
+SELECT flashsale.purchase_item(1, who) ->> 'success' FROM unnest('{bob,carol}'::text[]) AS who;
+UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' + order_id * interval '1 s' WHERE user_id IN ('bob', 'carol');
+ALTER SYSTEM SET flashsale.reconcile_interval = '1s';
+SELECT pg_reload_conf();
+SET statement_timeout = '2min';
+CALL t.await_expiry('carol');
+SELECT status FROM flashsale.orders WHERE user_id = 'bob';
+COMMIT PREPARED 'other';
+CALL t.await_expiry('bob');
+RESET statement_timeout;
+ALTER SYSTEM RESET flashsale.reconcile_interval;
+SELECT pg_reload_conf();
+DROP TRIGGER count ON flashsale.orders;
+DROP PROCEDURE t.await_expiry(text);
+DROP FUNCTION t.count();
+DROP TABLE t.counts;
+
 DROP EXTENSION flashsale;
 DROP TABLE t.escapes;
 DROP FUNCTION t.escape();

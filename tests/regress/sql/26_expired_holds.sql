@@ -140,11 +140,11 @@ BEGIN
     END;
     DROP TRIGGER keep ON flashsale.orders;
 END $$;
-SELECT flashsale.create_item(9, item_id => 17);
+SELECT flashsale.create_item(11, item_id => 17);
 SELECT flashsale.purchase_item(17, 'kept') ->> 'success';
-SELECT flashsale.purchase_item(17, 'free') ->> 'success' FROM generate_series(1, 8);
+SELECT flashsale.purchase_item(17, 'free') ->> 'success' FROM generate_series(1, 10);
 UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' + order_id * interval '1 s' WHERE item_id = 17;
-SELECT t.buy_despite(how) FROM unnest('{suppress,23514,22012,42501,27000,P0001,SH001}'::text[]) AS how;
+SELECT t.buy_despite(how) FROM unnest('{suppress,23514,22012,42501,27000,P0001,SH001,55P03,40P01}'::text[]) AS how;
 SELECT user_id, status, count(*) FROM flashsale.orders WHERE item_id = 17 GROUP BY user_id, status ORDER BY user_id, status;
 -- An error of the server is not one of an order.
 SELECT t.buy_despite(how) FROM unnest('{53100,53200,54001,58030,XX001,40001}'::text[]) AS how;
