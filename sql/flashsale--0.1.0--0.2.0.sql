@@ -190,7 +190,7 @@ CREATE FUNCTION flashsale.purchase_batch(requests jsonb, strategy text DEFAULT N
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'purchase_batch_by_strategy_wrapper';
 COMMENT ON FUNCTION flashsale.purchase_batch(jsonb, text) IS
-'Up to 1,000 independent purchases in one transaction, for an application that gathers its users'' clicks: an array of objects with item_id, user_id (text or whole number), quantity (default 1) and idempotency_key (may be left out). Each item is locked once, in ascending order of ids, as purchase_item does under the strategy (default: the setting flashsale.strategy), but under grouped as under atomic: in the caller''s transaction, waiting for each item up to flashsale.lock_wait.
+'Up to 1,000 independent purchases in one transaction, for an application that gathers its users'' clicks: an array of objects with item_id, user_id (text or whole number), quantity (default 1) and idempotency_key (may be left out). Each item is locked once, in ascending order of ids, as purchase_item does under the strategy (default: the setting flashsale.strategy), but under grouped as under atomic: in the caller''s transaction, waiting for locked items up to flashsale.lock_wait in all.
 Returns an array of answers in the order of the requests, each as from purchase_item; one that fails changes nothing for the others.
 Errors, before anything changes: 22004 for NULL, or a NULL item_id, user_id or quantity; 22023 for anything but an array of such objects, for more than 1,000 of them, for an unknown field or strategy, and where purchase_item has it; 22003 for a number out of the range of bigint.';
 CALL flashsale.carry_over_grants('flashsale.purchase_batch(jsonb)', 'flashsale.purchase_batch(jsonb, text)');

@@ -65,6 +65,14 @@ pub fn answered<T>(tried: Result<T, Caught>) -> Result<Option<T>, Fault> {
     }
 }
 
+/// Bounds each lock wait of the function that is running, which has a SET clause, to what is left of
+/// `flashsale.lock_wait` since `begun`, by the monotonic clock; to a millisecond if nothing is left.
+pub fn bound_lock_waits_since(begun: Micros) {
+    let gone = (clock::monotonic() - begun) / MILLISECOND;
+    let left = Micros::from(settings::lock_wait_ms()) - gone;
+    guc::bound_lock_timeout(left.max(1) as i32);
+}
+
 /// How long a call may still wait, in all, for locks that the triggers of a shop's want.
 pub struct Patience {
     left: Micros,

@@ -7,7 +7,8 @@ use std::ffi::{CStr, CString};
 /// object with its schema, but not operators.
 pub const SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
 
-/// Sets `lock_timeout` until the innermost subtransaction ends, unless a shorter one is set.
+/// Sets `lock_timeout` until the innermost subtransaction ends, or function with a SET clause, unless a
+/// shorter one is set.
 pub fn bound_lock_timeout(milliseconds: i32) {
     // SAFETY: a number of this single-threaded process.
     let current = unsafe { pg_sys::LockTimeout };

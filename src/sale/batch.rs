@@ -1,7 +1,9 @@
 //! `purchase_batch`: many independent purchases in one call, served item by item.
 
 use super::obtain;
+use crate::attempt::bound_lock_waits_since;
 use crate::error::Fault;
+use crate::pg::clock;
 use crate::settings::Strategy;
 use crate::stats::{self, Door};
 use flashsale_core::fit::Request;
@@ -10,14 +12,17 @@ use std::collections::BTreeMap;
 
 /// The outcome of each request, in their order. Items are obtained in ascending id, each once for
 /// all of its requests; under `grouped` in the same way as under `atomic`. Locks the items of which
-/// units were sold.
+/// units were sold. As others may wait for these, it does not wait for `flashsale.lock_wait` at each
+/// item, but that long from its beginning.
 pub fn purchase(requests: &[Request<'_>], strategy: Strategy) -> Result<Vec<Outcome>, Fault> {
     let mut by_item = BTreeMap::<i64, Vec<usize>>::new();
     for (index, request) in requests.iter().enumerate() {
         by_item.entry(request.item_id).or_default().push(index);
     }
+    let begun = clock::monotonic();
     let mut outcomes = vec![Outcome::Busy; requests.len()];
     for (item_id, indexes) in by_item {
+        bound_lock_waits_since(begun);
         let of_item: Vec<Request<'_>> = indexes.iter().map(|&index| requests[index]).collect();
         for (index, outcome) in indexes
             .into_iter()
