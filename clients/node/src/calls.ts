@@ -114,9 +114,16 @@ export function purchaseBatch(
 export function askForBatch(
   client: Queryable,
   requests: string,
-  strategy: Strategy | undefined,
+  strategy: Strategy | null | undefined,
+  timeoutMs?: number,
 ): Promise<Answer<Reservation>[]> {
-  return ask(client, 'purchase_batch', ['jsonb', requests], ['text', strategy]);
+  const bounded = timeoutMs === undefined ? client : inTime(client, timeoutMs);
+  return ask(bounded, 'purchase_batch', ['jsonb', requests], ['text', strategy]);
+}
+
+/** Its calls fail after this time; a pool then gives up the connection. */
+function inTime(client: Queryable, timeoutMs: number): Queryable {
+  return { query: (query) => client.query(Object.assign(query, { query_timeout: timeoutMs })) };
 }
 
 /** A request of a batch as the extension takes it. */

@@ -1,8 +1,8 @@
 /** What this package throws itself, and what the driver's errors mean. */
 
 /**
- * The connection was lost during the call, which may have been carried out or not; `cause` is the
- * driver's error. A purchase with a key can be made again with that key. A purchase without one may
+ * The connection was lost, or the server ended the call, or there was no answer in time: the call may
+ * have been carried out or not. `cause` is the driver's error. A purchase with a key can be made again with that key. A purchase without one may
  * have left a reservation, which expires by itself.
  */
 export class OutcomeUnknown extends Error {
@@ -30,12 +30,18 @@ export function sqlstate(error: unknown): string | undefined {
 // The server ends the connection, or cannot say what it did.
 const LOST = new Set(['57P01', '57P02', '57P04', '57P05', '40003']);
 
-/** Whether the answer to a call got lost. What has no SQLSTATE is about the connection, but for
- * subclasses of `Error`, which are about the program. */
+/** Whether the answer to a call got lost. */
 export function answerLost(error: unknown): boolean {
   const state = sqlstate(error);
   if (state !== undefined) return state.startsWith('08') || LOST.has(state);
-  return error instanceof Error && error.constructor === Error && !notConnected(error);
+  return error instanceof Error && connectionFailed(error) && !notConnected(error);
+}
+
+/** Whether the server ended the call, as for `statement_timeout`. A batch was rolled back then; a
+ * single purchase may be made nevertheless, since under the strategy `grouped` the seller may make
+ * what its caller waits for no longer. */
+export function cancelled(error: unknown): boolean {
+  return sqlstate(error) === '57014';
 }
 
 /** Whether the cause passes by itself, and the call surely changed nothing: there was no connection,
@@ -44,6 +50,15 @@ export function passing(error: unknown): boolean {
   const state = sqlstate(error);
   if (state !== undefined) return state === '57P03' || /^(40(?!003)|53)/.test(state);
   return error instanceof Error && notConnected(error);
+}
+
+const OF_CONNECTION =
+  /^(Connection (terminated|ended)|Query read timeout|Client (has encountered a connection error|was closed))/;
+
+/** The errors of pg and of the system that are about a connection; others are about the program. */
+function connectionFailed(error: Error): boolean {
+  const code = 'code' in error ? String(error.code) : '';
+  return 'syscall' in error || /^E(?!RR_)[A-Z]+$/.test(code) || OF_CONNECTION.test(error.message);
 }
 
 function notConnected(error: Error): boolean {
@@ -56,7 +71,9 @@ function notConnected(error: Error): boolean {
 }
 
 /** Whether one of several requests may have caused the error: with a wrong argument, or because of a
- * constraint or a trigger of the shop's. */
+ * constraint or a trigger of the shop's, whatever SQLSTATE that raises. Not so errors that are about
+ * the session, its privileges or the state of the server. */
 export function aboutOneRequest(error: unknown): boolean {
-  return /^(22|23|P0)/.test(sqlstate(error) ?? '');
+  const state = sqlstate(error);
+  return state !== undefined && !/^(08|0A|25|28|3D|3F|40|42|53|55|57|58|F0)/.test(state);
 }

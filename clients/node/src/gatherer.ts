@@ -17,24 +17,28 @@ import {
   askForBatch,
   requestJson,
 } from './calls.js';
-import { Closed, Overloaded, aboutOneRequest, answerLost, passing } from './errors.js';
+import { Closed, Overloaded, aboutOneRequest, answerLost, cancelled, passing } from './errors.js';
 import { Backoff, type RetryOptions, outcomeUnknown, withRetry } from './retry.js';
 
 const MOST_IN_A_CALL = 1000; // what purchase_batch takes
+const UNSETTLED_WAIT_MS = 20; // before a click that a lost call may have served is asked again
 
 export interface GathererOptions {
   /** How many calls may be under way at once, each on a connection of the pool; 1 if left out. */
   connections?: number;
   /** How long a click waits for others; 1 if left out. */
-  maxWaitMs?: number;
+  longestWaitMs?: number;
   /** The most clicks in a call; 256 if left out. */
-  maxBatch?: number;
+  largestBatch?: number;
   /** The most clicks that wait for a call; 4,096 if left out. */
-  maxQueue?: number;
+  queueSize?: number;
   /** How long a click waits for a connection to come back; 10,000 if left out. */
-  giveUpAfterMs?: number;
-  /** 'grouped' if left out; as under 'atomic', calls for the same item then wait for each other. */
-  strategy?: Strategy;
+  patienceMs?: number;
+  /** How long a call may take; 10,000 if left out. Then its connection is given up. */
+  callTimeoutMs?: number;
+  /** 'grouped' if left out; as under 'atomic', calls for the same item then wait for each other. Null
+   * is the strategy of the session. */
+  strategy?: Strategy | null;
 }
 
 interface Click {
@@ -51,17 +55,20 @@ interface Click {
 /**
  * Buys for many users at once.
  *
- * - Each of its `connections` has one call under way. A click waits at most `maxWaitMs` for others,
- *   and a call has at most `maxBatch` of them.
- * - If `maxQueue` clicks wait already, because the database is slow, a click is `Overloaded`.
+ * - Each of its `connections` has one call under way. A click waits at most `longestWaitMs` for others,
+ *   and a call has at most `largestBatch` of them.
+ * - If `queueSize` clicks wait already, because the database is slow, a click is `Overloaded`.
  * - A caller may stop waiting, with an AbortSignal, without harm to others. Its click is dropped if it
  *   was not sent yet; if it was, the purchase may be made. With a key it can then be repeated; without
  *   one the reservation expires.
- * - If the connection is lost in mid-call, clicks with a key are sent again, and clicks without one
- *   are `OutcomeUnknown`. While there is no connection, clicks wait, for `giveUpAfterMs` at most; then
- *   they fail with the driver's error, or are `OutcomeUnknown` if they had been sent.
+ * - If the connection is lost in mid-call, or there is no answer within `callTimeoutMs`, clicks with a
+ *   key are sent again, and clicks without one are `OutcomeUnknown`. `busy` is no answer then, since
+ *   the lost call may be what the item is busy with. While there is no connection, clicks wait, for
+ *   `patienceMs` at most; then they fail with the driver's error, or are `OutcomeUnknown` if they had
+ *   been sent.
  * - A wrong argument, or an error from a constraint or trigger, fails only the click that it is about.
- *   Any other error of a call fails all of its clicks.
+ *   An error that is about the session, its privileges or the state of the server fails all clicks of
+ *   the call.
  * - `close` answers what waits.
  */
 export class Gatherer {
@@ -73,21 +80,22 @@ export class Gatherer {
   #timer: NodeJS.Timeout | undefined;
   #backoff = new Backoff();
   #open = true;
-  #drained = () => {};
+  #drained: (() => void)[] = [];
 
   constructor(pool: Queryable, options: GathererOptions = {}) {
     this.#pool = pool;
     this.#options = {
       connections: options.connections ?? 1,
-      maxWaitMs: options.maxWaitMs ?? 1,
-      maxBatch: options.maxBatch ?? 256,
-      maxQueue: options.maxQueue ?? 4096,
-      giveUpAfterMs: options.giveUpAfterMs ?? 10_000,
-      strategy: options.strategy ?? 'grouped',
+      longestWaitMs: options.longestWaitMs ?? 1,
+      largestBatch: options.largestBatch ?? 256,
+      queueSize: options.queueSize ?? 4096,
+      patienceMs: options.patienceMs ?? 10_000,
+      callTimeoutMs: options.callTimeoutMs ?? 10_000,
+      strategy: options.strategy === undefined ? 'grouped' : options.strategy,
     };
-    const { connections, maxBatch, maxQueue } = this.#options;
-    if (!(connections >= 1 && maxQueue >= 1 && maxBatch >= 1 && maxBatch <= MOST_IN_A_CALL)) {
-      throw new RangeError('connections and maxQueue are 1 or more, maxBatch is 1 to 1,000');
+    const { connections, largestBatch, queueSize } = this.#options;
+    if (!(connections >= 1 && queueSize >= 1 && largestBatch >= 1 && largestBatch <= MOST_IN_A_CALL)) {
+      throw new RangeError('connections and queueSize are 1 or more, largestBatch is 1 to 1,000');
     }
   }
 
@@ -101,8 +109,8 @@ export class Gatherer {
     const request = checked({ itemId, userId, ...options });
     signal?.throwIfAborted();
     if (!this.#open) throw new Closed('the gatherer is closed');
-    if (this.#queue.length >= this.#options.maxQueue) {
-      throw new Overloaded(`${this.#options.maxQueue} clicks wait`);
+    if (this.#queue.length >= this.#options.queueSize) {
+      throw new Overloaded(`${this.#options.queueSize} clicks wait`);
     }
     const hasKey = options.idempotencyKey != null;
     let leave = () => {};
@@ -124,11 +132,12 @@ export class Gatherer {
   purchaseWithRetry(
     itemId: number,
     userId: User,
-    options: PurchaseOptions & RetryOptions & { signal?: AbortSignal } = {},
+    options: PurchaseOptions & RetryOptions = {},
   ): Promise<Answer<Reservation>> {
     const { withinMs, ...purchase } = options;
     const repeatable = options.idempotencyKey != null;
-    return withRetry(() => this.purchase(itemId, userId, purchase), { repeatable, withinMs });
+    const retry = { repeatable, withinMs, signal: options.signal };
+    return withRetry(() => this.purchase(itemId, userId, purchase), retry);
   }
 
   /** Takes no more clicks, and resolves when all are answered; after `withinMs` those left are
@@ -139,7 +148,7 @@ export class Gatherer {
     if (this.#queue.length > 0 || this.#underWay > 0) {
       let timer: NodeJS.Timeout | undefined;
       await new Promise<void>((resolve) => {
-        this.#drained = resolve;
+        this.#drained.push(resolve);
         timer = setTimeout(resolve, withinMs);
       });
       clearTimeout(timer);
@@ -152,20 +161,22 @@ export class Gatherer {
 
   /** Makes calls as long as there are clicks and connections for them. */
   #pump(): void {
-    const { connections, maxWaitMs, maxBatch } = this.#options;
+    const { connections, longestWaitMs, largestBatch } = this.#options;
     while (this.#underWay < connections && this.#queue.length > 0) {
-      const leftMs = (this.#queue[0]?.cameAt ?? 0) + maxWaitMs - performance.now();
-      if (leftMs > 0 && this.#queue.length < maxBatch && this.#open) {
+      const leftMs = (this.#queue[0]?.cameAt ?? 0) + longestWaitMs - performance.now();
+      if (leftMs > 0 && this.#queue.length < largestBatch && this.#open) {
         this.#timer ??= setTimeout(() => {
           this.#timer = undefined;
           this.#pump();
         }, leftMs);
         return;
       }
-      const batch = this.#queue.splice(0, maxBatch).filter((click) => !click.done);
+      const batch = this.#queue.splice(0, largestBatch).filter((click) => !click.done);
       if (batch.length > 0) void this.#use(batch);
     }
-    if (this.#underWay === 0 && this.#queue.length === 0) this.#drained();
+    if (this.#underWay === 0 && this.#queue.length === 0) {
+      for (const resolve of this.#drained.splice(0)) resolve();
+    }
   }
 
   async #use(batch: Click[]): Promise<void> {
@@ -182,7 +193,7 @@ export class Gatherer {
 
   /** Fails what has waited too long for a connection. */
   #giveUp(error: unknown): void {
-    const before = performance.now() - this.#options.giveUpAfterMs;
+    const before = performance.now() - this.#options.patienceMs;
     const late = this.#queue.filter((click) => click.cameAt <= before);
     this.#queue = this.#queue.filter((click) => click.cameAt > before);
     for (const click of late) this.#fail(click, error);
@@ -207,17 +218,18 @@ export class Gatherer {
    * error that is about one of its requests is halved until that one is alone. */
   async #serve(batch: Click[]): Promise<boolean> {
     const parts = [batch];
+    const unsettled: Click[] = [];
     for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
       try {
-        await this.#ask(part);
+        unsettled.push(...(await this.#ask(part)));
       } catch (error) {
         const lost = answerLost(error);
         for (const click of part) {
           click.lost ??= lost ? error : undefined;
           click.asked = click.lost !== undefined; // otherwise it was rolled back
         }
-        if (lost || passing(error)) {
-          this.#askAgain(part, error, parts.reverse().flat());
+        if (lost || passing(error) || cancelled(error)) {
+          this.#askAgain(part, error, [...unsettled, ...parts.reverse().flat()]);
           return false;
         }
         if (part.length > 1 && aboutOneRequest(error)) {
@@ -228,16 +240,27 @@ export class Gatherer {
         }
       }
     }
+    if (unsettled.length > 0) await sleep(UNSETTLED_WAIT_MS);
+    this.#putBack(unsettled);
     return true;
   }
 
-  async #ask(part: Click[]): Promise<void> {
+  /** Returns the clicks that have no answer yet. */
+  async #ask(part: Click[]): Promise<Click[]> {
     const requests = `[${part.map((click) => click.request).join(',')}]`;
     for (const click of part) click.asked = true;
-    const answers = await askForBatch(this.#pool, requests, this.#options.strategy);
-    part.forEach((click, at) => {
+    const { strategy, callTimeoutMs, patienceMs } = this.#options;
+    const answers = await askForBatch(this.#pool, requests, strategy, callTimeoutMs);
+    return part.filter((click, at) => {
       const answer = answers[at];
-      if (answer) this.#settle(click, () => click.resolve(answer));
+      if (!answer) return false;
+      // The lost call may still be running, and be what the item is busy with.
+      if (click.lost !== undefined && !answer.success && answer.retryable) {
+        if (performance.now() < click.cameAt + patienceMs) return true;
+        this.#fail(click, click.lost);
+      }
+      this.#settle(click, () => click.resolve(answer));
+      return false;
     });
   }
 

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { Answer, Refusal, Reservation } from './answers.js';
 import { type PurchaseOptions, type Queryable, type Strategy, type User, purchaseItem } from './calls.js';
-import { OutcomeUnknown, answerLost, passing } from './errors.js';
+import { OutcomeUnknown, answerLost, cancelled, passing } from './errors.js';
 
 const FIRST_SPREAD_MS = 10;
 const MAX_SPREAD_MS = 500;
@@ -25,17 +25,19 @@ export interface RetryOptions {
   /** No try begins later than this after the first; 10,000 if left out. A single try is bounded by
    * the server's `statement_timeout`. */
   withinMs?: number;
+  /** Ends the tries, with its reason as the error. */
+  signal?: AbortSignal;
 }
 
 /**
  * Makes a call again after `busy` and `conflict`, without a connection, and if `repeatable` also
- * over a lost connection. When the time is up, the last refusal is returned or the last error
+ * over a lost connection, and after a cancel by the server. When the time is up, the last refusal is returned or the last error
  * thrown: `OutcomeUnknown` if the connection was lost in mid-call and no later try told what became
  * of it.
  */
 export async function withRetry<T extends { success: true }>(
   call: () => Promise<Answer<T>>,
-  { repeatable, withinMs = 10_000 }: RetryOptions & { repeatable: boolean },
+  { repeatable, withinMs = 10_000, signal }: RetryOptions & { repeatable: boolean },
 ): Promise<Answer<T>> {
   const until = performance.now() + withinMs;
   const backoff = new Backoff();
@@ -48,8 +50,9 @@ export async function withRetry<T extends { success: true }>(
       if (answer.success || !answer.retryable) return answer;
       refusal = answer;
     } catch (thrown) {
+      signal?.throwIfAborted();
       error = thrown;
-      if (answerLost(error)) lost = error;
+      if (answerLost(error) || cancelled(error)) lost = error;
       else if (!passing(error)) throw error;
     }
     const waitMs = backoff.nextWaitMs(refusal?.retryAfterMs);
@@ -59,6 +62,7 @@ export async function withRetry<T extends { success: true }>(
     if (over && refusal) return refusal;
     if (over) throw error;
     await sleep(waitMs);
+    signal?.throwIfAborted();
   }
 }
 
@@ -73,6 +77,7 @@ export function purchaseWithRetry(
   return withRetry(() => purchaseItem(pool, itemId, userId, options), {
     repeatable: options.idempotencyKey != null,
     withinMs: options.withinMs,
+    signal: options.signal,
   });
 }
 

@@ -2,12 +2,23 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import pg from 'pg';
 
 import { Closed, Gatherer, OutcomeUnknown, Overloaded, audit, userOrders } from 'flashsale-client';
 
-import { callsThatWait, freeUnits, killCallsThatWait, lock, open, openPool, until } from './shop.js';
+import {
+  callsThatWait,
+  cancelCallsThatWait,
+  freeUnits,
+  killCallsThatWait,
+  lock,
+  lockOrders,
+  open,
+  openPool,
+  until,
+} from './shop.js';
 
 /** What became of each click: an answer or an error. */
 async function settle(clicks) {
@@ -50,7 +61,7 @@ test('each caller gets its own answer', async (t) => {
 
 test('a caller who leaves harms nobody', async (t) => {
   const { pool, item } = await open(t, 100);
-  const gatherer = new Gatherer(pool, { maxBatch: 2 });
+  const gatherer = new Gatherer(pool, { largestBatch: 2 });
   const release = await lock(t, item);
   const leave = new AbortController();
   const { signal } = leave;
@@ -74,7 +85,7 @@ test('a caller who leaves harms nobody', async (t) => {
 
 test('a slow database overloads it', async (t) => {
   const { pool, item } = await open(t, 100);
-  const gatherer = new Gatherer(pool, { maxBatch: 2, maxQueue: 5 });
+  const gatherer = new Gatherer(pool, { largestBatch: 2, queueSize: 5 });
   const release = await lock(t, item);
   const clicks = numbers(2).map((n) => gatherer.purchase(item, n));
   await underWay(pool);
@@ -88,7 +99,7 @@ test('a slow database overloads it', async (t) => {
 
 test('it drains when it closes', async (t) => {
   const { pool, item } = await open(t, 100);
-  const gatherer = new Gatherer(pool, { connections: 2, maxBatch: 8 });
+  const gatherer = new Gatherer(pool, { connections: 2, largestBatch: 8 });
   let done = 0;
   const clicks = numbers(50).map((n) => gatherer.purchase(item, n).finally(() => (done += 1)));
   await gatherer.close();
@@ -99,7 +110,7 @@ test('it drains when it closes', async (t) => {
 
 test('it closes even if the database hangs', async (t) => {
   const { pool, item } = await open(t, 100);
-  const gatherer = new Gatherer(pool, { maxBatch: 1 });
+  const gatherer = new Gatherer(pool, { largestBatch: 1 });
   const release = await lock(t, item);
   const sent = gatherer.purchase(item, 'sent', { idempotencyKey: 'basket 1' });
   await underWay(pool);
@@ -113,7 +124,7 @@ test('it closes even if the database hangs', async (t) => {
 
 test('a lost connection', async (t) => {
   const { pool, item } = await open(t, 100);
-  const gatherer = new Gatherer(pool, { maxBatch: 2 });
+  const gatherer = new Gatherer(pool, { largestBatch: 2 });
   const release = await lock(t, item);
   const keyed = gatherer.purchase(item, 'keyed', { idempotencyKey: 'basket 1' });
   const unkeyed = settle([gatherer.purchase(item, 'unkeyed')]);
@@ -127,9 +138,83 @@ test('a lost connection', async (t) => {
   assert.equal(await freeUnits(pool, item), 98);
 });
 
+/** A click whose first call holds the item and waits for the orders, although nobody waits for it. */
+async function lostInMidCall(t, options) {
+  const { pool, item } = await open(t, 100);
+  const gatherer = new Gatherer(pool, { strategy: 'nowait', callTimeoutMs: 300, ...options });
+  const unlock = await lockOrders(t);
+  const click = settle([gatherer.purchase(item, 'alice', { idempotencyKey: 'basket 1' })]);
+  await underWay(pool);
+  t.after(() => gatherer.close());
+  return { pool, item, unlock, click };
+}
+
+test('busy does not tell what became of a lost call', async (t) => {
+  const { pool, item, unlock, click } = await lostInMidCall(t);
+  assert.equal(await Promise.race([click, sleep(1_500)]), undefined); // it is busy
+  await unlock();
+  assert.ok((await click)[0].success);
+  assert.equal(await freeUnits(pool, item), 99);
+});
+
+test('a lost call whose repeats are busy stays unknown', async (t) => {
+  const { unlock, click } = await lostInMidCall(t, { patienceMs: 1_000 });
+  assert.ok((await click)[0] instanceof OutcomeUnknown);
+  await unlock();
+});
+
+test('a call takes no longer than it may', async (t) => {
+  const { pool, item } = await open(t, 100);
+  const gatherer = new Gatherer(pool, { callTimeoutMs: 300 });
+  const release = await lock(t, item);
+  const [slow] = await settle([gatherer.purchase(item, 'slow')]);
+  assert.ok(slow instanceof OutcomeUnknown);
+  await release();
+  assert.ok((await gatherer.purchase(item, 'next')).success);
+  await gatherer.close();
+});
+
+test('a cancelled call is made again', async (t) => {
+  const { pool, item } = await open(t, 100);
+  const gatherer = new Gatherer(pool);
+  const release = await lock(t, item);
+  const click = gatherer.purchase(item, 'alice');
+  await underWay(pool);
+  assert.equal(await cancelCallsThatWait(pool), 1);
+  await sleep(300);
+  await underWay(pool); // again
+  await release();
+  assert.ok((await click).success);
+  await gatherer.close();
+  assert.equal(await freeUnits(pool, item), 99);
+});
+
+test('a signal ends the tries', async (t) => {
+  const { pool, item } = await open(t);
+  const gatherer = new Gatherer(pool, { strategy: 'nowait' });
+  const release = await lock(t, item);
+  const leave = new AbortController();
+  const options = { idempotencyKey: 'basket 1', signal: leave.signal };
+  const click = settle([gatherer.purchaseWithRetry(item, 'alice', options)]);
+  setTimeout(() => leave.abort(new Error('impatient')), 100);
+  assert.equal((await click)[0].message, 'impatient');
+  await release();
+  await gatherer.close();
+});
+
+test('two who close it', async (t) => {
+  const { pool, item } = await open(t);
+  const gatherer = new Gatherer(pool);
+  const click = gatherer.purchase(item, 'alice');
+  const began = performance.now();
+  await Promise.all([gatherer.close(), gatherer.close()]);
+  assert.ok((await click).success);
+  assert.ok(performance.now() - began < 20_000); // neither waited until its time was up
+});
+
 test('without a database', async (t) => {
   const nowhere = openPool(t, { host: '/nowhere' });
-  const gatherer = new Gatherer(nowhere, { giveUpAfterMs: 200 });
+  const gatherer = new Gatherer(nowhere, { patienceMs: 200 });
   const answers = await settle(numbers(3).map((n) => gatherer.purchase(1, n)));
   assert.deepEqual(answers.map((error) => error.syscall), ['connect', 'connect', 'connect']);
   await gatherer.close();
@@ -171,10 +256,13 @@ test("wrong arguments are their callers' errors", async (t) => {
   await gatherer.close();
 });
 
-test("an error of a trigger is its caller's", async (t) => {
+for (const state of ['P0001', 'SHOP1']) test(`an error of a trigger is its caller's: ${state}`, async (t) => {
   const { pool, item } = await open(t, 100);
   await pool.query(`CREATE FUNCTION no_cursed() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN IF NEW.user_id = 'cursed' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
+    BEGIN
+      IF NEW.user_id = 'cursed' THEN RAISE 'not this one' USING ERRCODE = '${state}'; END IF;
+      RETURN NEW;
+    END $$;
     CREATE TRIGGER no_cursed BEFORE INSERT ON flashsale.orders
     FOR EACH ROW EXECUTE FUNCTION no_cursed()`);
   const gatherer = new Gatherer(pool);

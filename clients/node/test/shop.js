@@ -30,11 +30,15 @@ export async function freeUnits(pool, item) {
 }
 
 /** Holds the item's row until the returned function is called, or the test ends. */
-export async function lock(t, item) {
+export function lock(t, item) {
+  return held(t, 'SELECT FROM flashsale.items WHERE item_id = $1 FOR UPDATE', [item]);
+}
+
+async function held(t, statement, parameters = []) {
   const client = new pg.Client();
   await client.connect();
   await client.query('BEGIN');
-  await client.query('SELECT FROM flashsale.items WHERE item_id = $1 FOR UPDATE', [item]);
+  await client.query(statement, parameters);
   let open = true;
   const release = async () => {
     if (!open) return;
@@ -57,6 +61,16 @@ export async function callsThatWait(pool) {
 export async function killCallsThatWait(pool) {
   const kill = `SELECT count(pg_terminate_backend(pid, 10000))::int AS count ${WAITING}`;
   return (await pool.query(kill)).rows[0].count;
+}
+
+export async function cancelCallsThatWait(pool) {
+  const cancel = `SELECT count(*) FILTER (WHERE pg_cancel_backend(pid))::int AS count ${WAITING}`;
+  return (await pool.query(cancel)).rows[0].count;
+}
+
+/** Keeps others from writing orders until the returned function is called, or the test ends. */
+export function lockOrders(t) {
+  return held(t, 'LOCK flashsale.orders IN EXCLUSIVE MODE');
 }
 
 export async function until(condition) {

@@ -43,14 +43,17 @@ def free_units(item_id: int) -> int:
     return answer.remaining_inventory
 
 
+def lock(connection: Connection[Any], item_id: int) -> None:
+    statement = "SELECT FROM flashsale.items WHERE item_id = %s FOR UPDATE"
+    connection.execute(statement, (item_id,), prepare=False)
+
+
 @contextmanager
 def locked(item_id: int) -> Iterator[Callable[[], None]]:
     """Holds the item's row, until the given function is called or the block ends."""
     with open_connection() as connection:
         connection.execute("BEGIN", prepare=False)
-        connection.execute(
-            "SELECT FROM flashsale.items WHERE item_id = %s FOR UPDATE", (item_id,), prepare=False
-        )
+        lock(connection, item_id)
         try:
             yield lambda: connection.rollback()
         finally:
@@ -58,6 +61,9 @@ def locked(item_id: int) -> Iterator[Callable[[], None]]:
 
 
 WAITING = "FROM pg_stat_activity WHERE query LIKE '%%flashsale.purchase%%' AND wait_event_type = 'Lock'"
+
+
+WAITING_FOR_ITEMS = WAITING.replace("purchase", "items")
 
 
 def calls_that_wait() -> int:
@@ -68,6 +74,11 @@ def calls_that_wait() -> int:
 def kill_calls_that_wait() -> int:
     killed: int = value(f"SELECT count(pg_terminate_backend(pid, 10000)) {WAITING}")
     return killed
+
+
+def cancel_calls_that_wait() -> int:
+    cancelled: int = value(f"SELECT count(*) FILTER (WHERE pg_cancel_backend(pid)) {WAITING}")
+    return cancelled
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -3,8 +3,9 @@
 import asyncio
 import threading
 import unittest
-from collections.abc import Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -14,14 +15,18 @@ import flashsale_client as flashsale
 from flashsale_client import Gatherer, ThreadGatherer
 from shop import (
     PATIENCE,
+    WAITING_FOR_ITEMS,
     ask,
     calls_that_wait,
+    cancel_calls_that_wait,
     free_units,
     kill_calls_that_wait,
+    lock,
     locked,
     open_async,
     open_connection,
     until_async,
+    value,
 )
 
 Answer = flashsale.Reservation | flashsale.Refusal
@@ -69,7 +74,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_caller_who_leaves_harms_nobody(self) -> None:
         users = [f"sent {self.item}", f"queued {self.item}"]
-        async with Gatherer(open_async, max_batch=2) as gatherer:
+        async with Gatherer(open_async, largest_batch=2) as gatherer:
             with locked(self.item):
                 first, sent = self.click(gatherer, "a"), self.click(gatherer, users[0])
                 await self.under_way()
@@ -85,7 +90,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
         self.assertFalse(ask(flashsale.user_orders(users[1])).success)
 
     async def test_a_slow_database_overloads_it(self) -> None:
-        async with Gatherer(open_async, max_batch=2, max_queue=5) as gatherer:
+        async with Gatherer(open_async, largest_batch=2, queue_size=5) as gatherer:
             with locked(self.item):
                 under_way = [self.click(gatherer, str(n)) for n in range(2)]
                 await self.under_way()
@@ -97,7 +102,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             self.assertTrue((await gatherer.purchase(self.item, "later")).success)
 
     async def test_it_drains_when_it_closes(self) -> None:
-        gatherer = Gatherer(open_async, connections=2, max_batch=8)
+        gatherer = Gatherer(open_async, connections=2, largest_batch=8)
         async with gatherer:
             clicks = [self.click(gatherer, str(n)) for n in range(50)]
             await asyncio.sleep(0)
@@ -108,7 +113,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
 
     async def test_it_closes_even_if_the_database_hangs(self) -> None:
         with locked(self.item):
-            async with Gatherer(open_async, max_batch=1) as gatherer:
+            async with Gatherer(open_async, largest_batch=1) as gatherer:
                 sent = self.click(gatherer, "sent", idempotency_key="k")
                 await self.under_way()
                 queued = self.click(gatherer, "queued")
@@ -119,7 +124,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
         self.assertIsInstance(answers[1], flashsale.Closed)
 
     async def test_a_lost_connection(self) -> None:
-        async with Gatherer(open_async, max_batch=2) as gatherer:
+        async with Gatherer(open_async, largest_batch=2) as gatherer:
             with locked(self.item):
                 keyed = self.click(gatherer, "keyed", idempotency_key="basket 1")
                 unkeyed = self.click(gatherer, "unkeyed")
@@ -142,11 +147,58 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             await asyncio.sleep(0.1)
             self.assertEqual(sold(await settle([self.click(gatherer, "next")])), 1)
 
+    @asynccontextmanager
+    async def lost_in_mid_call(self, **options: Any) -> AsyncIterator["asyncio.Task[Answer]"]:
+        """A click whose call was lost, and whose item is busy until the block ends."""
+        async with Gatherer(open_async, strategy="nowait", **options) as gatherer:
+            with open_connection() as shop, open_connection() as other:
+                shop.execute("BEGIN; LOCK flashsale.orders IN EXCLUSIVE MODE", prepare=False)
+                click = self.click(gatherer, "alice", idempotency_key="basket 1")
+                await self.under_way()
+                other.execute("BEGIN", prepare=False)
+                next_in_line = asyncio.create_task(asyncio.to_thread(lock, other, self.item))
+                await until_async(lambda: value(f"SELECT count(*) {WAITING_FOR_ITEMS}") > 0)
+                self.assertEqual(await asyncio.to_thread(kill_calls_that_wait), 1)
+                await next_in_line
+                shop.rollback()
+                yield click
+                other.rollback()
+
+    async def test_busy_does_not_tell_what_became_of_a_lost_call(self) -> None:
+        async with self.lost_in_mid_call() as click:
+            await asyncio.sleep(0.5)
+            self.assertFalse(click.done())
+        self.assertEqual(sold(await settle([click])), 1)
+        self.assertEqual(free_units(self.item), 99)
+
+    async def test_a_lost_call_whose_repeats_are_busy_stays_unknown(self) -> None:
+        async with self.lost_in_mid_call(patience=1.0) as click:
+            self.assertIsInstance((await settle([click]))[0], flashsale.OutcomeUnknown)
+
+    async def test_a_call_takes_no_longer_than_it_may(self) -> None:
+        async with Gatherer(open_async, call_timeout=0.3) as gatherer:
+            with locked(self.item):
+                slow = self.click(gatherer, "slow")
+                self.assertIsInstance((await settle([slow]))[0], flashsale.OutcomeUnknown)
+                await until_async(lambda: calls_that_wait() == 0)  # cancelled in the server
+            self.assertEqual(sold(await settle([self.click(gatherer, "next")])), 1)
+
+    async def test_a_cancelled_call_is_made_again(self) -> None:
+        async with Gatherer(open_async) as gatherer:
+            with locked(self.item):
+                click = self.click(gatherer, "alice")
+                await self.under_way()
+                self.assertEqual(await asyncio.to_thread(cancel_calls_that_wait), 1)
+                await asyncio.sleep(0.3)
+                await self.under_way()  # again
+            self.assertEqual(sold(await settle([click])), 1)
+        self.assertEqual(free_units(self.item), 99)
+
     async def test_without_a_database(self) -> None:
         async def nowhere() -> AsyncConnection[Any]:
             return await AsyncConnection.connect("host=/nowhere")
 
-        async with Gatherer(nowhere, give_up_after=0.2) as gatherer:
+        async with Gatherer(nowhere, patience=0.2) as gatherer:
             answers = await settle(gatherer.purchase(self.item, n) for n in range(3))
         self.assertTrue(all(isinstance(a, psycopg.OperationalError) for a in answers), answers)
 
@@ -184,10 +236,18 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(sold(await settle(good + more)), 40)
 
     async def test_an_error_of_a_trigger_is_its_callers(self) -> None:
+        for state in ("P0001", "SHOP1"):
+            with self.subTest(state):
+                await self.trigger_raises(state)
+
+    async def trigger_raises(self, state: str) -> None:
         with open_connection() as shop:
             shop.execute(
-                """CREATE FUNCTION no_cursed() RETURNS trigger LANGUAGE plpgsql AS $$
-                BEGIN IF NEW.user_id = 'cursed' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
+                f"""CREATE FUNCTION no_cursed() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN
+                  IF NEW.user_id = 'cursed' THEN RAISE 'not this one' USING ERRCODE = '{state}'; END IF;
+                  RETURN NEW;
+                END $$;
                 CREATE TRIGGER no_cursed BEFORE INSERT ON flashsale.orders
                 FOR EACH ROW EXECUTE FUNCTION no_cursed()"""
             )
@@ -199,7 +259,8 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             finally:
                 shop.execute("DROP FUNCTION no_cursed CASCADE")
         error = answers.pop(13)
-        self.assertIsInstance(error, psycopg.errors.RaiseException)
+        self.assertIsInstance(error, psycopg.Error)
+        self.assertIn("not this one", str(error))
         self.assertEqual(sold(answers), 39)
 
     async def test_an_error_about_all_is_everybodys(self) -> None:

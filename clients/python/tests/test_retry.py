@@ -13,6 +13,7 @@ import flashsale_client as flashsale
 from shop import (
     ask,
     calls_that_wait,
+    cancel_calls_that_wait,
     free_units,
     kill_calls_that_wait,
     locked,
@@ -111,6 +112,28 @@ class Retry(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(kill_calls_that_wait(), 1)
         buyer.join(20)
         self.assertTrue(answers[0].success)
+        self.assertEqual(free_units(self.item), 9)
+
+    def test_a_cancelled_call(self) -> None:  # as by statement_timeout
+        def buy(key: str | None) -> None:
+            call = flashsale.purchase_item(
+                self.item, "erin", idempotency_key=key, strategy="atomic"
+            )
+            try:
+                outcomes[key] = flashsale.run_with_retry(open_connection, call)
+            except flashsale.OutcomeUnknown as error:
+                outcomes[key] = error
+
+        outcomes: dict[str | None, object] = {}
+        for key in (None, "basket 1"):
+            with locked(self.item):
+                buyer = threading.Thread(target=buy, args=(key,))
+                buyer.start()
+                until(lambda: calls_that_wait() > 0)
+                self.assertEqual(cancel_calls_that_wait(), 1)
+            buyer.join(20)
+        self.assertIsInstance(outcomes[None], flashsale.OutcomeUnknown)
+        self.assertIsInstance(outcomes["basket 1"], flashsale.Reservation)
         self.assertEqual(free_units(self.item), 9)
 
     def test_no_connection(self) -> None:

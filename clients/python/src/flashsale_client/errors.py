@@ -4,7 +4,8 @@ import psycopg
 
 
 class OutcomeUnknown(Exception):
-    """The connection was lost during the call, which may have been carried out or not.
+    """The connection was lost, or the server ended the call, or there was no answer in time: the
+    call may have been carried out or not.
 
     The driver's error is the `__cause__`. A purchase with a key can be made again with that key.
     A purchase without one may have left a reservation, which expires by itself.
@@ -21,6 +22,10 @@ class Closed(Exception):
 
 # The server ends the connection or does not take a new one now, or cannot say what it did.
 _LOST = {"57P01", "57P02", "57P03", "57P04", "57P05", "40003"}
+# The server ended the call, as for `statement_timeout`.
+_CANCELLED = "57014"
+# Errors that are about the session, its privileges or the state of the server.
+_OF_ALL = {"08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0"}
 
 
 def connection_lost(error: psycopg.Error) -> bool:
@@ -28,6 +33,17 @@ def connection_lost(error: psycopg.Error) -> bool:
     if error.sqlstate is None:
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
     return error.sqlstate.startswith("08") or error.sqlstate in _LOST
+
+
+def may_be_made(error: psycopg.Error) -> bool:
+    """Whether a single call that got this error may have been carried out nevertheless. Under the
+    strategy `grouped` the seller may make what its caller waits for no longer."""
+    return connection_lost(error) or error.sqlstate == _CANCELLED
+
+
+def cancelled(error: Exception) -> bool:
+    """Whether the server ended the call. A batch was rolled back then."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == _CANCELLED
 
 
 def rolled_back(error: Exception) -> bool:
@@ -38,8 +54,9 @@ def rolled_back(error: Exception) -> bool:
 
 def about_one_request(error: Exception) -> bool:
     """Whether one of several requests may have caused the error: with a wrong argument, or because
-    of a constraint or a trigger of the shop's."""
-    return _class(error) in {"22", "23", "P0"}
+    of a constraint or a trigger of the shop's, whatever SQLSTATE that raises."""
+    state = _class(error)
+    return state is not None and state not in _OF_ALL
 
 
 def _class(error: Exception) -> str | None:

@@ -6,10 +6,10 @@ One row lock, one statement and one commit then serve a whole batch, over a hand
 import asyncio
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
@@ -17,11 +17,22 @@ from psycopg.errors import InvalidParameterValue, NullValueNotAllowed, NumericVa
 
 from .answers import Refusal, Reservation
 from .calls import Strategy, User, batch_call, run_async
-from .errors import Closed, OutcomeUnknown, Overloaded, about_one_request, connection_lost, rolled_back
+from .errors import (
+    Closed,
+    OutcomeUnknown,
+    Overloaded,
+    about_one_request,
+    cancelled,
+    connection_lost,
+    rolled_back,
+)
 from .retry import Backoff, Tries
 
+T = TypeVar("T")
 Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 _MOST_IN_A_CALL = 1000  # what purchase_batch takes
+_UNSETTLED_WAIT = 0.020  # seconds before a click that a lost call may have served is asked again
+_LONGEST_GOODBYE = 1.0  # seconds for a cancelled call to end
 
 
 @dataclass(eq=False, slots=True)
@@ -41,18 +52,21 @@ class Gatherer:
             answer = await gatherer.purchase(1, "alice", idempotency_key="basket 17")
 
     - Each of its `connections` (which it opens by `connect`, and puts into autocommit) has one call
-      under way. A click waits at most `max_wait` seconds for others, and a call has at most
-      `max_batch` of them. Under the strategies `grouped` and `atomic` calls for the same item wait
+      under way. A click waits at most `longest_wait` seconds for others, and a call has at most
+      `largest_batch` of them. Under the strategies `grouped` and `atomic` calls for the same item wait
       for each other.
-    - If `max_queue` clicks wait already, because the database is slow, a click is `Overloaded`.
+    - If `queue_size` clicks wait already, because the database is slow, a click is `Overloaded`.
     - A caller may be cancelled, or stop waiting, without harm to others. Its click is dropped if it
       was not sent yet; if it was, the purchase may be made. With a key it can then be repeated;
       without one the reservation expires.
-    - If the connection is lost in mid-call, clicks with a key are sent again, and clicks without
-      one raise `OutcomeUnknown`. While there is no connection, clicks wait, for `give_up_after`
-      seconds at most; then they raise the driver's error, or `OutcomeUnknown` if they had been sent.
+    - If the connection is lost in mid-call, or there is no answer within `call_timeout` seconds,
+      clicks with a key are sent again, and clicks without one raise `OutcomeUnknown`. `busy` is then
+      no answer, since the lost call may be what the item is busy with. While there is no connection,
+      clicks wait, for `patience` seconds at most; then they raise the driver's error, or
+      `OutcomeUnknown` if they had been sent.
     - A wrong argument, or an error from a constraint or trigger, is raised only by the click that
-      it is about. Any other error of a call is raised by all of its clicks.
+      it is about. An error that is about the session, its privileges or the state of the server is
+      raised by all clicks of the call.
     - At the end of the block, or by `close`, what waits is still answered.
     """
 
@@ -61,20 +75,22 @@ class Gatherer:
         connect: Connect,
         *,
         connections: int = 1,
-        max_wait: float = 0.001,
-        max_batch: int = 256,
-        max_queue: int = 4096,
-        give_up_after: float = 10.0,
+        longest_wait: float = 0.001,
+        largest_batch: int = 256,
+        queue_size: int = 4096,
+        patience: float = 10.0,
+        call_timeout: float = 10.0,
         strategy: Strategy | None = "grouped",
     ) -> None:
-        if connections < 1 or max_queue < 1 or not 1 <= max_batch <= _MOST_IN_A_CALL:
-            raise ValueError("connections and max_queue are 1 or more, max_batch is 1 to 1,000")
+        if connections < 1 or queue_size < 1 or not 1 <= largest_batch <= _MOST_IN_A_CALL:
+            raise ValueError("connections and queue_size are 1 or more, largest_batch is 1 to 1,000")
         self._connect = connect
         self._connections = connections
-        self._max_wait = max_wait
-        self._max_batch = max_batch
-        self._max_queue = max_queue
-        self._give_up_after = give_up_after
+        self._longest_wait = longest_wait
+        self._largest_batch = largest_batch
+        self._queue_size = queue_size
+        self._patience = patience
+        self._call_timeout = call_timeout
         self._strategy = strategy
         self._queue: deque[_Click] = deque()
         self._clicks: set[_Click] = set()  # queued and sent
@@ -105,8 +121,8 @@ class Gatherer:
         request = _request(item_id, user_id, quantity, idempotency_key)
         if not self._open:
             raise Closed("the gatherer is closed")
-        if len(self._queue) >= self._max_queue:
-            raise Overloaded(f"{self._max_queue} clicks wait")
+        if len(self._queue) >= self._queue_size:
+            raise Overloaded(f"{self._queue_size} clicks wait")
         loop = asyncio.get_running_loop()
         click = _Click(request, idempotency_key is not None, loop.time(), loop.create_future())
         self._clicks.add(click)
@@ -148,12 +164,14 @@ class Gatherer:
                 _fail(click, Closed("the gatherer is closed"))
             for worker in late:
                 worker.cancel()
+            if late:
+                await asyncio.wait(late, timeout=2 * _LONGEST_GOODBYE)
 
     # ---- the queue ------------------------------------------------------------------------
 
     def _ring(self) -> None:
         self._some.set()
-        if len(self._queue) >= self._max_batch:
+        if len(self._queue) >= self._largest_batch:
             self._full.set()
 
     async def _gather(self) -> list[_Click]:
@@ -163,20 +181,20 @@ class Gatherer:
                 if self._open:
                     self._some.clear()  # rung without a click, as when only clicks were failed
                 return []
-            left = self._queue[0].came_at + self._max_wait - asyncio.get_running_loop().time()
+            left = self._queue[0].came_at + self._longest_wait - asyncio.get_running_loop().time()
             if left > 0 and not self._full.is_set():
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await self._full.wait()
             batch: list[_Click] = []
-            while self._queue and len(batch) < self._max_batch:
+            while self._queue and len(batch) < self._largest_batch:
                 click = self._queue.popleft()
                 if not click.answer.done():  # its caller left
                     batch.append(click)
             if self._open:
                 if not self._queue:
                     self._some.clear()
-                if len(self._queue) < self._max_batch:
+                if len(self._queue) < self._largest_batch:
                     self._full.clear()
             return batch
 
@@ -186,7 +204,7 @@ class Gatherer:
 
     def _give_up(self, error: Exception) -> None:
         """Fails what has waited too long for a connection."""
-        before = asyncio.get_running_loop().time() - self._give_up_after
+        before = asyncio.get_running_loop().time() - self._patience
         waiting = list(self._queue)
         self._queue.clear()
         for click in waiting:
@@ -216,50 +234,82 @@ class Gatherer:
                 await _discard(connection)
 
     async def _try_to_connect(self, backoff: Backoff) -> AsyncConnection[Any] | None:
+        connection: AsyncConnection[Any] | None = None
         try:
-            async with asyncio.timeout(self._give_up_after):
+            async with asyncio.timeout(self._patience):
                 connection = await self._connect()
                 await connection.set_autocommit(True)
                 return connection
         except Exception as error:  # whatever `connect` raises
+            if connection is not None:
+                await _discard(connection)
             self._give_up(error)
             await asyncio.sleep(backoff.next_wait())
             return None
 
     async def _serve(self, connection: AsyncConnection[Any], batch: list[_Click]) -> bool:
-        """Answers each click of a batch; false if it has to be sent again, over another connection.
-        A batch with an error that is about one of its requests is halved until that one is
+        """Answers each click of a batch, or puts it back into the queue; false if the connection is
+        lost. A batch with an error that is about one of its requests is halved until that one is
         alone."""
         parts = [batch]
+        unsettled: list[_Click] = []
         while parts:
             part = parts.pop()
             try:
-                await self._ask(connection, part)
+                unsettled += await self._ask(connection, part)
             except Exception as error:
                 lost = not isinstance(error, psycopg.Error) or connection_lost(error)
                 for click in part:
                     click.lost = click.lost or (error if lost else None)
                     click.asked = click.lost is not None  # otherwise it was rolled back
-                if lost or rolled_back(error):
-                    self._ask_again(part, error, [click for rest in parts[::-1] for click in rest])
+                if lost or rolled_back(error) or cancelled(error):
+                    later = unsettled + [click for rest in parts[::-1] for click in rest]
+                    self._ask_again(part, error, later)
                     return False
                 if len(part) > 1 and about_one_request(error):
                     middle = len(part) // 2
                     parts += [part[middle:], part[:middle]]
                 else:
                     _fail_all(part, error)
+        if unsettled:
+            await asyncio.sleep(_UNSETTLED_WAIT)
+            self._put_back(unsettled)
         return True
 
-    async def _ask(self, connection: AsyncConnection[Any], part: list[_Click]) -> None:
+    async def _ask(self, connection: AsyncConnection[Any], part: list[_Click]) -> list[_Click]:
+        """Returns the clicks that have no answer yet."""
         requests = f"[{','.join(click.request for click in part)}]"
         for click in part:
             click.asked = True
-        answers = await run_async(
-            connection, batch_call(requests, self._strategy, repeatable=False)
-        )
-        for click, answer in zip(part, answers, strict=True):
-            if not click.answer.done():
+        call = run_async(connection, batch_call(requests, self._strategy, repeatable=False))
+        unsettled = []
+        for click, answer in zip(part, await self._in_time(call), strict=True):
+            if click.lost is not None and isinstance(answer, Refusal) and answer.retryable:
+                # The lost call may still be running, and be what the item is busy with.
+                if self._has_time(click):
+                    unsettled.append(click)
+                else:
+                    _fail(click, click.lost)
+            elif not click.answer.done():
                 click.answer.set_result(answer)
+        return unsettled
+
+    def _has_time(self, click: _Click) -> bool:
+        return asyncio.get_running_loop().time() < click.came_at + self._patience
+
+    async def _in_time(self, call: Coroutine[Any, Any, T]) -> T:
+        """Its answer; or `TimeoutError`, even if the server does not react to the cancel."""
+        task = asyncio.create_task(call)
+        try:
+            await asyncio.wait({task}, timeout=self._call_timeout)
+            if task.done():
+                return task.result()
+            raise TimeoutError(f"no answer within {self._call_timeout} s")
+        finally:
+            if not task.done():
+                task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+                task.cancel()  # in the server too
+                await asyncio.wait({task}, timeout=_LONGEST_GOODBYE)
 
     def _ask_again(self, part: list[_Click], error: Exception, not_asked: list[_Click]) -> None:
         """What has a key, or was not served, goes back into the queue; what has none fails."""

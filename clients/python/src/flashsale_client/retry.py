@@ -12,7 +12,7 @@ from psycopg import AsyncConnection, Connection
 
 from .answers import Refusal
 from .calls import Call, run, run_async
-from .errors import OutcomeUnknown, connection_lost, rolled_back
+from .errors import OutcomeUnknown, connection_lost, may_be_made, rolled_back
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class Tries:
     def after_error(self, error: psycopg.Error, asked: bool) -> float:
         """How long to wait before the next try; raises if there is none. `asked`: whether the call
         may have reached the server."""
-        may_be_done = asked and connection_lost(error)
+        may_be_done = asked and may_be_made(error)
         if may_be_done:
             self._lost = error
         elif not connection_lost(error) and not rolled_back(error):
@@ -84,8 +84,9 @@ def run_with_retry(
 
     `connection` is the method `connection` of a psycopg_pool, or anything like it, which commits
     at the end. After `within` seconds no new try is made, and the last refusal is returned; what
-    bounds a single try is the server's `statement_timeout`. Raises `OutcomeUnknown` if the
-    connection was lost in mid-call and no later try told what became of it.
+    bounds a single try is the server's `statement_timeout`, which counts as a lost connection. Raises
+    `OutcomeUnknown` if the connection was lost in mid-call and no later try told what became of
+    it.
     """
     tries = Tries(call.repeatable, within)
     while True:
