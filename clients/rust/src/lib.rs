@@ -21,12 +21,14 @@ pub use error::Error;
 pub use gather::{Gatherer, GathererOptions};
 pub use names::{ItemState, OrderStatus, PaymentStatus, Reason};
 pub use operator::{
-    BrokenInvariant, NewItem, Problem, audit, create_item, health, pause_item,
-    reconcile_stale_reservations, refund_order, refund_payment, restock_item, resume_item,
+    BrokenInvariant, NewItem, Problem, audit, create_item, health, pause_item, payment_checks,
+    reconcile_stale_reservations, refund_order, refund_payment, refunds_due, restock_item,
+    resume_item,
 };
 pub use outcomes::{
     Availability, Cancelled, Confirmed, FoundPayment, Order, OrderRefunded, Paused, Payment,
-    PaymentBegun, PaymentRefunded, Reconciled, Reservation, Restocked, UserOrders,
+    PaymentBegun, PaymentCheck, PaymentRefunded, Reconciled, RefundDue, Reservation, Restocked,
+    UserOrders,
 };
 pub use patience::Patience;
 pub use purchase::{Purchase, Strategy};

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use tokio_postgres::types::Type;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use tokio_postgres::types::{Json, Type};
 use tokio_postgres::{GenericClient, Row};
 
 use crate::answer::Answer;
 use crate::call::{ask, value};
 use crate::error::Error;
-use crate::outcomes::{OrderRefunded, Paused, PaymentRefunded, Reconciled, Restocked};
+use crate::outcomes::{
+    OrderRefunded, Paused, PaymentCheck, PaymentRefunded, Reconciled, RefundDue, Restocked,
+};
 
 /// An item to put on sale; everything but its units may be left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,15 +90,57 @@ pub async fn resume_item(
     ask(client, sql, &[(&item_id, Type::INT8)]).await
 }
 
-/// Expires stale reservations, 1,000 at most, and puts their units back on sale. With `older_than`
-/// those that were created longer ago than that. Only needed where the library is not preloaded.
+/// Expires stale reservations, `max_orders` at most (by default 1,000), and puts their units back on
+/// sale. With `older_than` those that were created longer ago than that. Only needed where the library
+/// is not preloaded.
 pub async fn reconcile_stale_reservations(
     client: &impl GenericClient,
     older_than: Option<Duration>,
+    max_orders: Option<i32>,
 ) -> Result<Answer<Reconciled>, Error> {
-    let sql = "SELECT flashsale.reconcile_stale_reservations(make_interval(secs => $1))";
     let seconds = older_than.map(|age| age.as_secs_f64());
-    ask(client, sql, &[(&seconds, Type::FLOAT8)]).await
+    let age = (&seconds as _, Type::FLOAT8);
+    match max_orders {
+        None => {
+            let sql = "SELECT flashsale.reconcile_stale_reservations(make_interval(secs => $1))";
+            ask(client, sql, &[age]).await
+        }
+        Some(max_orders) => {
+            let sql =
+                "SELECT flashsale.reconcile_stale_reservations(make_interval(secs => $1), $2)";
+            ask(client, sql, &[age, (&max_orders, Type::INT4)]).await
+        }
+    }
+}
+
+/// Orders in `paying` past their deadline, the longest overdue first: ask the gateway about each, then
+/// call [`confirm_order`](crate::confirm_order) or [`cancel_order`](crate::cancel_order).
+pub async fn payment_checks(client: &impl GenericClient) -> Result<Vec<PaymentCheck>, Error> {
+    let sql =
+        "SELECT to_jsonb(checks) FROM flashsale.payment_checks checks ORDER BY payment_deadline";
+    rows(client, sql).await
+}
+
+/// Charges that are due for refund, the longest due first: refund each at the gateway, then call
+/// [`refund_payment`].
+pub async fn refunds_due(client: &impl GenericClient) -> Result<Vec<RefundDue>, Error> {
+    rows(
+        client,
+        "SELECT to_jsonb(due) FROM flashsale.refunds_due due ORDER BY due_since",
+    )
+    .await
+}
+
+async fn rows<T: DeserializeOwned>(
+    client: &impl GenericClient,
+    sql: &str,
+) -> Result<Vec<T>, Error> {
+    let rows = client.query_typed(sql, &[]).await?;
+    let read = |row: &Row| {
+        let Json(row): Json<&RawValue> = value(row)?;
+        Ok(serde_json::from_str(row.get())?)
+    };
+    rows.iter().map(read).collect()
 }
 
 /// Refunds a confirmed order: its payment becomes due for refund. Its units go back on sale, or

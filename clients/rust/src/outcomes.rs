@@ -206,3 +206,36 @@ pub struct PaymentRefunded {
     pub refund_ref: Option<String>,
     pub already_refunded: bool,
 }
+
+/// An order whose payment is overdue.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct PaymentCheck {
+    pub order_id: i64,
+    /// Under this the gateway knows the charge, if the application passes refs to it.
+    pub order_ref: String,
+    pub item_id: i64,
+    pub user_id: String,
+    pub quantity: i64,
+    /// What should have been charged.
+    pub amount: Option<i64>,
+    pub currency: Option<String>,
+    pub paying_at: String,
+    pub payment_deadline: String,
+}
+
+/// A charge that is due for refund.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct RefundDue {
+    /// `None` if it has not been reported yet.
+    pub payment_ref: Option<String>,
+    /// `None` if the charge was reported for a ref that names no order.
+    pub order_id: Option<i64>,
+    pub order_ref: Option<String>,
+    pub user_id: Option<String>,
+    pub amount: Option<i64>,
+    pub currency: Option<String>,
+    pub due_since: String,
+    pub why: String,
+}

@@ -9,11 +9,10 @@ use deadpool_postgres::{
 };
 use flashsale_client::{
     Answer, Charge, Gatherer, GathererOptions, Order, Patience, Purchase, Refusal, Reservation,
-    Restocked, UserOrders, ask,
+    Restocked, UserOrders, ask, call_within,
 };
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -22,7 +21,7 @@ use crate::statements::BILL;
 const WAIT_FOR_A_CONNECTION: Duration = Duration::from_secs(2);
 /// How long calls are repeated if a lock is held or the server restarts.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// Longer than any statement may take: a connection that is silent for so long is given up.
+/// Longer than any statement may take: a call that is silent for so long is cancelled.
 const SILENCE: Duration = Duration::from_secs(7);
 
 /// Connections that all have one role.
@@ -98,7 +97,8 @@ impl Database {
         Ok(Self { pool, gatherer })
     }
 
-    /// Makes one call over a connection of the pool, which is given up if it falls silent.
+    /// Makes one call over a connection of the pool. A call without an answer is cancelled, and the
+    /// connection given up if it stays silent.
     async fn lend<T, Call, Asked>(&self, call: Call) -> Result<T, flashsale_client::Error>
     where
         Call: FnOnce(Arc<Object>) -> Asked,
@@ -106,14 +106,18 @@ impl Database {
     {
         let lent = self.pool.get().await;
         let client = Arc::new(lent.map_err(flashsale_client::Error::no_connection)?);
-        match timeout(SILENCE, call(Arc::clone(&client))).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                // Nobody is to get it again.
-                drop(Arc::into_inner(client).map(Object::take));
-                let silent = "the database is silent".into();
-                Err(flashsale_client::Error::OutcomeUnknown(silent))
-            }
+        let outcome = call_within(of(&client), SILENCE, call(Arc::clone(&client))).await;
+        if let Err(flashsale_client::Error::OutcomeUnknown(_)) = outcome {
+            // Nobody is to get it again.
+            drop(Arc::into_inner(client).map(Object::take));
+        }
+        outcome
+    }
+
+    /// Gathers no more purchases, and waits until those are answered that were.
+    pub async fn drain(&self) {
+        if let Some(gatherer) = &self.gatherer {
+            gatherer.drain().await;
         }
     }
 

@@ -53,6 +53,25 @@ impl Failure {
         Self::new(StatusCode::PAYMENT_REQUIRED, "card_declined", message).with("orderId", order_id)
     }
 
+    /// Of a purchase. Not 503, which says that nothing was done.
+    pub fn outcome_unknown() -> Self {
+        let message = "It may have been done. Repeat it with the same key to find out.";
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "outcome_unknown",
+            message,
+        )
+    }
+
+    /// With the key of the purchase, if it is to be repeated. A caller who sent none did not know it.
+    pub fn of_purchase(self, key: &str) -> Self {
+        if self.status.is_server_error() {
+            self.with("idempotencyKey", key)
+        } else {
+            self
+        }
+    }
+
     pub fn busy(message: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
     }

@@ -85,7 +85,7 @@ async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(listen).await?;
     tracing::info!("listening on http://{}", listener.local_addr()?);
 
-    let payments = shop.payments.clone();
+    let (payments, buyers) = (shop.payments.clone(), shop.buyers.clone());
     let mut resolver = tokio::spawn(resolver::run(shop.clone(), resolve_every));
     let asked_to_stop = until_asked_to_stop(stop.clone())?;
     let server = axum::serve(listener, routes::router(shop)).with_graceful_shutdown(asked_to_stop);
@@ -97,6 +97,7 @@ async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     }
     payments.close();
     payments.wait().await; // of buyers who went away
+    buyers.drain().await;
     resolver.abort(); // the next process repeats the step that is interrupted
     Ok(())
 }

@@ -114,6 +114,10 @@ pub async fn reserve(shop: &Shop, purchase: &Purchase) -> Result<Reservation, Fa
     match shop.buyers.purchase_item(purchase).await {
         Ok(order) => Ok(order),
         Err(Error::Refused(refusal)) => Err(of_closed_order(shop, refusal).await),
+        Err(Error::Failed(error)) if error.is_outcome_unknown() => {
+            tracing::warn!(%error, "nobody knows whether a purchase was made");
+            Err(Failure::outcome_unknown())
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -185,12 +185,13 @@ impl Crowd {
     }
 }
 
-/// An answer, unless the server is busy or gone.
+/// An answer, unless the server is busy or gone, or does not know the outcome.
 async fn final_answer(request: RequestBuilder) -> Option<(StatusCode, Value)> {
     let response = request.send().await.ok()?;
     let status = response.status();
-    let body = response.json().await.ok()?;
-    (status != StatusCode::SERVICE_UNAVAILABLE).then_some((status, body))
+    let body: Value = response.json().await.ok()?;
+    let is_final = status != StatusCode::SERVICE_UNAVAILABLE && body["reason"] != "outcome_unknown";
+    is_final.then_some((status, body))
 }
 
 /// Growing pauses, within patience.

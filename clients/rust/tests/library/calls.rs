@@ -5,13 +5,13 @@ use std::time::Duration;
 use flashsale_client::{
     Answer, Charge, ItemState, NewItem, OrderStatus, Patience, PaymentStatus, Purchase, Reason,
     Strategy, begin_payment, cancel_order, confirm_order, create_item, find_payment, get_order,
-    health, item_availability, pause_item, purchase_batch, purchase_item,
-    reconcile_stale_reservations, refund_order, refund_payment, restock_item, resume_item,
-    user_orders,
+    health, item_availability, pause_item, payment_checks, purchase_batch, purchase_item,
+    reconcile_stale_reservations, refund_order, refund_payment, refunds_due, restock_item,
+    resume_item, user_orders,
 };
 use storm::connect;
 
-use crate::shop::{Shop, done, refused};
+use crate::shop::{Shop, done, refused, within};
 
 fn charge(payment_ref: &str) -> Charge<'_> {
     Charge {
@@ -139,7 +139,7 @@ async fn operators_manage_items() {
     let seen = done(item_availability(client, item_id).await);
     assert_eq!((seen.state, seen.available), (ItemState::Paused, false));
     assert!(!done(resume_item(client, item_id).await).paused);
-    done(reconcile_stale_reservations(client, None).await);
+    done(reconcile_stale_reservations(client, None, None).await);
     health(client).await.expect("it may be called");
 
     let item = NewItem {
@@ -156,6 +156,68 @@ async fn operators_manage_items() {
             .starts_at()
             .is_some_and(|time| time.starts_with("2100-01-01"))
     );
+}
+
+#[tokio::test]
+async fn operators_expire_as_many_orders_as_they_say() {
+    let shop = Shop::open(1).await;
+    let expire = |max_orders| reconcile_stale_reservations(&shop.client, None, Some(max_orders));
+    assert!(done(expire(1).await).expired <= 1);
+    let error = expire(0).await.expect_err("an error");
+    assert!(error.to_string().contains("max_orders is 0"), "{error}");
+}
+
+#[tokio::test]
+async fn operators_see_what_is_due() {
+    let shop = Shop::open(5).await;
+    let client = &shop.client;
+    let purchase = |user: &str| Purchase::new(shop.item_id, user);
+    let order = done(purchase_item(client, &purchase("wim")).await);
+    let window = Some(Duration::from_millis(1));
+    done(begin_payment(client, &order.order_ref, window).await);
+    let checks = within(async {
+        loop {
+            let mut checks = payment_checks(client).await.expect("checks");
+            checks.retain(|check| check.item_id == shop.item_id);
+            if !checks.is_empty() {
+                return checks;
+            }
+        }
+    })
+    .await;
+    let [check] = &checks[..] else {
+        panic!("{checks:?}");
+    };
+    assert_eq!(
+        (&check.order_ref, check.amount),
+        (&order.order_ref, Some(500))
+    );
+    assert!(check.payment_deadline.contains('T'), "{check:?}");
+
+    done(cancel_order(client, &order.order_ref, None).await);
+    let payment_ref = format!("charge of {}", order.order_ref);
+    let charge = Charge {
+        payment_ref: Some(&payment_ref),
+        ..Charge::default()
+    };
+    let refusal = refused(confirm_order(client, &order.order_ref, charge).await);
+    assert!(refusal.refund_required());
+    let due = || async {
+        let mut due = refunds_due(client).await.expect("refunds");
+        due.retain(|due| due.payment_ref.as_ref() == Some(&payment_ref));
+        due
+    };
+    let [refund] = &due().await[..] else {
+        panic!("{:?}", due().await);
+    };
+    assert_eq!(refund.order_id, Some(order.order_id));
+    assert_eq!(refund.order_ref.as_ref(), Some(&order.order_ref));
+    assert_eq!(
+        (&*refund.why, refund.user_id.as_deref()),
+        ("order_cancelled", Some("wim"))
+    );
+    done(refund_payment(client, &payment_ref, Some("refund 1")).await);
+    assert_eq!(due().await, []);
 }
 
 #[tokio::test]

@@ -137,7 +137,8 @@ pub async fn purchase(
     }): Body<Purchase>,
 ) -> Result<Response, Failure> {
     let begun = Instant::now();
-    let purchase = purchase_of(item_id, user_id, quantity, &headers)?;
+    let key = key_of(&headers)?;
+    let purchase = purchase_of(item_id, user_id, quantity, &key);
     // A task of its own: a buyer who closes the browser must not stop it half-way.
     let payments = shop.payments.clone();
     let outcome = payments.spawn(async move {
@@ -149,6 +150,7 @@ pub async fn purchase(
         .await
         .unwrap_or_else(|_| Err(Failure::internal()))
         .map(of_bought)
+        .map_err(|failure| failure.of_purchase(&key))
 }
 
 /// Reserves, and charges nothing: for a page that asks for the card when the unit is safe. The
@@ -160,8 +162,10 @@ pub async fn reserve(
     headers: HeaderMap,
     Body(Reserve { quantity }): Body<Reserve>,
 ) -> Result<Json<Value>, Failure> {
-    let purchase = purchase_of(item_id, user_id, quantity, &headers)?;
-    let order = payment::reserve(&shop, &purchase).await?;
+    let key = key_of(&headers)?;
+    let purchase = purchase_of(item_id, user_id, quantity, &key);
+    let order = payment::reserve(&shop, &purchase).await;
+    let order = order.map_err(|failure| failure.of_purchase(&key))?;
     Ok(Json(json!({
         "success": true,
         "orderId": order.order_id,
@@ -196,14 +200,9 @@ fn count(begun: Instant, outcome: &Result<Bought, Failure>) {
     metrics::counter!("checkout_purchases_total", "outcome" => name).increment(1);
 }
 
-fn purchase_of(
-    item_id: i64,
-    user_id: String,
-    quantity: i64,
-    headers: &HeaderMap,
-) -> Result<client::Purchase, Failure> {
+fn purchase_of(item_id: i64, user_id: String, quantity: i64, key: &str) -> client::Purchase {
     let purchase = client::Purchase::new(item_id, user_id);
-    Ok(purchase.quantity(quantity).key(key_of(headers)?))
+    purchase.quantity(quantity).key(key)
 }
 
 /// The client's key, or one that covers our own repetitions.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 use shop::stage::{Setup, session_of};
-
+use storm::wire::Wire;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::shopper::{Shop, With};
 
@@ -329,11 +329,48 @@ async fn a_locked_item_is_503_with_retry_after() {
         .await
         .expect("the row");
     let answer = shop.buy("alice", "a").await;
-    answer.fails(503, "busy");
+    let body = answer.fails(503, "busy");
     assert_eq!(answer.headers["retry-after"], "1");
+    assert_eq!(body["idempotencyKey"], "a");
     holder.batch_execute("ROLLBACK").await.expect("its end");
     shop.buy("alice", "a").await.is(200);
     assert_eq!(shop.ledgers().await.confirmed(), 1);
+}
+
+/// The buyer sent no key, so only the app knows under which it may have reserved.
+#[tokio::test]
+async fn a_purchase_whose_answer_was_lost_is_repeated_with_the_key_of_the_answer() {
+    let wire = Wire::open().await;
+    let setup = Setup {
+        database_at: Some(wire.address),
+        settings: vec![("GATHER_CONNECTIONS", "1".to_owned())],
+        ..Setup::default()
+    };
+    let shop = Shop::with(5, setup).await;
+    for (user, path) in [("alice", "purchase"), ("bob", "reserve")] {
+        let path = format!("/{path}/{}", shop.item_id);
+        shop.post("carol", &path, "").await.is(200);
+        wire.fall_silent();
+        let lost = shop.post(user, &path, "").await;
+        let body = lost.fails(500, "outcome_unknown");
+        assert!(!lost.headers.contains_key("retry-after"), "{lost:?}");
+        let key = body["idempotencyKey"].as_str().expect("a key");
+        let repeat = || {
+            let with = With {
+                cookie: Some(session_of(user)),
+                key: Some(key),
+                body: Some(String::new()),
+            };
+            shop.call(Method::POST, &path, with)
+        };
+        let outcome = timeout(Duration::from_secs(60), async {
+            while repeat().await.status != 200 {} // other connections are silent, too
+        });
+        outcome.await.expect("the purchase goes on");
+        let sql = "SELECT count(*) FROM flashsale.orders WHERE user_id = $1";
+        let orders: i64 = shop.stage.database.value(sql, &[&user]).await;
+        assert_eq!(orders, 1, "of {user}");
+    }
 }
 
 #[tokio::test]
