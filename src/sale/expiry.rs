@@ -7,7 +7,7 @@ use crate::pg::clock;
 use crate::pg::subtransaction::{self, End};
 use crate::store::orders::{LeftOut, StaleOfItem, StaleOrder, Staleness};
 use crate::store::{items, orders};
-use flashsale_core::order::{Expired, ExpiryRun, Move, Status, Step, step};
+use flashsale_core::order::{Closed, Expired, ExpiryRun, Move, Status, Step, step};
 use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
 use std::cell::Cell;
@@ -93,10 +93,14 @@ pub fn expire_stale(
     let mut at_fault = Vec::new();
     let mut patience = Patience::new();
     let mut most = max_orders;
+    let mut is_done = false;
     while progress.expired.orders < i64::from(max_orders) && at_fault.len() < MOST_AT_FAULT {
         let limit = most.min(max_orders - progress.expired.orders as i32);
-        match round(client, staleness, limit, &progress, &mut patience)? {
-            Round::NothingLeft => break,
+        match round(client, staleness, limit, &mut progress, &mut patience)? {
+            Round::NothingLeft => {
+                is_done = true;
+                break;
+            }
             Round::Done(next) => {
                 progress = next;
                 most = most.saturating_mul(2).min(max_orders);
@@ -113,7 +117,8 @@ pub fn expire_stale(
     }
     // Who calls again while there is more must come to an end.
     let is_in_vain = progress.expired.orders == 0 && at_fault.len() == MOST_AT_FAULT;
-    progress.expired.more = !is_in_vain && !oldest(client, staleness, 1, &mut progress)?.is_empty();
+    progress.expired.more =
+        !is_done && !is_in_vain && !oldest(client, staleness, 1, &mut progress)?.is_empty();
     let has_passed_over_none = progress.expired.skipped == 0;
     if let (Staleness::ExpiredAt(_), true, true) =
         (staleness, progress.expired.more, has_passed_over_none)
@@ -162,19 +167,23 @@ enum Round {
 }
 
 /// Expires up to `limit` of the oldest stale orders, in a subtransaction with their locks: an update
-/// in another one than the lock would create a multixact for each order.
+/// in another one than the lock would create a multixact for each order. Of a round that fails,
+/// `progress` keeps where the search found the first order: the next search begins there.
 fn round(
     client: &SpiClient<'_>,
     staleness: Staleness,
     limit: i32,
-    progress: &Progress,
+    progress: &mut Progress,
     patience: &mut Patience,
 ) -> Result<Round, Fault> {
-    let mut next = progress.clone();
-    let found = oldest(client, staleness, limit, &mut next)?;
-    let Some(&(last_order, last_expired_at)) = found.last() else {
+    let found = oldest(client, staleness, limit, progress)?;
+    let (Some(&(_, first_expired_at)), Some(&(last_order, last_expired_at))) =
+        (found.first(), found.last())
+    else {
         return Ok(Round::NothingLeft);
     };
+    progress.but.expired_before = first_expired_at;
+    let mut next = progress.clone();
     let found: Vec<i64> = found.into_iter().map(|(order_id, _)| order_id).collect();
     next.last = last_expired_at.map(|at| (last_order, at));
     next.but.expired_before = last_expired_at;
@@ -254,7 +263,7 @@ fn expire(
         client,
         units.keys().copied().collect(),
         units.values().copied().collect(),
-        Status::Expired,
+        Closed::Expired,
     )
 }
 
@@ -300,7 +309,7 @@ impl ForSale {
             return Ok(Freed::Only(freed));
         }
         if freed > 0 {
-            items::restore(client, self.stale.item_id, freed, Status::Expired)?;
+            items::restore(client, self.stale.item_id, freed, Closed::Expired)?;
         }
         Ok(Freed::Enough(freed))
     }

@@ -7,7 +7,7 @@ use crate::sale::numbered::attempt_or_busy;
 use crate::store::orders::Order;
 use crate::store::{items, orders, payments};
 use flashsale_core::cancel::{Cancel, Cancelled, cancel as decide};
-use flashsale_core::order::{Begun, Move, Moved, Refunded, Status, Step, step};
+use flashsale_core::order::{Begun, Closed, Move, Moved, Refunded, Status, Step, step};
 use flashsale_core::order_ref::OrderName;
 use flashsale_core::reason::Reason;
 use flashsale_core::time::Micros;
@@ -65,8 +65,8 @@ pub fn cancel(name: &OrderName<'_>, reason: Option<&str>) -> Result<Moved<Cancel
             return Ok(End::RollBack(moved));
         }
         let now = clock::now();
-        orders::close(client, order, Status::Cancelled, now, reason)?;
-        items::restore(client, order.item_id, order.quantity, Status::Cancelled)?;
+        orders::close(client, order, Closed::Cancelled, now, reason)?;
+        items::restore(client, order.item_id, order.quantity, Closed::Cancelled)?;
         Ok(End::Commit(moved))
     })
 }
@@ -126,7 +126,7 @@ pub fn cancel_many(
         client,
         units.keys().copied().collect(),
         units.values().copied().collect(),
-        Status::Cancelled,
+        Closed::Cancelled,
     )?;
     Ok(End::Commit(results))
 }
@@ -137,11 +137,12 @@ pub fn refund(name: &OrderName<'_>, restock: bool) -> Result<Moved<Refunded>, Fa
     with_order(name, |client, order| {
         let (order_id, item_id, quantity) = (order.order_id, order.item_id, order.quantity);
         match step(order.status, Move::Refund) {
-            Step::To(status) => {
-                orders::close(client, order, status, clock::now(), None)?;
+            Step::To(_) => {
+                let refunded = Closed::Refunded;
+                orders::close(client, order, refunded, clock::now(), None)?;
                 payments::mark_due(client, order_id)?;
-                let refunded = if restock {
-                    items::restore(client, item_id, quantity, status)?;
+                let units = if restock {
+                    items::restore(client, item_id, quantity, refunded)?;
                     Refunded {
                         restored: quantity,
                         written_off: 0,
@@ -154,7 +155,7 @@ pub fn refund(name: &OrderName<'_>, restock: bool) -> Result<Moved<Refunded>, Fa
                         written_off: quantity,
                     }
                 };
-                Ok(End::Commit(Moved::Done(refunded)))
+                Ok(End::Commit(Moved::Done(units)))
             }
             Step::Repeat => Ok(End::RollBack(Moved::Done(Refunded {
                 restored: 0,

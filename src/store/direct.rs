@@ -13,7 +13,7 @@ use crate::settings;
 use Value::{Int8, Null, Text, Time};
 use flashsale_core::fit::Request;
 use flashsale_core::item::{Currency, Item, stock_adds_up};
-use flashsale_core::order::Status;
+use flashsale_core::order::{Closed, Status};
 use flashsale_core::order_ref::OrderRef;
 use flashsale_core::time::Micros;
 use pgrx::pg_sys::Oid;
@@ -205,12 +205,11 @@ pub fn take_on_sale(item_id: i64, units: i64) -> Option<Option<Found>> {
 
 /// Returns the units of an order to its item; the order now has the status `closed`. Waits for the
 /// row's lock. `None` also if there is no such item.
-pub fn restore(item_id: i64, units: i64, closed: Status) -> Option<()> {
+pub fn restore(item_id: i64, units: i64, closed: Closed) -> Option<()> {
     let count = match closed {
-        Status::Cancelled => CANCELLED_UNITS,
-        Status::Expired => EXPIRED_UNITS,
-        Status::Refunded => REFUNDED_UNITS,
-        Status::Reserved | Status::Paying | Status::Confirmed => return None,
+        Closed::Cancelled => CANCELLED_UNITS,
+        Closed::Expired => EXPIRED_UNITS,
+        Closed::Refunded => REFUNDED_UNITS,
     };
     let restored = obtain(
         Purpose::Update,
@@ -423,11 +422,11 @@ pub fn confirm(order: &Order, now: Micros) -> Option<()> {
     move_order(order, changes)
 }
 
-/// Changes a locked order to `status`, cancelled or refunded.
-pub fn close(order: &Order, status: Status, now: Micros, reason: Option<&str>) -> Option<()> {
+/// Changes a locked order to `closed`.
+pub fn close(order: &Order, closed: Closed, now: Micros, reason: Option<&str>) -> Option<()> {
     let by = session::role_name(session::session_user());
     let changes = [
-        (STATUS, Text(status.name())),
+        (STATUS, Text(closed.name())),
         (UNITS_HELD, Int8(0)),
         (CLOSED_AT, Time(now)),
         (CLOSED_BY, Text(&by)),

@@ -6,7 +6,7 @@ use crate::error::Fault;
 use crate::gate;
 use crate::pg::heap::{self, Strength};
 use flashsale_core::item::{Currency, Item, Movement, Stock};
-use flashsale_core::order::Status;
+use flashsale_core::order::Closed;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::BuiltinOid::{
     BOOLOID, INT4OID, INT8ARRAYOID, INT8OID, INTERVALOID, TEXTOID, TIDOID, TIMESTAMPTZOID,
@@ -386,7 +386,7 @@ pub fn restore(
     client: &SpiClient<'_>,
     item_id: i64,
     units: i64,
-    closed: Status,
+    closed: Closed,
 ) -> Result<(), Fault> {
     gate::open_at_commit(item_id);
     if direct::restore(item_id, units, closed).is_some() {
@@ -420,7 +420,7 @@ pub fn restore_many(
     client: &SpiClient<'_>,
     item_ids: Vec<i64>,
     units: Vec<i64>,
-    closed: Status,
+    closed: Closed,
 ) -> Result<(), Fault> {
     let expected = item_ids.len();
     item_ids.iter().copied().for_each(gate::open_at_commit);

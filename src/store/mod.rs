@@ -80,11 +80,10 @@ impl Statement {
             .iter()
             .map(|&oid| PgOid::BuiltIn(oid))
             .collect();
+        let sql = format!("{BY_INDEX}{}", self.sql);
         let plan = match self.snapshot {
-            Snapshot::Fresh => {
-                client.prepare_mut(format!("{BY_INDEX}{}", self.sql).as_str(), &types)?
-            }
-            Snapshot::Callers => client.prepare(self.sql, &types)?,
+            Snapshot::Fresh => client.prepare_mut(sql.as_str(), &types)?,
+            Snapshot::Callers => client.prepare(sql.as_str(), &types)?,
         };
         Ok(plan.keep())
     }

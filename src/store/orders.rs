@@ -8,7 +8,7 @@ use crate::pg::transaction::with_latest_snapshot;
 use flashsale_core::cancel::Cancel;
 use flashsale_core::fit::{PriorOrder, Request};
 use flashsale_core::item::{Currency, Item};
-use flashsale_core::order::Status;
+use flashsale_core::order::{Closed, Status};
 use flashsale_core::order_ref::{OrderName, OrderRef, RefCode};
 use flashsale_core::outcome::OrderIds;
 use flashsale_core::time::Micros;
@@ -475,20 +475,20 @@ pub fn confirm(client: &SpiClient<'_>, order: &Order, now: Micros) -> Result<(),
     CONFIRM.write(client, &[order.order_id.into(), Stamp(now).into()], 1)
 }
 
-/// Changes a locked order to `status`, cancelled or refunded. It then holds no units.
+/// Changes a locked order to `closed`. It then holds no units.
 pub fn close(
     client: &SpiClient<'_>,
     order: &Order,
-    status: Status,
+    closed: Closed,
     now: Micros,
     reason: Option<&str>,
 ) -> Result<(), Fault> {
-    if direct::close(order, status, now, reason).is_some() {
+    if direct::close(order, closed, now, reason).is_some() {
         return Ok(());
     }
     let arguments = [
         order.order_id.into(),
-        status.name().into(),
+        closed.name().into(),
         Stamp(now).into(),
         reason.into(),
     ];

@@ -59,6 +59,28 @@ impl Status {
     }
 }
 
+/// The status of an order that has given back its units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    Cancelled,
+    Expired,
+    Refunded,
+}
+
+impl Closed {
+    pub fn status(self) -> Status {
+        match self {
+            Self::Cancelled => Status::Cancelled,
+            Self::Expired => Status::Expired,
+            Self::Refunded => Status::Refunded,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        self.status().name()
+    }
+}
+
 /// Whether an order's columns are consistent: the status is known, the quantity is positive, and
 /// the units held are those of the status.
 pub fn units_add_up(status: &str, quantity: i64, units_held: i64) -> bool {

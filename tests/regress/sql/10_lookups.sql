@@ -106,6 +106,14 @@ SELECT flashsale.get_order(t.id('carol')) ->> 'success', flashsale.user_orders('
        (SELECT count(*) FROM flashsale.audit()), (SELECT count(*) FROM flashsale.item_status),
        pg_current_xact_id_if_assigned();
 COMMIT;
+-- None reads a table whole, even while it is small: its plan is saved, and the table grows.
+SELECT t.id('carol') AS carol \gset
+BEGIN;
+SELECT sum(seq_scan) AS before FROM pg_stat_xact_user_tables WHERE schemaname = 'flashsale' \gset
+SELECT flashsale.get_order(:carol) ->> 'success', flashsale.user_orders('carol') ->> 'success',
+       flashsale.find_payment('pay-carol') ->> 'success', flashsale.item_availability(1) ->> 'success';
+SELECT sum(seq_scan) - :before AS whole FROM pg_stat_xact_user_tables WHERE schemaname = 'flashsale';
+COMMIT;
 -- A look-up sees the changes of its own transaction.
 BEGIN;
 SELECT flashsale.cancel_order(t.id('alice')) ->> 'status';
