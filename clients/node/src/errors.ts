@@ -30,11 +30,12 @@ export function sqlstate(error: unknown): string | undefined {
 // The server ends the connection, or cannot say what it did.
 const LOST = new Set(['57P01', '57P02', '57P04', '57P05', '40003']);
 
-/** Whether the answer to a call got lost. */
+/** Whether the answer to a call got lost. What has no SQLSTATE is about the connection, but for
+ * errors that are surely about the program. */
 export function answerLost(error: unknown): boolean {
   const state = sqlstate(error);
   if (state !== undefined) return state.startsWith('08') || LOST.has(state);
-  return error instanceof Error && connectionFailed(error) && !notConnected(error);
+  return error instanceof Error && !ofProgram(error) && !notConnected(error);
 }
 
 /** Whether the server ended the call, as for `statement_timeout`. A batch was rolled back then; a
@@ -52,13 +53,9 @@ export function passing(error: unknown): boolean {
   return error instanceof Error && notConnected(error);
 }
 
-const OF_CONNECTION =
-  /^(Connection (terminated|ended)|Query read timeout|Client (has encountered a connection error|was closed))/;
-
-/** The errors of pg and of the system that are about a connection; others are about the program. */
-function connectionFailed(error: Error): boolean {
-  const code = 'code' in error ? String(error.code) : '';
-  return 'syscall' in error || /^E(?!RR_)[A-Z]+$/.test(code) || OF_CONNECTION.test(error.message);
+function ofProgram(error: Error): boolean {
+  const kinds = [TypeError, RangeError, SyntaxError, ReferenceError, OutcomeUnknown, Overloaded, Closed];
+  return kinds.some((kind) => error instanceof kind) || /^Cannot use a pool after/.test(error.message);
 }
 
 function notConnected(error: Error): boolean {

@@ -34,7 +34,7 @@ export interface GathererOptions {
   queueSize?: number;
   /** How long a click waits for a connection to come back; 10,000 if left out. */
   patienceMs?: number;
-  /** How long a call may take; 10,000 if left out. Then its connection is given up. */
+  /** How long a call may take; 4,000 if left out. Then its connection is given up. */
   callTimeoutMs?: number;
   /** 'grouped' if left out; as under 'atomic', calls for the same item then wait for each other. Null
    * is the strategy of the session. */
@@ -90,7 +90,7 @@ export class Gatherer {
       largestBatch: options.largestBatch ?? 256,
       queueSize: options.queueSize ?? 4096,
       patienceMs: options.patienceMs ?? 10_000,
-      callTimeoutMs: options.callTimeoutMs ?? 10_000,
+      callTimeoutMs: options.callTimeoutMs ?? 4_000,
       strategy: options.strategy === undefined ? 'grouped' : options.strategy,
     };
     const { connections, largestBatch, queueSize } = this.#options;
@@ -228,11 +228,11 @@ export class Gatherer {
           click.lost ??= lost ? error : undefined;
           click.asked = click.lost !== undefined; // otherwise it was rolled back
         }
-        if (lost || passing(error) || cancelled(error)) {
+        if (lost || passing(error) || (cancelled(error) && part.length === 1)) {
           this.#askAgain(part, error, [...unsettled, ...parts.reverse().flat()]);
           return false;
         }
-        if (part.length > 1 && aboutOneRequest(error)) {
+        if (part.length > 1 && (aboutOneRequest(error) || cancelled(error))) {
           const middle = part.length >> 1;
           parts.push(part.slice(middle), part.slice(0, middle));
         } else {

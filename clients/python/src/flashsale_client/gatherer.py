@@ -79,7 +79,7 @@ class Gatherer:
         largest_batch: int = 256,
         queue_size: int = 4096,
         patience: float = 10.0,
-        call_timeout: float = 10.0,
+        call_timeout: float = 4.0,
         strategy: Strategy | None = "grouped",
     ) -> None:
         if connections < 1 or queue_size < 1 or not 1 <= largest_batch <= _MOST_IN_A_CALL:
@@ -249,7 +249,7 @@ class Gatherer:
 
     async def _serve(self, connection: AsyncConnection[Any], batch: list[_Click]) -> bool:
         """Answers each click of a batch, or puts it back into the queue; false if the connection is
-        lost. A batch with an error that is about one of its requests is halved until that one is
+        lost. A batch with an error that may be about one of its requests is halved until that one is
         alone."""
         parts = [batch]
         unsettled: list[_Click] = []
@@ -262,11 +262,11 @@ class Gatherer:
                 for click in part:
                     click.lost = click.lost or (error if lost else None)
                     click.asked = click.lost is not None  # otherwise it was rolled back
-                if lost or rolled_back(error) or cancelled(error):
+                if lost or rolled_back(error) or (cancelled(error) and len(part) == 1):
                     later = unsettled + [click for rest in parts[::-1] for click in rest]
                     self._ask_again(part, error, later)
                     return False
-                if len(part) > 1 and about_one_request(error):
+                if len(part) > 1 and (about_one_request(error) or cancelled(error)):
                     middle = len(part) // 2
                     parts += [part[middle:], part[:middle]]
                 else:

@@ -34,7 +34,7 @@ pub struct GathererOptions {
     /// that passes. Default: 5 s.
     pub patience: Duration,
     /// How long a call may take before it is cancelled. If that brings no answer within two seconds, its
-    /// connection is given up. Default: 10 s.
+    /// connection is given up. Less than `patience`, or it is not repeated. Default: 3 s.
     pub call_timeout: Duration,
     /// Of all purchases; `None` is that of the sessions. Default: [`Strategy::Grouped`], under which
     /// calls for the same item take turns. Gather all purchases of an item, or none: while a batch
@@ -50,7 +50,7 @@ impl Default for GathererOptions {
             longest_wait: Duration::from_millis(1),
             queue_size: 4_096,
             patience: Duration::from_secs(5),
-            call_timeout: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(3),
             strategy: Some(Strategy::Grouped),
         }
     }
