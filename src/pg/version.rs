@@ -40,8 +40,20 @@ pub fn wait_event(_name: &'static CStr) -> u32 {
     pg_sys::PG_WAIT_EXTENSION
 }
 
-/// heap_update without a crosscheck, waiting for whoever holds the row. 16 says which indexes need
-/// the new version; 15 leaves that to HEAP_ONLY_TUPLE, which both set.
+/// Which indexes need an entry for the new version of a row.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Entries {
+    /// None: the chain of the row's versions leads to it.
+    Unneeded,
+    All,
+    /// Only those that summarize, as BRIN does: what they say of a page must include its values. From
+    /// 16 on.
+    #[cfg_attr(feature = "pg15", expect(dead_code))]
+    Summarizing,
+}
+
+/// heap_update without a crosscheck, waiting for whoever holds the row. What it says of the indexes is
+/// true if the row was updated.
 ///
 /// # Safety
 /// The relation must be open for writing, a snapshot see the old version, and the new one be a
@@ -51,13 +63,13 @@ pub unsafe fn heap_update(
     old: &mut pg_sys::ItemPointerData,
     new: &mut pg_sys::HeapTupleData,
     command: pg_sys::CommandId,
-) -> pg_sys::TM_Result::Type {
+) -> (pg_sys::TM_Result::Type, Entries) {
     let mut failure = pg_sys::TM_FailureData::default();
     let mut lock = pg_sys::LockTupleMode::LockTupleExclusive;
     #[cfg(not(feature = "pg15"))]
     let mut indexes = pg_sys::TU_UpdateIndexes::TU_None;
     // SAFETY: as the caller says.
-    unsafe {
+    let result = unsafe {
         pg_sys::heap_update(
             relation,
             old,
@@ -70,10 +82,23 @@ pub unsafe fn heap_update(
             #[cfg(not(feature = "pg15"))]
             &mut indexes,
         )
-    }
+    };
+    #[cfg(not(feature = "pg15"))]
+    let entries = match indexes {
+        pg_sys::TU_UpdateIndexes::TU_None => Entries::Unneeded,
+        pg_sys::TU_UpdateIndexes::TU_Summarizing => Entries::Summarizing,
+        _ => Entries::All,
+    };
+    #[cfg(feature = "pg15")]
+    // SAFETY: the function has completed the new tuple's header.
+    let entries = match unsafe { (*new.t_data).t_infomask2 } as u32 & pg_sys::HEAP_ONLY_TUPLE {
+        0 => Entries::All,
+        _ => Entries::Unneeded,
+    };
+    (result, entries)
 }
 
-/// ExecInsertIndexTuples without arbiters. 16 can enter a row into summarizing indexes alone.
+/// ExecInsertIndexTuples without arbiters, into all indexes or, from 16 on, the summarizing ones.
 ///
 /// # Safety
 /// The slot must hold a row and where it lies, and the target's indexes be open.
@@ -82,7 +107,10 @@ pub unsafe fn enter_into_indexes(
     slot: *mut pg_sys::TupleTableSlot,
     state: *mut pg_sys::EState,
     is_update: bool,
+    entries: Entries,
 ) {
+    #[cfg(feature = "pg15")]
+    let _ = entries;
     // SAFETY: as the caller says.
     unsafe {
         pg_sys::ExecInsertIndexTuples(
@@ -94,7 +122,7 @@ pub unsafe fn enter_into_indexes(
             std::ptr::null_mut(),
             std::ptr::null_mut(),
             #[cfg(not(feature = "pg15"))]
-            false,
+            (entries == Entries::Summarizing),
         );
     }
 }

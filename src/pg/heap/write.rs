@@ -2,7 +2,7 @@
 
 use super::row::Seen;
 use super::table::{Purpose, Relation, Table};
-use crate::pg::version;
+use crate::pg::version::{self, Entries};
 use flashsale_core::time::Micros;
 use pgrx::pg_sys::{
     self, Datum, EState, HeapTupleData, Oid, ResultRelInfo, TM_Result, TupleTableSlot,
@@ -57,7 +57,7 @@ impl<const N: usize> Table<N> {
             let (first, count) = (pointers.as_mut_ptr(), pointers.len() as i32);
             pg_sys::heap_multi_insert(self.relation.0, first, count, command, 0, null_mut());
             for slot in &slots {
-                indexes.enter(slot, false);
+                indexes.enter(slot, false, Entries::All);
             }
             pg_sys::CommandCounterIncrement();
         }
@@ -111,15 +111,17 @@ impl<const N: usize> Seen<'_, N> {
                 nulls.as_mut_ptr(),
             );
             pg_sys::CheckCmdReplicaIdentity(relation.0, pg_sys::CmdType::CMD_UPDATE);
-            match self.replace_by(new) {
-                TM_Result::TM_Ok => {}
-                TM_Result::TM_Updated | TM_Result::TM_Deleted => return Updated::Changed,
+            let entries = match self.replace_by(new) {
+                (TM_Result::TM_Ok, entries) => entries,
+                (TM_Result::TM_Updated | TM_Result::TM_Deleted, _) => return Updated::Changed,
                 _ => return Updated::Unclear,
-            }
-            if (*new.t_data).t_infomask2 as u32 & pg_sys::HEAP_ONLY_TUPLE == 0 {
+            };
+            if entries != Entries::Unneeded {
                 let slot = Slot::new(relation, &raw const pg_sys::TTSOpsHeapTuple);
                 pg_sys::ExecStoreHeapTuple(new, slot.pointer, false);
-                Indexes::open(relation).enter(&slot, true);
+                let mut indexes = Indexes::open(relation);
+                indexes.say_unchanged(&numbers);
+                indexes.enter(&slot, true, entries);
             }
             pg_sys::CommandCounterIncrement();
             Updated::Done
@@ -130,7 +132,7 @@ impl<const N: usize> Seen<'_, N> {
     ///
     /// # Safety
     /// The tuple must be of the table.
-    unsafe fn replace_by(&self, new: &mut HeapTupleData) -> TM_Result::Type {
+    unsafe fn replace_by(&self, new: &mut HeapTupleData) -> (TM_Result::Type, Entries) {
         let mut old = self.ctid().item_pointer();
         // SAFETY: the table is open for writing, the snapshot that sees the old version is still
         // registered, and the new one is of the table, as the caller says.
@@ -220,16 +222,35 @@ impl<'t> Indexes<'t> {
         }
     }
 
+    /// Says which of the indexes contain none of the updated columns, given by their numbers. A B-tree
+    /// makes room for the new entries of these by removing old ones first. The executor would find
+    /// that out from the plan, and here take all of them for unchanged.
+    ///
+    /// # Safety
+    /// The indexes must be open.
+    unsafe fn say_unchanged(&mut self, updated: &[i32]) {
+        for index in 0..self.target.ri_NumIndices as usize {
+            // SAFETY: the array has an element for each open index, which has that many columns.
+            unsafe {
+                let info = &mut **self.target.ri_IndexRelationInfo.add(index);
+                let columns = &info.ii_IndexAttrNumbers[..info.ii_NumIndexKeyAttrs as usize];
+                let is_updated = |column: &i16| updated.contains(&i32::from(*column));
+                info.ii_CheckedUnchanged = true;
+                info.ii_IndexUnchanged =
+                    info.ii_Expressions.is_null() && !columns.iter().any(is_updated);
+            }
+        }
+    }
+
     /// Inserts the row's entries; 23505 if a unique key exists already. A deferrable key is checked
     /// later by a trigger, so a table that has one must not be accessed directly.
     ///
     /// # Safety
     /// The slot must contain the row and its ctid.
-    unsafe fn enter(&mut self, slot: &Slot<'_>, is_update: bool) {
+    unsafe fn enter(&mut self, slot: &Slot<'_>, is_update: bool, entries: Entries) {
+        let (target, row) = (&mut self.target, slot.pointer);
         // SAFETY: as the caller says; the indexes are open.
-        unsafe {
-            version::enter_into_indexes(&mut self.target, slot.pointer, self.state, is_update)
-        };
+        unsafe { version::enter_into_indexes(target, row, self.state, is_update, entries) };
     }
 }
 
