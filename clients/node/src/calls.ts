@@ -47,9 +47,14 @@ async function ask<T>(client: Queryable, name: string, ...parameters: Parameter[
   return one<T>(client, `SELECT flashsale.${name}(${places})::text`, values);
 }
 
-async function rows<T>(client: Queryable, from: string, orderBy: string): Promise<T[]> {
+async function rows<T>(
+  client: Queryable,
+  from: string,
+  orderBy: string,
+  values: unknown[] = [],
+): Promise<T[]> {
   const list = `coalesce(jsonb_agg(to_jsonb(r) ORDER BY ${orderBy}), '[]')`;
-  return one<T[]>(client, `SELECT ${list}::text FROM flashsale.${from} r`, []);
+  return one<T[]>(client, `SELECT ${list}::text FROM flashsale.${from} r`, values);
 }
 
 /** The only value of the only row: a text, so that it does not matter how the application's pg reads
@@ -285,9 +290,10 @@ export function refundsDue(client: Queryable): Promise<RefundDue[]> {
   return rows(client, 'refunds_due', 'due_since');
 }
 
-/** Broken invariants; an empty list when all is well. */
-export function audit(client: Queryable): Promise<BrokenInvariant[]> {
-  return rows(client, 'audit()', 'invariant');
+/** Broken invariants, of one item or of all; an empty list when all is well. */
+export function audit(client: Queryable, itemId?: number): Promise<BrokenInvariant[]> {
+  if (itemId === undefined) return rows(client, 'audit()', 'invariant');
+  return rows(client, 'audit($1::bigint)', 'invariant', [itemId]);
 }
 
 /** What needs a person; an empty list when all is well. */

@@ -153,6 +153,7 @@ test("operators' calls", async (t) => {
   assert.deepEqual([check.amount, check.userId], [500, 'erin']);
   assert.ok((await flashsale.reconcileStaleReservations(pool)).paymentChecks >= 1);
   assert.deepEqual(await flashsale.audit(pool), []);
+  assert.deepEqual(await flashsale.audit(pool, item), []);
   for (const problem of await flashsale.health(pool)) assert.ok(problem.severity);
 });
 

@@ -154,6 +154,7 @@ class Calls(unittest.TestCase):
         reconciled = ask(flashsale.reconcile_stale_reservations())
         assert reconciled.success and reconciled.payment_checks >= 1
         self.assertEqual(ask(flashsale.audit()), [])
+        self.assertEqual(ask(flashsale.audit(self.item)), [])
         for problem in ask(flashsale.health()):
             self.assertIn(problem.severity, {"error", "warning"})
 

@@ -253,9 +253,10 @@ def refunds_due() -> Call[list[answers.RefundDue]]:
     return Call(_rows("refunds_due", "due_since"), (), _list_of(answers.RefundDue))
 
 
-def audit() -> Call[list[answers.BrokenInvariant]]:
-    """Broken invariants; an empty list when all is well."""
-    return Call(_rows("audit()", "invariant"), (), _list_of(answers.BrokenInvariant))
+def audit(item_id: int | None = None) -> Call[list[answers.BrokenInvariant]]:
+    """Broken invariants, of one item or of all; an empty list when all is well."""
+    of, arguments = ("audit()", ()) if item_id is None else ("audit(%s::bigint)", (item_id,))
+    return Call(_rows(of, "invariant"), arguments, _list_of(answers.BrokenInvariant))
 
 
 def health() -> Call[list[answers.Problem]]:
