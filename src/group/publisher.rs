@@ -59,9 +59,9 @@ impl Written {
 }
 
 /// Publishes replies, each once its commit is as durable as its own caller requires. Replies that
-/// wait for no commit, or for one that is durable already, are published at once. If other requests wait to be served, the rest is left
-/// to the publisher. Else a second process would gain nothing: the WAL is flushed here, and only
-/// replies that wait for a standby are left to the publisher.
+/// wait for no commit, or for one that is durable already, are published at once. If other requests
+/// wait to be served, the rest is left to the publisher. Else a second process would gain nothing: the
+/// WAL is flushed here, and only replies that wait for a standby are left to the publisher.
 pub fn publish_or_hand_over(queue: Queue, replies: Vec<Written>) {
     if replies.is_empty() {
         return;

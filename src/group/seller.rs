@@ -129,6 +129,7 @@ fn round(queue: Queue, jobs: Vec<Job>, learnt: &mut Learnt) -> Vec<Job> {
         unpublished: Vec::new(),
         published_at: begun_at,
         deferred: Vec::new(),
+        is_last: false,
     };
     let whole = settings::group_wait_ms() * 1_000;
     let give_up_at = begun_at + whole;
@@ -145,6 +146,7 @@ fn round(queue: Queue, jobs: Vec<Job>, learnt: &mut Learnt) -> Vec<Job> {
             round.deferred.extend(group.jobs);
             continue;
         }
+        round.is_last = groups_left == 0;
         round.serve_group(group, until);
     }
     round.publish_replies();
@@ -161,6 +163,9 @@ struct Round<'a> {
     published_at: Micros,
     /// Jobs whose item or order was locked, or for which there was no time.
     deferred: Vec<Job>,
+    /// Whether the present transaction is the last one. Only that one may flush the WAL, so that all
+    /// share one flush.
+    is_last: bool,
 }
 
 impl Round<'_> {
@@ -171,10 +176,12 @@ impl Round<'_> {
             None => format!("flashsale: {} cancels", jobs.len()),
         }));
         let mut is_held = false;
+        let is_last_group = self.is_last;
         // If the item is locked, later jobs wait too, so that they do not overtake earlier ones.
         while !jobs.is_empty() && clock::monotonic() < until && !is_held {
             let limit = self.learnt.pace.limit(item_id, settings::group_size());
             let later = jobs.split_off(limit.min(jobs.len()));
+            self.is_last = is_last_group && later.is_empty();
             is_held = self.serve_jobs(item_id, jobs, until);
             jobs = later;
         }
@@ -189,7 +196,8 @@ impl Round<'_> {
         self.publish_before(item_id);
         let max_wait = settings::group_wait_ms() * 1_000;
         let begun_at = clock::monotonic();
-        let served = transaction::run(self.queue, &jobs, until, &mut self.learnt.disk);
+        let disk = self.is_last.then_some(&mut self.learnt.disk);
+        let served = transaction::run(self.queue, &jobs, until, disk);
         self.learnt
             .pace
             .took(item_id, clock::monotonic() - begun_at);

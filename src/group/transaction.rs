@@ -47,8 +47,14 @@ pub enum Failure {
 }
 
 /// Serves jobs that are all cancels, or all purchases of one item, in one transaction. It is
-/// cancelled at `until`, by the monotonic clock. Its commit flushes the WAL if the disk is quick.
-pub fn run(queue: Queue, jobs: &[Job], until: Micros, disk: &mut Disk) -> Result<Served, Failure> {
+/// cancelled at `until`, by the monotonic clock. Its commit flushes the WAL if `disk` is there and
+/// quick.
+pub fn run(
+    queue: Queue,
+    jobs: &[Job],
+    until: Micros,
+    mut disk: Option<&mut Disk>,
+) -> Result<Served, Failure> {
     use PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_QUERY_CANCELED};
     #[cfg(feature = "null_group")]
     if settings::debug_null_group() {
@@ -57,7 +63,7 @@ pub fn run(queue: Queue, jobs: &[Job], until: Micros, disk: &mut Disk) -> Result
     let mut retries = 0;
     loop {
         let is_obtained = Cell::new(false);
-        let fault = match transact(queue, jobs, until, disk, &is_obtained) {
+        let fault = match transact(queue, jobs, until, disk.as_deref_mut(), &is_obtained) {
             Ok(served) => return Ok(served),
             Err(fault) => fault,
         };
@@ -109,25 +115,30 @@ fn transact(
     queue: Queue,
     jobs: &[Job],
     until: Micros,
-    disk: &mut Disk,
+    disk: Option<&mut Disk>,
     is_obtained: &Cell<bool>,
 ) -> Result<Served, Fault> {
-    let flush = may_flush(jobs) && disk.should_flush();
+    let disk = disk.filter(|_| may_flush(jobs));
+    let disk = disk.and_then(|disk| disk.should_flush().then_some(disk));
     let committing = Cell::new(None);
     let body = || -> Result<End<Vec<Reply>>, Fault> {
         let end = Spi::connect(|client| replies(client, jobs, is_obtained))?;
         match &end {
             End::Commit(replies) => {
                 write(queue, jobs, replies, transaction::id());
-                wal::flush_at_commit(flush);
-                committing.set(Some(clock::running_or_asleep()));
+                if disk.is_some() {
+                    wal::flush_at_commit(true);
+                    committing.set(Some(clock::running_or_asleep()));
+                }
             }
             End::RollBack(replies) => write(queue, jobs, replies, None),
         }
         Ok(end)
     };
-    let (replies, end) = worker::transaction(Some(jobs[0].request.owner), bounds(until), body)?;
-    if let (true, Some(since)) = (flush, committing.get()) {
+    let ended = worker::transaction(Some(jobs[0].request.owner), bounds(until), body);
+    wal::flush_at_commit(false);
+    let (replies, end) = ended?;
+    if let (Some(disk), Some(since)) = (disk, committing.get()) {
         disk.took(clock::running_or_asleep() - since);
     }
     Ok(Served { end, replies })
@@ -137,7 +148,7 @@ fn transact(
 /// with less, and none waits for a standby, so that the commit is all that they wait for.
 fn may_flush(jobs: &[Job]) -> bool {
     let mut levels = jobs.iter().map(|job| job.request.synchronous_commit);
-    levels.all(wal::is_awaited) && !wal::standbys_configured()
+    levels.all(|level| wal::is_awaited(level) && !wal::needs_standby(level))
 }
 
 fn write(

@@ -16,9 +16,10 @@ pub fn needs_standby(level: i32) -> bool {
 
 /// Determines whether this process's next commits flush the WAL. They do not wait for standbys.
 pub fn flush_at_commit(flush: bool) {
-    let level = match flush {
-        true => SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH,
-        false => SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF,
+    let level = if flush {
+        SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH
+    } else {
+        SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF
     };
     // SAFETY: the variable behind the setting, a number of this single-threaded process, which each
     // commit reads.

@@ -11,8 +11,9 @@ const MOST: Micros = 2 * QUICK;
 const MEMORY: f32 = 16.0;
 /// Of so many commits on a slow disk,
 const CYCLE: u32 = 1_024;
-/// so many in a row flush nevertheless, to see whether the disk is quick by now. After the first one
-/// the publisher has nothing to flush, and disturbs the measurement no longer.
+/// at most so many in a row flush nevertheless, to see whether the disk is quick by now. After the
+/// first one the publisher has nothing to flush, and disturbs the measurement no longer. The first slow
+/// one ends it, as each delays the requests that wait.
 const TRIALS: u32 = 16;
 
 /// What the seller knows about the disk.
@@ -24,19 +25,23 @@ pub struct Disk {
     /// The moving mean of the times that flushes took, in microseconds.
     mean: f32,
     commits: u32,
+    /// What counted of the last flush.
+    last: Micros,
 }
 
 impl Disk {
     /// Whether the next commit should flush.
     pub fn should_flush(&mut self) -> bool {
         self.commits = self.commits.wrapping_add(1);
-        self.mean < QUICK as f32 || self.commits % CYCLE < TRIALS
+        let trial = self.commits % CYCLE;
+        self.mean < QUICK as f32 || trial == 0 || (trial < TRIALS && self.last < MOST)
     }
 
     /// A flush took so long, without the time for which the process waited for a processor: on a
     /// busy machine that is most of the time.
     pub fn took(&mut self, time: Micros) {
-        self.mean += (time.clamp(0, MOST) as f32 - self.mean) / MEMORY;
+        self.last = time.clamp(0, MOST);
+        self.mean += (self.last as f32 - self.mean) / MEMORY;
     }
 }
 
