@@ -8,6 +8,7 @@ from . import (
     expiry,
     gather,
     hot,
+    http,
     libraries,
     many_items,
     memory,
@@ -38,4 +39,5 @@ SCENARIOS = {
     "memory": memory,
     "standby": standby,
     "with-redis": with_redis,
+    "http": http,
 }

@@ -47,6 +47,7 @@ def run(size):
     rates = median_rates(sales | interleaved(1, others))
     p99 = {shop: median_p99(sales[shop, 64]) for shop in [GROUPED, SEED3]}
     yield from barred(rates, p99)
+    yield at_their_best(rates, size.clients)
     for shop in OURS + PEERS + CEILINGS:
         points = {clients: rates[shop, clients] for clients in size.clients}
         yield Row("hot", f"{shop.label} at {clients_of(points)}", points[64], "/s", points=points)
@@ -63,6 +64,22 @@ def lines(rows):
     points = [row.points for row in rows if row.points]
     return dict(
         zip(((kind, shop.label) for kind, shops in kinds.items() for shop in shops), points)
+    )
+
+
+def at_their_best(rates, clients):
+    def best(shop):
+        return max(clients, key=lambda count: rates[shop, count])
+
+    ours, theirs = best(GROUPED), best(SUBROWS)
+    return against(
+        "hot",
+        f"grouped at its best, {ours}",
+        rates[GROUPED, ours],
+        "/s",
+        rates[SUBROWS, theirs],
+        f"32 sub-rows at their best, {theirs}",
+        2,
     )
 
 
