@@ -93,11 +93,12 @@ mod tests {
         assert!(direct::insert(&held, &[&request], clock::now()).is_none());
     }
 
-    /// Every combination of stock, pause and times of sale that an item can have, as SQL.
+    /// Every combination of stock, pause and times of sale that an item can have, as SQL. Their ids are
+    /// not those of other tests, which run at the same time.
     fn items_of_all_kinds() -> Vec<i64> {
         let kinds =
             "INSERT INTO flashsale.items (item_id, inventory, stock, paused, starts_at, ends_at)
-             SELECT row_number() OVER (), inventory, 1, paused, now() + starts, now() + ends
+             SELECT 1000000 + row_number() OVER (), inventory, 1, paused, now() + starts, now() + ends
              FROM unnest('{0,1}'::bigint[]) AS inventory, unnest('{f,t}'::boolean[]) AS paused,
                   unnest('{NULL,-2 h,2 h}'::interval[]) AS starts,
                   unnest('{NULL,-1 h,1 h,3 h}'::interval[]) AS ends
