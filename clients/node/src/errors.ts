@@ -2,8 +2,8 @@
 
 /**
  * The connection was lost, or the server ended the call, or there was no answer in time: the call may
- * have been carried out or not. `cause` is the driver's error. A purchase with a key can be made again with that key. A purchase without one may
- * have left a reservation, which expires by itself.
+ * have been carried out or not. `cause` is the driver's error. A purchase with a key can be made again
+ * with that key. A purchase without one may have left a reservation, which expires by itself.
  */
 export class OutcomeUnknown extends Error {
   override name = 'OutcomeUnknown';

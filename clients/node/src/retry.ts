@@ -31,9 +31,9 @@ export interface RetryOptions {
 
 /**
  * Makes a call again after `busy` and `conflict`, without a connection, and if `repeatable` also
- * over a lost connection, and after a cancel by the server. When the time is up, the last refusal is returned or the last error
- * thrown: `OutcomeUnknown` if the connection was lost in mid-call and no later try told what became
- * of it.
+ * over a lost connection, and after a cancel by the server. When the time is up, the last refusal is
+ * returned or the last error thrown: `OutcomeUnknown` if the connection was lost in mid-call and no
+ * later try told what became of it.
  */
 export async function withRetry<T extends { success: true }>(
   call: () => Promise<Answer<T>>,
