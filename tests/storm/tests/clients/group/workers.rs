@@ -298,10 +298,15 @@ async fn a_shutdown_in_mid_storm_is_prompt() {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_stop_promptly() {
     const PROMPT: Duration = Duration::from_secs(5);
-    let shop = Shop::grouped(&["flashsale.group_wait = 60s"]).await;
+    let settings = [
+        "flashsale.group_wait = 60s",
+        "max_prepared_transactions = 1",
+    ];
+    let shop = Shop::grouped(&settings).await;
     let item_id = shop.item(10).await;
-    let holder = shop.connect().await;
-    run(&holder, "BEGIN; LOCK TABLE flashsale.items").await;
+    // A lock that outlasts the server: that of a session could pass to the seller as both end.
+    let lock = "BEGIN; LOCK TABLE flashsale.items; PREPARE TRANSACTION 'the lock'";
+    run(&shop.client, lock).await;
     let client = shop.connect().await;
     let caller = tokio::spawn(async move {
         sqlstate(
@@ -322,6 +327,7 @@ async fn workers_stop_promptly() {
     block_in_place(|| cluster.restart());
     let client = shop.connect().await;
     assert_eq!(orders(&client).await, 0);
+    run(&client, "ROLLBACK PREPARED 'the lock'").await;
     assert!(
         within(ask(&client, "SELECT flashsale.item_availability(1)"))
             .await
