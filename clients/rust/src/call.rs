@@ -32,9 +32,18 @@ pub async fn ask<T: DeserializeOwned>(
 
 const LONGEST_CANCEL: Duration = Duration::from_secs(1);
 
+/// What became of a call that was bounded in time.
+#[derive(Debug)]
+pub struct Bounded<T> {
+    pub outcome: Result<T, Error>,
+    /// Whether the server was asked to cancel the call. Then give up the connection, also if there is
+    /// an answer: the request may arrive late, and would end the next call.
+    pub was_cancelled: bool,
+}
+
 /// Makes a call over the client, and cancels it if it takes longer than `bound`, so that it does not
 /// hold its locks on for nobody. If the server answers then, by an error as a rule, this is the outcome.
-/// If it does not, within two seconds, the outcome is [`Error::OutcomeUnknown`]: give up the connection.
+/// If it does not, within two seconds, the outcome is [`Error::OutcomeUnknown`].
 ///
 /// The server is asked for this over a connection of its own, without TLS. If yours has to be
 /// encrypted (`sslmode=require`), set `statement_timeout` as well, a little below `bound`.
@@ -42,18 +51,24 @@ pub async fn call_within<T>(
     client: &Client,
     bound: Duration,
     call: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
+) -> Bounded<T> {
     let mut call = pin!(call);
     if let Ok(outcome) = timeout(bound, &mut call).await {
-        return outcome;
+        return Bounded {
+            outcome,
+            was_cancelled: false,
+        };
     }
     // An error says that the server cannot be reached; then no answer comes either.
     let _ = timeout(LONGEST_CANCEL, client.cancel_token().cancel_query(NoTls)).await;
     let late = timeout(LONGEST_CANCEL, call).await;
-    late.unwrap_or_else(|_| {
-        let text = format!("no answer within {bound:?}");
-        Err(Error::OutcomeUnknown(text.into()))
-    })
+    Bounded {
+        outcome: late.unwrap_or_else(|_| {
+            let text = format!("no answer within {bound:?}");
+            Err(Error::OutcomeUnknown(text.into()))
+        }),
+        was_cancelled: true,
+    }
 }
 
 /// The one value of a row.

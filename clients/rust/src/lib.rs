@@ -16,7 +16,7 @@ pub use buyer::{
     Charge, begin_payment, cancel_order, confirm_order, find_payment, get_order, item_availability,
     purchase_batch, purchase_item, user_orders,
 };
-pub use call::{ask, call_within};
+pub use call::{Bounded, ask, call_within};
 pub use error::Error;
 pub use gather::{Gatherer, GathererOptions};
 pub use names::{ItemState, OrderStatus, PaymentStatus, Reason};

@@ -142,15 +142,31 @@ fn after_unknown<T>(outcome: Result<Answer<T>, Error>) -> Result<Answer<T>, Erro
 }
 
 /// Pauses that grow, and differ, so that those who wait do not come back in step.
+pub(crate) struct Spread(Duration);
+
+impl Spread {
+    pub(crate) fn new() -> Self {
+        Self(FIRST_SPREAD)
+    }
+
+    /// How long the next pause is.
+    pub(crate) fn next(&mut self, at_least: Duration) -> Duration {
+        let pause = at_least + self.0.mul_f64(random());
+        self.0 = (self.0 * 2).min(LONGEST_SPREAD);
+        pause
+    }
+}
+
+/// Such pauses up to an end.
 pub(crate) struct Pauses {
-    spread: Duration,
+    spread: Spread,
     end: Instant,
 }
 
 impl Pauses {
     pub(crate) fn until(end: Instant) -> Self {
         Self {
-            spread: FIRST_SPREAD,
+            spread: Spread::new(),
             end,
         }
     }
@@ -160,13 +176,17 @@ impl Pauses {
         Instant::now() >= self.end
     }
 
+    /// How long the next pause is; `None` if it would last past the end.
+    pub(crate) fn next(&mut self, at_least: Duration) -> Option<Duration> {
+        let pause = self.spread.next(at_least);
+        (Instant::now() + pause < self.end).then_some(pause)
+    }
+
     /// Waits; or returns `false` at once, if the pause would last past the end.
-    pub(crate) async fn pause(&mut self, at_least: Duration) -> bool {
-        let pause = at_least + self.spread.mul_f64(random());
-        self.spread = (self.spread * 2).min(LONGEST_SPREAD);
-        if Instant::now() + pause >= self.end {
+    async fn pause(&mut self, at_least: Duration) -> bool {
+        let Some(pause) = self.next(at_least) else {
             return false;
-        }
+        };
         sleep(pause).await;
         true
     }

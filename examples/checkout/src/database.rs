@@ -97,8 +97,8 @@ impl Database {
         Ok(Self { pool, gatherer })
     }
 
-    /// Makes one call over a connection of the pool. A call without an answer is cancelled, and the
-    /// connection given up if it stays silent.
+    /// Makes one call over a connection of the pool. A call without an answer is cancelled, and its
+    /// connection given up.
     async fn lend<T, Call, Asked>(&self, call: Call) -> Result<T, flashsale_client::Error>
     where
         Call: FnOnce(Arc<Object>) -> Asked,
@@ -106,12 +106,12 @@ impl Database {
     {
         let lent = self.pool.get().await;
         let client = Arc::new(lent.map_err(flashsale_client::Error::no_connection)?);
-        let outcome = call_within(of(&client), SILENCE, call(Arc::clone(&client))).await;
-        if let Err(flashsale_client::Error::OutcomeUnknown(_)) = outcome {
+        let call = call_within(of(&client), SILENCE, call(Arc::clone(&client))).await;
+        if call.was_cancelled {
             // Nobody is to get it again.
             drop(Arc::into_inner(client).map(Object::take));
         }
-        outcome
+        call.outcome
     }
 
     /// Gathers no more purchases, and waits until those are answered that were.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 
 use super::GathererOptions;
@@ -16,7 +16,7 @@ use crate::buyer::{purchase_batch, purchase_item};
 use crate::call::call_within;
 use crate::error::Error;
 use crate::outcomes::Reservation;
-use crate::patience::Pauses;
+use crate::patience::Spread;
 
 const LONGEST_CONNECT: Duration = Duration::from_secs(2);
 /// Texts are 1 to 255 bytes.
@@ -27,6 +27,8 @@ pub struct Worker<Connect> {
     options: GathererOptions,
     connect: Arc<Connect>,
     client: Option<Client>,
+    /// Between attempts to connect; none after one that succeeded.
+    reconnects: Option<Spread>,
     _at_work: AtWork,
 }
 
@@ -70,6 +72,7 @@ where
             options,
             connect,
             client: None,
+            reconnects: None,
             _at_work: at_work,
         }
     }
@@ -81,19 +84,20 @@ where
         }
     }
 
-    /// Answers every click of a batch. Those that could fail their neighbours are asked alone.
+    /// Answers every click of a batch, or lets it rest until it is asked again. Those that could fail
+    /// their neighbours are asked alone.
     async fn serve(&mut self, batch: Vec<Click>) {
         let (batch, dubious): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_plausible);
         let mut parts: Vec<Vec<Click>> = dubious.into_iter().map(|click| vec![click]).collect();
         parts.push(batch);
-        let mut pauses = Pauses::until(Instant::now() + self.options.patience);
+        for click in parts.iter_mut().flatten() {
+            click.begin(self.options.patience);
+        }
         while let Some(mut part) = parts.pop() {
             part.retain(|click| !click.has_left());
+            let (late, mut part): (Vec<_>, Vec<_>) = part.into_iter().partition(Click::is_late);
+            fail(late, &Error::Overloaded);
             if part.is_empty() {
-                continue;
-            }
-            if pauses.have_ended() {
-                fail(part, &Error::Overloaded);
                 continue;
             }
             let open = match self.ask(&part).await {
@@ -105,37 +109,55 @@ where
                 }
                 Err(error) => answer_those_not_asked_again(part, error),
             };
-            let Some(open) = open else { continue };
-            if pauses.pause(open.pause).await {
-                parts.push(open.clicks);
-            } else {
-                fail(open.clicks, &open.error);
+            if let Some(open) = open {
+                self.rest(open);
             }
         }
+    }
+
+    /// Until they are asked again; those that have no time for that fail.
+    fn rest(&self, open: Open) {
+        let mut pause = Duration::ZERO;
+        let mut again = Vec::new();
+        for mut click in open.clicks {
+            match click.next_pause(open.pause) {
+                Some(its) => {
+                    pause = pause.max(its);
+                    again.push(click);
+                }
+                None => click.fail(&open.error),
+            }
+        }
+        self.queue.rest(again, pause);
     }
 
     /// Makes one call for all of them, over the connection or a new one.
     async fn ask(&mut self, part: &[Click]) -> Result<Vec<Answer<Reservation>>, Error> {
         let client = match self.client.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
-            None => connected((self.connect)()).await?,
+            None => self.connect().await?,
         };
         let calling = call(&client, part, &self.options);
-        let outcome = call_within(&client, self.options.call_timeout, calling).await;
-        // A connection whose call has an unknown outcome is given up.
-        if !outcome.as_ref().is_err_and(Error::is_outcome_unknown) {
+        let call = call_within(&client, self.options.call_timeout, calling).await;
+        // A connection whose call has an unknown outcome is given up, too.
+        let is_unknown = call.outcome.as_ref().is_err_and(Error::is_outcome_unknown);
+        if !call.was_cancelled && !is_unknown {
             self.client = Some(client);
+            self.reconnects = None;
         }
-        outcome
+        call.outcome
     }
-}
 
-async fn connected<Cause: StdError + Send + Sync + 'static>(
-    connecting: impl Future<Output = Result<Client, Cause>>,
-) -> Result<Client, Error> {
-    match timeout(LONGEST_CONNECT, connecting).await {
-        Ok(connected) => connected.map_err(Error::no_connection),
-        Err(elapsed) => Err(Error::no_connection(elapsed)),
+    /// A new connection; after one that failed or was lost, after a pause.
+    async fn connect(&mut self) -> Result<Client, Error> {
+        match &mut self.reconnects {
+            Some(pauses) => sleep(pauses.next(Duration::ZERO)).await,
+            None => self.reconnects = Some(Spread::new()),
+        }
+        match timeout(LONGEST_CONNECT, (self.connect)()).await {
+            Ok(connected) => connected.map_err(Error::no_connection),
+            Err(elapsed) => Err(Error::no_connection(elapsed)),
+        }
     }
 }
 
@@ -214,13 +236,7 @@ fn answer_those_not_asked_again(mut part: Vec<Click>, error: Error) -> Option<Op
 
 fn fail(part: Vec<Click>, error: &Error) {
     for click in part {
-        let error = error.clone();
-        let error = if click.is_unknown {
-            error.after_unknown()
-        } else {
-            error
-        };
-        click.answer(Err(error));
+        click.fail(error);
     }
 }
 
@@ -235,9 +251,12 @@ fn is_plausible(click: &Click) -> bool {
 }
 
 /// Whether one purchase can be the cause of an error that all of its batch got: not those that are
-/// about the session, its privileges, or the state of the server.
+/// about the session, its privileges, or the state or the limits of the server. XX000 can be: as that
+/// arrives a SQLSTATE of the shop's own.
 fn can_be_of_one(error: &Error) -> bool {
-    const OF_ALL: [&str; 10] = ["0A", "25", "28", "3D", "3F", "42", "55", "57", "58", "F0"];
-    let class = error.sqlstate().map(|sqlstate| &sqlstate[..2]);
-    class.is_some_and(|class| !OF_ALL.contains(&class)) && !error.is_passing()
+    const OF_ALL: [&str; 13] = [
+        "0A", "25", "28", "3D", "3F", "42", "54", "55", "57", "58", "F0", "XX001", "XX002",
+    ];
+    let is_of_all = |state: &str| OF_ALL.iter().any(|begin| state.starts_with(begin));
+    error.sqlstate().is_some_and(|state| !is_of_all(state)) && !error.is_passing()
 }

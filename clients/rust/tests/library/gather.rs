@@ -166,13 +166,11 @@ async fn a_bad_argument_fails_nobody_else() {
     );
 }
 
-/// What cannot be seen before: the shop's own trigger refuses one user.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_error_of_one_purchase_is_found_by_halving_the_batch() {
-    let shop = Shop::open(100).await;
+/// 51 clicks, of which the shop's own trigger refuses the last one by an error with this SQLSTATE.
+async fn rush_with_a_trigger(shop: &Shop, sqlstate: &str) -> Vec<Outcome> {
     let trigger = format!(
         "CREATE FUNCTION no_{0}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-           IF NEW.user_id = 'mallory of {0}' THEN RAISE 'not to you' USING ERRCODE = 'P0001'; END IF;
+           IF NEW.user_id = 'mallory of {0}' THEN RAISE 'not to you' USING ERRCODE = '{sqlstate}'; END IF;
            RETURN NEW; END $$;
          CREATE TRIGGER no_{0} BEFORE INSERT ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION no_{0}()",
         shop.item_id
@@ -188,10 +186,31 @@ async fn an_error_of_one_purchase_is_found_by_halving_the_batch() {
     let outcomes = rush(&gatherer, purchases).await;
     let drop = format!("DROP FUNCTION no_{} CASCADE", shop.item_id);
     shop.client.batch_execute(&drop).await.expect("no trigger");
-    assert_eq!(sold(&outcomes), 50);
-    let error = outcomes[50].as_ref().expect_err("an error");
-    assert_eq!(error.sqlstate(), Some("P0001"));
+    outcomes
+}
+
+/// What cannot be seen before it is asked; also by a code that PostgreSQL does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_of_one_purchase_is_found_by_halving_the_batch() {
+    let shop = Shop::open(1_000).await;
+    for (raised, arrives) in [("P0001", "P0001"), ("SHOP1", "XX000")] {
+        let outcomes = rush_with_a_trigger(&shop, raised).await;
+        assert_eq!(sold(&outcomes), 50);
+        let error = outcomes[50].as_ref().expect_err("an error");
+        assert_eq!(error.sqlstate(), Some(arrives));
+    }
     shop.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_of_the_server_is_everybodys() {
+    let shop = Shop::open(100).await;
+    for sqlstate in ["XX001", "54001"] {
+        for outcome in rush_with_a_trigger(&shop, sqlstate).await {
+            let error = outcome.expect_err("an error");
+            assert_eq!(error.sqlstate(), Some(sqlstate), "{error}");
+        }
+    }
 }
 
 /// While a call is under way, two callers leave: one whose click is in it, and one who waits.

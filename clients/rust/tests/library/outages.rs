@@ -180,6 +180,27 @@ async fn until_nobody_waits(shop: &Shop, name: &str) {
     .await;
 }
 
+/// The backend of the last call.
+async fn backend(shop: &Shop, name: &str) -> i32 {
+    let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = $1
+         ORDER BY query_start DESC LIMIT 1";
+    shop.value(sql, &[&name]).await
+}
+
+/// Until the server has answered a call that began later.
+async fn until_answered(shop: &Shop, name: &str) {
+    let now: SystemTime = shop.value("SELECT clock_timestamp()", &[]).await;
+    let sql = "SELECT count(*) FROM pg_stat_activity
+         WHERE application_name = $1 AND state = 'idle' AND query_start > $2
+           AND query LIKE 'SELECT flashsale.purchase%'";
+    within(async {
+        while shop.value::<i64>(sql, &[&name, &now]).await == 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
 /// Sessions that wait for the item longer than any test lasts.
 fn waiting_for_good(shop: &Shop) -> Config {
     let mut config = shop.config.clone();
@@ -187,7 +208,8 @@ fn waiting_for_good(shop: &Shop) -> Config {
     config
 }
 
-/// A batch that is cancelled is rolled back, so that clicks without a key can be asked again, too.
+/// A batch that is cancelled is rolled back, so that clicks without a key can be asked again, too. That
+/// goes over another connection, in case that the request to cancel arrives late.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_takes_too_long_is_cancelled_and_asked_again() {
     let shop = Shop::open(10).await;
@@ -201,7 +223,9 @@ async fn a_call_that_takes_too_long_is_cancelled_and_asked_again() {
     let lock = lock_item(&shop).await;
     let buying = click(&gatherer, Purchase::new(shop.item_id, "anybody"));
     let since = waits_since(&shop, &name).await;
+    let first = backend(&shop, &name).await;
     until_asked_again(&shop, &name, since).await;
+    assert_ne!(backend(&shop, &name).await, first);
     lock.batch_execute("COMMIT").await.expect("a commit");
     done(within(buying).await.expect("no panic"));
     assert_eq!(shop.orders().await, 1);
@@ -317,8 +341,9 @@ async fn busy_is_no_answer_to_a_click_whose_first_call_may_have_been_made() {
         until_waiting(&shop, &name, 1).await;
         end_session(&shop, &name).await;
         if is_sold {
-            // In which it is asked again, and is busy. If not, the test proves less.
-            sleep(Duration::from_millis(500)).await;
+            for _ in 0..2 {
+                until_answered(&shop, &name).await; // the second time proves that the first was no answer
+            }
             lock.batch_execute("COMMIT").await.expect("a commit");
         }
         let outcome = within(buying).await.expect("no panic");
@@ -330,6 +355,42 @@ async fn busy_is_no_answer_to_a_click_whose_first_call_may_have_been_made() {
         drop(lock);
     }
     assert_eq!(shop.orders().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_are_served_while_a_click_is_asked_again_and_again() {
+    let (shop, other) = (Shop::open(10).await, Shop::open(10).await);
+    let name = format!("others {}", shop.item_id);
+    let options = GathererOptions {
+        patience: Duration::from_secs(10),
+        ..one_connection()
+    };
+    let gatherer = impatient_later(&shop, &name, options);
+    let lock = lock_item(&shop).await;
+    let buying = click(&gatherer, Purchase::new(shop.item_id, &*name).key("k"));
+    until_waiting(&shop, &name, 1).await;
+    end_session(&shop, &name).await;
+    until_answered(&shop, &name).await; // it is busy
+    done(within(gatherer.purchase(Purchase::new(other.item_id, &*name))).await);
+    assert!(!buying.is_finished());
+    lock.batch_execute("COMMIT").await.expect("a commit");
+    done(within(buying).await.expect("no panic"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drain_answers_those_that_rest() {
+    let shop = Shop::open(10).await;
+    let name = format!("rests {}", shop.item_id);
+    let gatherer = impatient_later(&shop, &name, one_connection());
+    let lock = lock_item(&shop).await;
+    let buying = click(&gatherer, Purchase::new(shop.item_id, &*name).key("k"));
+    until_waiting(&shop, &name, 1).await;
+    end_session(&shop, &name).await;
+    until_answered(&shop, &name).await; // it is busy
+    let draining = tokio::spawn(async move { gatherer.drain().await });
+    lock.batch_execute("COMMIT").await.expect("a commit");
+    within(draining).await.expect("no panic");
+    done(within(buying).await.expect("no panic"));
 }
 
 /// Also while the only connection is at work.
