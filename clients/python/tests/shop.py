@@ -81,6 +81,46 @@ def cancel_calls_that_wait() -> int:
     return cancelled
 
 
+def now() -> Any:
+    """The server's time."""
+    return value("SELECT clock_timestamp()")
+
+
+CALLS_SINCE = """SELECT count(*) FROM pg_stat_activity
+    WHERE query LIKE 'SELECT flashsale.purchase%%' AND query_start > %s"""
+
+
+def until_asked_again(since: Any) -> None:
+    """Until a call that began later waits for a lock."""
+    until(lambda: value(f"{CALLS_SINCE} AND wait_event_type = 'Lock'", since) > 0)
+
+
+def until_answered(since: Any) -> None:
+    """Until the server has answered a call that began later."""
+    until(lambda: value(f"{CALLS_SINCE} AND state = 'idle'", since) > 0)
+
+
+@contextmanager
+def trigger(condition: str, state: str) -> Iterator[None]:
+    """Orders that meet the condition raise an error with this SQLSTATE, until the block ends.
+    `nextval('public.tries')` counts from 1."""
+    with open_connection() as shop:
+        shop.execute(
+            f"""CREATE SEQUENCE public.tries;
+            CREATE FUNCTION no_cursed() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+              IF {condition} THEN RAISE 'not this one' USING ERRCODE = '{state}'; END IF;
+              RETURN NEW;
+            END $$;
+            CREATE TRIGGER no_cursed BEFORE INSERT ON flashsale.orders
+            FOR EACH ROW EXECUTE FUNCTION no_cursed()"""
+        )
+        try:
+            yield
+        finally:
+            shop.execute("DROP FUNCTION no_cursed CASCADE; DROP SEQUENCE public.tries")
+
+
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():

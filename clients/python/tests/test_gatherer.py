@@ -23,8 +23,12 @@ from shop import (
     kill_calls_that_wait,
     lock,
     locked,
+    now,
     open_async,
     open_connection,
+    trigger,
+    until_answered,
+    until_asked_again,
     until_async,
     value,
 )
@@ -151,6 +155,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
     async def lost_in_mid_call(self, **options: Any) -> AsyncIterator["asyncio.Task[Answer]"]:
         """A click whose call was lost, and whose item is busy until the block ends."""
         async with Gatherer(open_async, strategy="nowait", **options) as gatherer:
+            self.gatherer = gatherer
             with open_connection() as shop, open_connection() as other:
                 shop.execute("BEGIN; LOCK flashsale.orders IN EXCLUSIVE MODE", prepare=False)
                 click = self.click(gatherer, "alice", idempotency_key="basket 1")
@@ -166,7 +171,8 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
 
     async def test_busy_does_not_tell_what_became_of_a_lost_call(self) -> None:
         async with self.lost_in_mid_call() as click:
-            await asyncio.sleep(0.5)
+            for _ in range(2):  # the second proves that the first one's answer was none
+                await asyncio.to_thread(until_answered, now())
             self.assertFalse(click.done())
         self.assertEqual(sold(await settle([click])), 1)
         self.assertEqual(free_units(self.item), 99)
@@ -188,9 +194,9 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             with locked(self.item):
                 click = self.click(gatherer, "alice")
                 await self.under_way()
+                since = now()
                 self.assertEqual(await asyncio.to_thread(cancel_calls_that_wait), 1)
-                await asyncio.sleep(0.3)
-                await self.under_way()  # again
+                await asyncio.to_thread(until_asked_again, since)
             self.assertEqual(sold(await settle([click])), 1)
         self.assertEqual(free_units(self.item), 99)
 
@@ -201,6 +207,19 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
         async with Gatherer(nowhere, patience=0.2) as gatherer:
             answers = await settle(gatherer.purchase(self.item, n) for n in range(3))
         self.assertTrue(all(isinstance(a, psycopg.OperationalError) for a in answers), answers)
+
+    async def test_a_connect_that_hangs(self) -> None:
+        tries = 0
+
+        async def connect() -> AsyncConnection[Any]:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                await asyncio.Event().wait()
+            return await open_async()
+
+        async with Gatherer(connect) as gatherer:
+            self.assertEqual(sold(await settle([self.click(gatherer, "alice")])), 1)
 
     async def test_a_database_that_comes_back(self) -> None:
         tries = 0
@@ -235,33 +254,59 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
                     self.assertEqual(answer.sqlstate, state)
             self.assertEqual(sold(await settle(good + more)), 40)
 
+    async def cursed_and_others(self, state: str) -> tuple[Answer | BaseException, list[Any]]:
+        """What became of the click for which a trigger raises this, and of the others of its call."""
+        with trigger("NEW.user_id = 'cursed'", state):
+            async with Gatherer(open_async) as gatherer:
+                answers = await settle(
+                    gatherer.purchase(self.item, "cursed" if n == 13 else n) for n in range(40)
+                )
+        return answers.pop(13), answers
+
     async def test_an_error_of_a_trigger_is_its_callers(self) -> None:
         for state in ("P0001", "SHOP1"):
             with self.subTest(state):
-                await self.trigger_raises(state)
+                error, others = await self.cursed_and_others(state)
+                self.assertIsInstance(error, psycopg.Error)
+                self.assertIn("not this one", str(error))
+                self.assertEqual(sold(others), 39)
 
-    async def trigger_raises(self, state: str) -> None:
-        with open_connection() as shop:
-            shop.execute(
-                f"""CREATE FUNCTION no_cursed() RETURNS trigger LANGUAGE plpgsql AS $$
-                BEGIN
-                  IF NEW.user_id = 'cursed' THEN RAISE 'not this one' USING ERRCODE = '{state}'; END IF;
-                  RETURN NEW;
-                END $$;
-                CREATE TRIGGER no_cursed BEFORE INSERT ON flashsale.orders
-                FOR EACH ROW EXECUTE FUNCTION no_cursed()"""
-            )
-            try:
-                async with Gatherer(open_async) as gatherer:
-                    answers = await settle(
-                        gatherer.purchase(self.item, "cursed" if n == 13 else n) for n in range(40)
-                    )
-            finally:
-                shop.execute("DROP FUNCTION no_cursed CASCADE")
-        error = answers.pop(13)
-        self.assertIsInstance(error, psycopg.Error)
-        self.assertIn("not this one", str(error))
-        self.assertEqual(sold(answers), 39)
+    async def test_an_error_of_the_server_is_everybodys(self) -> None:
+        for state in ("XX001", "54001"):
+            with self.subTest(state):
+                error, others = await self.cursed_and_others(state)
+                for each in [error, *others]:
+                    self.assertEqual(getattr(each, "sqlstate", each), state)
+
+    async def test_what_passes_is_made_again_over_the_same_connection(self) -> None:
+        for state in ("40001", "40P01", "53200"):
+            opened: list[AsyncConnection[Any]] = []
+
+            async def connect(opened: list[AsyncConnection[Any]] = opened) -> AsyncConnection[Any]:
+                opened.append(await open_async())
+                return opened[-1]
+
+            with self.subTest(state), trigger("nextval('public.tries') = 1", state):
+                async with Gatherer(connect) as gatherer:
+                    clicks = [self.click(gatherer, f"{state} {n}") for n in range(3)]
+                    self.assertEqual(sold(await settle(clicks)), 3)
+                self.assertEqual(len(opened), 1)
+
+    async def test_it_answers_what_rests_when_it_closes(self) -> None:
+        with trigger("nextval('public.tries') < 4", "40001"):
+            async with Gatherer(open_async) as gatherer:
+                click = self.click(gatherer, "alice")
+                since = now()
+                await asyncio.to_thread(until_answered, since)
+            self.assertTrue(click.done())
+        self.assertEqual(sold(await settle([click])), 1)
+
+    async def test_others_are_served_while_a_click_rests(self) -> None:
+        other = ask(flashsale.create_item(1))
+        async with self.lost_in_mid_call() as click:
+            self.assertTrue((await self.gatherer.purchase(other, "bob")).success)
+            self.assertFalse(click.done())
+        await settle([click])
 
     async def test_an_error_about_all_is_everybodys(self) -> None:
         strategy: Any = "fastest"
@@ -299,3 +344,15 @@ class Threads(unittest.TestCase):
             self.assertTrue(gatherer.purchase(self.item, "patient").success)
         # Whether the impatient one's click had been sent is a matter of speed.
         self.assertIn(free_units(self.item), (18, 19))
+
+    def test_busy_is_tried_again(self) -> None:
+        with ThreadGatherer(open_async, strategy="nowait") as gatherer:
+            with locked(self.item) as release:
+                busy = gatherer.purchase_with_retry(self.item, "alice", within=0.1)
+                assert not busy.success
+                self.assertEqual(busy.reason, "busy")
+                threading.Timer(0.1, release).start()
+                answer = gatherer.purchase_with_retry(
+                    self.item, "alice", within=PATIENCE, timeout=2 * PATIENCE
+                )
+        self.assertTrue(answer.success)

@@ -24,8 +24,12 @@ class Closed(Exception):
 _LOST = {"57P01", "57P02", "57P03", "57P04", "57P05", "40003"}
 # The server ended the call, as for `statement_timeout`.
 _CANCELLED = "57014"
-# Errors that are about the session, its privileges or the state of the server.
-_OF_ALL = {"08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0"}
+# How the SQLSTATEs of errors begin that are about the session, its privileges, or the state or the
+# limits of the server. Not XX000: as that arrives a SQLSTATE of the shop's own.
+_OF_ALL = (
+    *("08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "F0"),
+    *("XX001", "XX002"),
+)
 
 
 def connection_lost(error: psycopg.Error) -> bool:
@@ -41,24 +45,18 @@ def may_be_made(error: psycopg.Error) -> bool:
     return connection_lost(error) or error.sqlstate == _CANCELLED
 
 
-def cancelled(error: Exception) -> bool:
+def cancelled(error: psycopg.Error) -> bool:
     """Whether the server ended the call. A batch was rolled back then."""
-    return isinstance(error, psycopg.Error) and error.sqlstate == _CANCELLED
+    return error.sqlstate == _CANCELLED
 
 
-def rolled_back(error: Exception) -> bool:
+def rolled_back(error: psycopg.Error) -> bool:
     """Whether the cause passes by itself, and the call surely changed nothing: a conflict between
-    transactions, or too little of something, such as connections."""
-    return _class(error) in {"40", "53"}
+    transactions, or too little of something, such as memory."""
+    return not connection_lost(error) and (error.sqlstate or "").startswith(("40", "53"))
 
 
-def about_one_request(error: Exception) -> bool:
+def about_one_request(error: psycopg.Error) -> bool:
     """Whether one of several requests may have caused the error: with a wrong argument, or because
     of a constraint or a trigger of the shop's, whatever SQLSTATE that raises."""
-    state = _class(error)
-    return state is not None and state not in _OF_ALL
-
-
-def _class(error: Exception) -> str | None:
-    state = error.sqlstate if isinstance(error, psycopg.Error) else None
-    return state and state[:2]
+    return error.sqlstate is not None and not error.sqlstate.startswith(_OF_ALL)

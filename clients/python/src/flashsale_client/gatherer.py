@@ -8,7 +8,7 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 import psycopg
@@ -26,12 +26,12 @@ from .errors import (
     connection_lost,
     rolled_back,
 )
-from .retry import Backoff, Tries
+from .retry import LASTS, Backoff, Tries
 
 T = TypeVar("T")
 Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 _MOST_IN_A_CALL = 1000  # what purchase_batch takes
-_UNSETTLED_WAIT = 0.020  # seconds before a click that a lost call may have served is asked again
+_LONGEST_CONNECT = 2.0  # seconds
 _LONGEST_GOODBYE = 1.0  # seconds for a cancelled call to end
 
 
@@ -43,6 +43,7 @@ class _Click:
     answer: "asyncio.Future[Reservation | Refusal]"
     asked: bool = False  # whether it may have been served
     lost: Exception | None = None  # what ended a call that may have served it
+    backoff: Backoff = field(default_factory=Backoff)  # between its calls
 
 
 class Gatherer:
@@ -61,9 +62,10 @@ class Gatherer:
       without one the reservation expires.
     - If the connection is lost in mid-call, or there is no answer within `call_timeout` seconds,
       clicks with a key are sent again, and clicks without one raise `OutcomeUnknown`. `busy` is then
-      no answer, since the lost call may be what the item is busy with. While there is no connection,
-      clicks wait, for `patience` seconds at most; then they raise the driver's error, or
-      `OutcomeUnknown` if they had been sent.
+      no answer, since the lost call may be what the item is busy with. A click that is to be sent
+      again rests for a moment, in which others are served. While there is no connection (to open one
+      may take 2 seconds), clicks wait. After `patience` seconds, which also bound the repeats, clicks
+      raise the driver's error, or `OutcomeUnknown` if they may have been served.
     - A wrong argument, or an error from a constraint or trigger, is raised only by the click that
       it is about. An error that is about the session, its privileges or the state of the server is
       raised by all clicks of the call.
@@ -78,8 +80,8 @@ class Gatherer:
         longest_wait: float = 0.001,
         largest_batch: int = 256,
         queue_size: int = 4096,
-        patience: float = 10.0,
-        call_timeout: float = 4.0,
+        patience: float = 5.0,
+        call_timeout: float = 3.0,
         strategy: Strategy | None = "grouped",
     ) -> None:
         if connections < 1 or queue_size < 1 or not 1 <= largest_batch <= _MOST_IN_A_CALL:
@@ -93,7 +95,8 @@ class Gatherer:
         self._call_timeout = call_timeout
         self._strategy = strategy
         self._queue: deque[_Click] = deque()
-        self._clicks: set[_Click] = set()  # queued and sent
+        self._clicks: set[_Click] = set()  # queued, sent and resting
+        self._resting = 0  # clicks that come back into the queue after a pause
         self._some = asyncio.Event()  # a click waits, or nothing more will come
         self._full = asyncio.Event()  # a whole batch waits, or nothing more will come
         self._turn = asyncio.Lock()  # one connection gathers at a time
@@ -140,7 +143,7 @@ class Gatherer:
         quantity: int = 1,
         *,
         idempotency_key: str | None = None,
-        within: float = 10.0,
+        within: float = LASTS,
     ) -> Reservation | Refusal:
         """As `purchase`, and again after `busy` and `conflict`, up to `within` seconds."""
         tries = Tries(idempotency_key is not None, within)
@@ -174,12 +177,17 @@ class Gatherer:
         if len(self._queue) >= self._largest_batch:
             self._full.set()
 
+    async def _more(self) -> bool:
+        """Waits for a click; false if no more will come."""
+        while not self._queue and (self._open or self._resting):
+            self._some.clear()
+            await self._some.wait()
+        return bool(self._queue)
+
     async def _gather(self) -> list[_Click]:
         """The clicks of the next call; none if another connection was faster."""
         async with self._turn:
             if not self._queue:
-                if self._open:
-                    self._some.clear()  # rung without a click, as when only clicks were failed
                 return []
             left = self._queue[0].came_at + self._longest_wait - asyncio.get_running_loop().time()
             if left > 0 and not self._full.is_set():
@@ -191,27 +199,37 @@ class Gatherer:
                 click = self._queue.popleft()
                 if not click.answer.done():  # its caller left
                     batch.append(click)
-            if self._open:
-                if not self._queue:
-                    self._some.clear()
-                if len(self._queue) < self._largest_batch:
-                    self._full.clear()
+            if self._open and len(self._queue) < self._largest_batch:
+                self._full.clear()
             return batch
 
     def _put_back(self, clicks: list[_Click]) -> None:
         self._queue.extendleft(reversed(clicks))
         self._ring()
 
+    def _rest(self, clicks: list[_Click], at_least_ms: int = 0) -> None:
+        """Puts them back into the queue after a pause, in which others are served."""
+        if not clicks:
+            return
+        pause = max(click.backoff.next_wait(at_least_ms) for click in clicks)
+        self._resting += len(clicks)
+        asyncio.get_running_loop().call_later(pause, self._rested, clicks)
+
+    def _rested(self, clicks: list[_Click]) -> None:
+        self._resting -= len(clicks)
+        self._put_back([click for click in clicks if not click.answer.done()])
+
     def _give_up(self, error: Exception) -> None:
         """Fails what has waited too long for a connection."""
-        before = asyncio.get_running_loop().time() - self._patience
         waiting = list(self._queue)
         self._queue.clear()
-        for click in waiting:
-            if click.came_at > before:
-                self._queue.append(click)
-            else:
-                _fail(click, error)
+        self._queue.extend(self._with_time(waiting, error))
+
+    def _with_time(self, clicks: list[_Click], error: Exception) -> list[_Click]:
+        """Those whose patience has not ended; the others fail."""
+        before = asyncio.get_running_loop().time() - self._patience
+        _fail_all((click for click in clicks if click.came_at <= before), error)
+        return [click for click in clicks if click.came_at > before]
 
     # ---- the calls ------------------------------------------------------------------------
 
@@ -219,8 +237,8 @@ class Gatherer:
         connection: AsyncConnection[Any] | None = None
         backoff = Backoff()
         try:
-            while await self._some.wait() and (self._open or self._queue):
-                if connection is None:
+            while await self._more():
+                if connection is None or connection.closed:
                     connection = await self._try_to_connect(backoff)
                 elif batch := await self._gather():
                     if await self._serve(connection, batch):
@@ -236,7 +254,7 @@ class Gatherer:
     async def _try_to_connect(self, backoff: Backoff) -> AsyncConnection[Any] | None:
         connection: AsyncConnection[Any] | None = None
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(_LONGEST_CONNECT):
                 connection = await self._connect()
                 await connection.set_autocommit(True)
                 return connection
@@ -248,54 +266,43 @@ class Gatherer:
             return None
 
     async def _serve(self, connection: AsyncConnection[Any], batch: list[_Click]) -> bool:
-        """Answers each click of a batch, or puts it back into the queue; false if the connection is
-        lost. A batch with an error that may be about one of its requests is halved until that one is
+        """Answers each click of a batch, or asks it again later; false if the connection is lost. A
+        batch with an error that may be about one of its requests is halved until that one is
         alone."""
         parts = [batch]
-        unsettled: list[_Click] = []
         while parts:
             part = parts.pop()
             try:
-                unsettled += await self._ask(connection, part)
+                await self._ask(connection, part)
             except Exception as error:
-                lost = not isinstance(error, psycopg.Error) or connection_lost(error)
-                for click in part:
-                    click.lost = click.lost or (error if lost else None)
-                    click.asked = click.lost is not None  # otherwise it was rolled back
-                if lost or rolled_back(error) or (cancelled(error) and len(part) == 1):
-                    later = unsettled + [click for rest in parts[::-1] for click in rest]
-                    self._ask_again(part, error, later)
+                if not isinstance(error, psycopg.Error) or connection_lost(error):
+                    self._lose(part, error, [click for rest in parts[::-1] for click in rest])
                     return False
+                for click in part:
+                    click.asked = click.lost is not None  # otherwise it was rolled back
                 if len(part) > 1 and (about_one_request(error) or cancelled(error)):
                     middle = len(part) // 2
                     parts += [part[middle:], part[:middle]]
+                elif rolled_back(error) or cancelled(error):
+                    self._rest(self._with_time(part, error))
                 else:
                     _fail_all(part, error)
-        if unsettled:
-            await asyncio.sleep(_UNSETTLED_WAIT)
-            self._put_back(unsettled)
         return True
 
-    async def _ask(self, connection: AsyncConnection[Any], part: list[_Click]) -> list[_Click]:
-        """Returns the clicks that have no answer yet."""
+    async def _ask(self, connection: AsyncConnection[Any], part: list[_Click]) -> None:
         requests = f"[{','.join(click.request for click in part)}]"
         for click in part:
             click.asked = True
         call = run_async(connection, batch_call(requests, self._strategy, repeatable=False))
-        unsettled = []
+        unsettled, at_least_ms = [], 0
         for click, answer in zip(part, await self._in_time(call), strict=True):
             if click.lost is not None and isinstance(answer, Refusal) and answer.retryable:
                 # The lost call may still be running, and be what the item is busy with.
-                if self._has_time(click):
-                    unsettled.append(click)
-                else:
-                    _fail(click, click.lost)
+                unsettled += self._with_time([click], click.lost)
+                at_least_ms = max(at_least_ms, answer.retry_after_ms or 0)
             elif not click.answer.done():
                 click.answer.set_result(answer)
-        return unsettled
-
-    def _has_time(self, click: _Click) -> bool:
-        return asyncio.get_running_loop().time() < click.came_at + self._patience
+        self._rest(unsettled, at_least_ms)
 
     async def _in_time(self, call: Coroutine[Any, Any, T]) -> T:
         """Its answer; or `TimeoutError`, even if the server does not react to the cancel."""
@@ -311,9 +318,11 @@ class Gatherer:
                 task.cancel()  # in the server too
                 await asyncio.wait({task}, timeout=_LONGEST_GOODBYE)
 
-    def _ask_again(self, part: list[_Click], error: Exception, not_asked: list[_Click]) -> None:
-        """What has a key, or was not served, goes back into the queue; what has none fails."""
-        again = [click for click in part if click.has_key or not click.asked]
+    def _lose(self, part: list[_Click], error: Exception, not_asked: list[_Click]) -> None:
+        """After a lost connection: what has a key goes back into the queue, what has none fails."""
+        for click in part:
+            click.lost = click.lost or error
+        again = [click for click in part if click.has_key]
         _fail_all(set(part).difference(again), error)
         self._put_back(again + not_asked)
         self._give_up(error)

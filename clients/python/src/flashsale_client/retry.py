@@ -16,6 +16,7 @@ from .errors import OutcomeUnknown, connection_lost, may_be_made, rolled_back
 
 T = TypeVar("T")
 
+LASTS = 5.0  # seconds for which a call is made again, if the caller does not say
 _FIRST_SPREAD = 0.010
 _MAX_SPREAD = 0.500
 
@@ -76,7 +77,7 @@ def run_with_retry(
     connection: Callable[[], AbstractContextManager[Connection[Any]]],
     call: Call[T],
     *,
-    within: float = 10.0,
+    within: float = LASTS,
 ) -> T:
     """Makes the call on a connection of its own for each try, again after `busy` and `conflict`, and
     over a lost connection if it can be repeated: a purchase only with a key, and always with the
@@ -108,7 +109,7 @@ async def run_with_retry_async(
     connection: Callable[[], AbstractAsyncContextManager[AsyncConnection[Any]]],
     call: Call[T],
     *,
-    within: float = 10.0,
+    within: float = LASTS,
 ) -> T:
     """As `run_with_retry`, for asyncio."""
     tries = Tries(call.repeatable, within)

@@ -2,12 +2,16 @@
 
 import asyncio
 import threading
+from collections.abc import Callable, Coroutine
 from typing import Any, Self
 
 from .answers import Refusal, Reservation
 from .calls import User
 from .errors import Closed
 from .gatherer import Connect, Gatherer
+from .retry import LASTS
+
+Click = Callable[[], Coroutine[Any, Any, Reservation | Refusal]]
 
 
 class ThreadGatherer:
@@ -46,13 +50,36 @@ class ThreadGatherer:
     ) -> Reservation | Refusal:
         """As `Gatherer.purchase`. After `timeout` seconds it raises `TimeoutError`, with the
         consequences of a cancelled call."""
+        return self._wait_for(
+            lambda: self._gatherer.purchase(
+                item_id, user_id, quantity, idempotency_key=idempotency_key
+            ),
+            timeout,
+        )
+
+    def purchase_with_retry(
+        self,
+        item_id: int,
+        user_id: User,
+        quantity: int = 1,
+        *,
+        idempotency_key: str | None = None,
+        within: float = LASTS,
+        timeout: float | None = None,
+    ) -> Reservation | Refusal:
+        """As `Gatherer.purchase_with_retry`, with the `timeout` of `purchase`."""
+        return self._wait_for(
+            lambda: self._gatherer.purchase_with_retry(
+                item_id, user_id, quantity, idempotency_key=idempotency_key, within=within
+            ),
+            timeout,
+        )
+
+    def _wait_for(self, click: Click, timeout: float | None) -> Reservation | Refusal:
         with self._state:
             if not self._open:
                 raise Closed("the gatherer is closed")
-            click = self._gatherer.purchase(
-                item_id, user_id, quantity, idempotency_key=idempotency_key
-            )
-            answer = asyncio.run_coroutine_threadsafe(click, self._loop)
+            answer = asyncio.run_coroutine_threadsafe(click(), self._loop)
         try:
             return answer.result(timeout)
         finally:
