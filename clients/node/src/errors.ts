@@ -45,12 +45,22 @@ export function cancelled(error: unknown): boolean {
   return sqlstate(error) === '57014';
 }
 
+/** Whether there was no answer in the time that the call had. */
+export function timedOut(error: unknown): boolean {
+  return error instanceof Error && error.message === 'Query read timeout';
+}
+
 /** Whether the cause passes by itself, and the call surely changed nothing: there was no connection,
- * a conflict between transactions, or too little of something, such as connections. */
+ * or it was rolled back. */
 export function passing(error: unknown): boolean {
-  const state = sqlstate(error);
-  if (state !== undefined) return state === '57P03' || /^(40(?!003)|53)/.test(state);
-  return error instanceof Error && notConnected(error);
+  if (rolledBack(error) || sqlstate(error) === '57P03') return true;
+  return error instanceof Error && sqlstate(error) === undefined && notConnected(error);
+}
+
+/** Whether the server rolled the call back for a cause that passes: a conflict between transactions,
+ * or too little of something, such as memory. */
+export function rolledBack(error: unknown): boolean {
+  return /^(40(?!003)|53)/.test(sqlstate(error) ?? '');
 }
 
 function ofProgram(error: Error): boolean {
@@ -69,8 +79,9 @@ function notConnected(error: Error): boolean {
 
 /** Whether one of several requests may have caused the error: with a wrong argument, or because of a
  * constraint or a trigger of the shop's, whatever SQLSTATE that raises. Not so errors that are about
- * the session, its privileges or the state of the server. */
+ * the session, its privileges, or the state or the limits of the server. XX000 may be of one: as that
+ * arrives a SQLSTATE of the shop's own. */
 export function aboutOneRequest(error: unknown): boolean {
   const state = sqlstate(error);
-  return state !== undefined && !/^(08|0A|25|28|3D|3F|40|42|53|55|57|58|F0)/.test(state);
+  return state !== undefined && !/^(08|0A|25|28|3D|3F|40|42|53|54|55|57|58|F0|XX00[12])/.test(state);
 }

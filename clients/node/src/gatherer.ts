@@ -11,17 +11,25 @@ import type { Answer, Reservation } from './answers.js';
 import {
   type PurchaseOptions,
   type PurchaseRequest,
-  type Queryable,
   type Strategy,
   type User,
   askForBatch,
   requestJson,
 } from './calls.js';
-import { Closed, Overloaded, aboutOneRequest, answerLost, cancelled, passing } from './errors.js';
+import { type Lender, type Lent, cancel, giveBack, lend } from './connection.js';
+import {
+  Closed,
+  Overloaded,
+  aboutOneRequest,
+  answerLost,
+  cancelled,
+  passing,
+  rolledBack,
+  timedOut,
+} from './errors.js';
 import { Backoff, type RetryOptions, outcomeUnknown, withRetry } from './retry.js';
 
 const MOST_IN_A_CALL = 1000; // what purchase_batch takes
-const UNSETTLED_WAIT_MS = 20; // before a click that a lost call may have served is asked again
 
 export interface GathererOptions {
   /** How many calls may be under way at once, each on a connection of the pool; 1 if left out. */
@@ -32,9 +40,9 @@ export interface GathererOptions {
   largestBatch?: number;
   /** The most clicks that wait for a call; 4,096 if left out. */
   queueSize?: number;
-  /** How long a click waits for a connection to come back; 10,000 if left out. */
+  /** How long a click waits for a connection to come back, and is sent again; 5,000 if left out. */
   patienceMs?: number;
-  /** How long a call may take; 4,000 if left out. Then its connection is given up. */
+  /** How long a call may take; 3,000 if left out. Then it is cancelled, and its connection given up. */
   callTimeoutMs?: number;
   /** 'grouped' if left out; as under 'atomic', calls for the same item then wait for each other. Null
    * is the strategy of the session. */
@@ -47,6 +55,7 @@ interface Click {
   cameAt: number;
   asked: boolean; // whether it may have been served
   lost?: unknown; // what ended a call that may have served it
+  backoff?: Backoff; // between its calls
   done: boolean;
   resolve(answer: Answer<Reservation>): void;
   reject(error: unknown): void;
@@ -63,34 +72,36 @@ interface Click {
  *   one the reservation expires.
  * - If the connection is lost in mid-call, or there is no answer within `callTimeoutMs`, clicks with a
  *   key are sent again, and clicks without one are `OutcomeUnknown`. `busy` is no answer then, since
- *   the lost call may be what the item is busy with. While there is no connection, clicks wait, for
- *   `patienceMs` at most; then they fail with the driver's error, or are `OutcomeUnknown` if they had
- *   been sent.
+ *   the lost call may be what the item is busy with. A click that is to be sent again rests for a
+ *   moment, in which others are served. While there is no connection (to get one may take 2 seconds),
+ *   clicks wait. After `patienceMs`, which also bound the repeats, clicks fail with the driver's error,
+ *   or are `OutcomeUnknown` if they may have been served.
  * - A wrong argument, or an error from a constraint or trigger, fails only the click that it is about.
  *   An error that is about the session, its privileges or the state of the server fails all clicks of
  *   the call.
  * - `close` answers what waits.
  */
 export class Gatherer {
-  readonly #pool: Queryable;
+  readonly #pool: Lender;
   readonly #options: Required<GathererOptions>;
-  readonly #clicks = new Set<Click>(); // queued and sent
+  readonly #clicks = new Set<Click>(); // queued, sent and resting
   #queue: Click[] = [];
   #underWay = 0;
+  #resting = 0; // clicks that come back into the queue after a pause
   #timer: NodeJS.Timeout | undefined;
   #backoff = new Backoff();
   #open = true;
   #drained: (() => void)[] = [];
 
-  constructor(pool: Queryable, options: GathererOptions = {}) {
+  constructor(pool: Lender, options: GathererOptions = {}) {
     this.#pool = pool;
     this.#options = {
       connections: options.connections ?? 1,
       longestWaitMs: options.longestWaitMs ?? 1,
       largestBatch: options.largestBatch ?? 256,
       queueSize: options.queueSize ?? 4096,
-      patienceMs: options.patienceMs ?? 10_000,
-      callTimeoutMs: options.callTimeoutMs ?? 4_000,
+      patienceMs: options.patienceMs ?? 5_000,
+      callTimeoutMs: options.callTimeoutMs ?? 3_000,
       strategy: options.strategy === undefined ? 'grouped' : options.strategy,
     };
     const { connections, largestBatch, queueSize } = this.#options;
@@ -145,7 +156,7 @@ export class Gatherer {
   async close({ withinMs = 30_000 }: { withinMs?: number } = {}): Promise<void> {
     this.#open = false;
     this.#pump();
-    if (this.#queue.length > 0 || this.#underWay > 0) {
+    if (!this.#isIdle()) {
       let timer: NodeJS.Timeout | undefined;
       await new Promise<void>((resolve) => {
         this.#drained.push(resolve);
@@ -174,9 +185,13 @@ export class Gatherer {
       const batch = this.#queue.splice(0, largestBatch).filter((click) => !click.done);
       if (batch.length > 0) void this.#use(batch);
     }
-    if (this.#underWay === 0 && this.#queue.length === 0) {
+    if (this.#isIdle()) {
       for (const resolve of this.#drained.splice(0)) resolve();
     }
+  }
+
+  #isIdle(): boolean {
+    return this.#underWay + this.#queue.length + this.#resting === 0;
   }
 
   async #use(batch: Click[]): Promise<void> {
@@ -191,12 +206,28 @@ export class Gatherer {
     this.#queue.unshift(...clicks);
   }
 
+  /** Puts them back into the queue after a pause, in which others are served. */
+  #rest(clicks: Click[], atLeastMs = 0): void {
+    if (clicks.length === 0) return;
+    const pauses = clicks.map((click) => (click.backoff ??= new Backoff()).nextWaitMs(atLeastMs));
+    this.#resting += clicks.length;
+    setTimeout(() => {
+      this.#resting -= clicks.length;
+      this.#putBack(clicks.filter((click) => !click.done));
+      this.#pump();
+    }, Math.max(...pauses));
+  }
+
   /** Fails what has waited too long for a connection. */
   #giveUp(error: unknown): void {
+    this.#queue = this.#withTime(this.#queue, error);
+  }
+
+  /** Those whose patience has not ended; the others fail. */
+  #withTime(clicks: Click[], error: unknown): Click[] {
     const before = performance.now() - this.#options.patienceMs;
-    const late = this.#queue.filter((click) => click.cameAt <= before);
-    this.#queue = this.#queue.filter((click) => click.cameAt > before);
-    for (const click of late) this.#fail(click, error);
+    for (const click of clicks) if (click.cameAt <= before) this.#fail(click, error);
+    return clicks.filter((click) => click.cameAt > before);
   }
 
   #settle(click: Click, how: () => void): void {
@@ -214,63 +245,89 @@ export class Gatherer {
 
   // ---- the calls ------------------------------------------------------------------------
 
-  /** Answers each click of a batch; false if there was no connection, or it was lost. A batch with an
-   * error that is about one of its requests is halved until that one is alone. */
+  /** Answers each click of a batch, or asks it again later; false if there was no connection, or it
+   * was lost. */
   async #serve(batch: Click[]): Promise<boolean> {
+    let client: Lent;
+    try {
+      client = await lend(this.#pool);
+    } catch (error) {
+      return this.#withoutConnection(batch, error);
+    }
+    let isLost = true;
+    try {
+      isLost = !(await this.#serveOver(client, batch));
+    } finally {
+      giveBack(client, isLost);
+    }
+    return !isLost;
+  }
+
+  #withoutConnection(batch: Click[], error: unknown): boolean {
+    if (passing(error) || answerLost(error)) {
+      this.#putBack(batch);
+      this.#giveUp(error);
+      return false;
+    }
+    for (const click of batch) this.#fail(click, error);
+    return true;
+  }
+
+  /** Returns false if the connection was lost. A batch with an error that may be about one of its
+   * requests is halved until that one is alone. */
+  async #serveOver(client: Lent, batch: Click[]): Promise<boolean> {
     const parts = [batch];
-    const unsettled: Click[] = [];
     for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
       try {
-        unsettled.push(...(await this.#ask(part)));
+        await this.#ask(client, part);
       } catch (error) {
-        const lost = answerLost(error);
-        for (const click of part) {
-          click.lost ??= lost ? error : undefined;
-          click.asked = click.lost !== undefined; // otherwise it was rolled back
-        }
-        if (lost || passing(error) || (cancelled(error) && part.length === 1)) {
-          this.#askAgain(part, error, [...unsettled, ...parts.reverse().flat()]);
+        if (answerLost(error)) {
+          if (timedOut(error)) await cancel(client);
+          this.#lose(part, error, parts.reverse().flat());
           return false;
         }
+        for (const click of part) click.asked = click.lost !== undefined; // otherwise it was rolled back
         if (part.length > 1 && (aboutOneRequest(error) || cancelled(error))) {
           const middle = part.length >> 1;
           parts.push(part.slice(middle), part.slice(0, middle));
+        } else if (rolledBack(error) || cancelled(error)) {
+          this.#rest(this.#withTime(part, error));
         } else {
           for (const click of part) this.#fail(click, error);
         }
       }
     }
-    if (unsettled.length > 0) await sleep(UNSETTLED_WAIT_MS);
-    this.#putBack(unsettled);
     return true;
   }
 
-  /** Returns the clicks that have no answer yet. */
-  async #ask(part: Click[]): Promise<Click[]> {
+  async #ask(client: Lent, part: Click[]): Promise<void> {
     const requests = `[${part.map((click) => click.request).join(',')}]`;
     for (const click of part) click.asked = true;
-    const { strategy, callTimeoutMs, patienceMs } = this.#options;
-    const answers = await askForBatch(this.#pool, requests, strategy, callTimeoutMs);
-    return part.filter((click, at) => {
+    const { strategy, callTimeoutMs } = this.#options;
+    const answers = await askForBatch(client, requests, strategy, callTimeoutMs);
+    const unsettled: Click[] = [];
+    let atLeastMs = 0;
+    part.forEach((click, at) => {
       const answer = answers[at];
-      if (!answer) return false;
-      // The lost call may still be running, and be what the item is busy with.
+      if (!answer) return;
       if (click.lost !== undefined && !answer.success && answer.retryable) {
-        if (performance.now() < click.cameAt + patienceMs) return true;
-        this.#fail(click, click.lost);
+        // The lost call may still be running, and be what the item is busy with.
+        unsettled.push(...this.#withTime([click], click.lost));
+        atLeastMs = Math.max(atLeastMs, answer.retryAfterMs ?? 0);
+      } else {
+        this.#settle(click, () => click.resolve(answer));
       }
-      this.#settle(click, () => click.resolve(answer));
-      return false;
     });
+    this.#rest(unsettled, atLeastMs);
   }
 
-  /** What has a key, or was not served, goes back into the queue; what has none fails. */
-  #askAgain(part: Click[], error: unknown, notAsked: Click[]): void {
-    const again = part.filter((click) => click.hasKey || !click.asked);
+  /** After a lost connection: what has a key goes back into the queue, what has none fails. */
+  #lose(part: Click[], error: unknown, notAsked: Click[]): void {
     for (const click of part) {
-      if (!again.includes(click)) this.#fail(click, error);
+      click.lost ??= error;
+      if (!click.hasKey) this.#fail(click, error);
     }
-    this.#putBack([...again, ...notAsked]);
+    this.#putBack([...part.filter((click) => click.hasKey), ...notAsked]);
     this.#giveUp(error);
   }
 }

@@ -6,6 +6,7 @@ import type { Answer, Refusal, Reservation } from './answers.js';
 import { type PurchaseOptions, type Queryable, type Strategy, type User, purchaseItem } from './calls.js';
 import { OutcomeUnknown, answerLost, cancelled, passing } from './errors.js';
 
+const LASTS_MS = 5_000; // if the caller does not say
 const FIRST_SPREAD_MS = 10;
 const MAX_SPREAD_MS = 500;
 
@@ -22,7 +23,7 @@ export class Backoff {
 }
 
 export interface RetryOptions {
-  /** No try begins later than this after the first; 10,000 if left out. A single try is bounded by
+  /** No try begins later than this after the first; 5,000 if left out. A single try is bounded by
    * the server's `statement_timeout`. */
   withinMs?: number;
   /** Ends the tries, with its reason as the error. */
@@ -37,7 +38,7 @@ export interface RetryOptions {
  */
 export async function withRetry<T extends { success: true }>(
   call: () => Promise<Answer<T>>,
-  { repeatable, withinMs = 10_000, signal }: RetryOptions & { repeatable: boolean },
+  { repeatable, withinMs = LASTS_MS, signal }: RetryOptions & { repeatable: boolean },
 ): Promise<Answer<T>> {
   const until = performance.now() + withinMs;
   const backoff = new Backoff();

@@ -2,7 +2,6 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 
 import pg from 'pg';
 
@@ -10,14 +9,20 @@ import { Closed, Gatherer, OutcomeUnknown, Overloaded, audit, userOrders } from 
 
 import {
   callsThatWait,
+  callsUnderWay,
   cancelCallsThatWait,
   freeUnits,
   killCallsThatWait,
   lock,
   lockOrders,
+  nextInLine,
+  now,
   open,
   openPool,
+  trigger,
   until,
+  untilAnswered,
+  untilAskedAgain,
 } from './shop.js';
 
 /** What became of each click: an answer or an error. */
@@ -138,20 +143,29 @@ test('a lost connection', async (t) => {
   assert.equal(await freeUnits(pool, item), 98);
 });
 
-/** A click whose first call holds the item and waits for the orders, although nobody waits for it. */
+/** A click whose call was lost, and whose item is busy until `unlock`. */
 async function lostInMidCall(t, options) {
   const { pool, item } = await open(t, 100);
-  const gatherer = new Gatherer(pool, { strategy: 'nowait', callTimeoutMs: 300, ...options });
-  const unlock = await lockOrders(t);
+  const gatherer = new Gatherer(pool, { strategy: 'nowait', ...options });
+  const unlockOrders = await lockOrders(t);
   const click = settle([gatherer.purchase(item, 'alice', { idempotencyKey: 'basket 1' })]);
   await underWay(pool);
+  const locked = await nextInLine(t, pool, item);
+  assert.equal(await killCallsThatWait(pool), 1);
+  const unlock = await locked();
+  await unlockOrders();
   t.after(() => gatherer.close());
-  return { pool, item, unlock, click };
+  return { pool, item, gatherer, unlock, click };
 }
 
 test('busy does not tell what became of a lost call', async (t) => {
   const { pool, item, unlock, click } = await lostInMidCall(t);
-  assert.equal(await Promise.race([click, sleep(1_500)]), undefined); // it is busy
+  let done = false;
+  void click.then(() => (done = true));
+  for (const _ of numbers(2)) {
+    await untilAnswered(pool, await now(pool)); // the second proves that the first one's answer was none
+  }
+  assert.ok(!done);
   await unlock();
   assert.ok((await click)[0].success);
   assert.equal(await freeUnits(pool, item), 99);
@@ -161,6 +175,14 @@ test('a lost call whose repeats are busy stays unknown', async (t) => {
   const { unlock, click } = await lostInMidCall(t, { patienceMs: 1_000 });
   assert.ok((await click)[0] instanceof OutcomeUnknown);
   await unlock();
+});
+
+test('others are served while a click rests', async (t) => {
+  const { gatherer, unlock, click } = await lostInMidCall(t);
+  const { item: other } = await open(t);
+  assert.ok((await gatherer.purchase(other, 'bob')).success);
+  await unlock();
+  assert.ok((await click)[0].success);
 });
 
 test('a call takes no longer than it may', async (t) => {
@@ -174,15 +196,26 @@ test('a call takes no longer than it may', async (t) => {
   await gatherer.close();
 });
 
+test('a call without an answer is cancelled in the server', async (t) => {
+  const { pool, item } = await open(t, 100);
+  const lift = await trigger(pool, `NEW.user_id = 'slow' AND (SELECT true FROM pg_sleep(60))`, 'P0001');
+  const gatherer = new Gatherer(pool, { callTimeoutMs: 300 });
+  const [slow] = await settle([gatherer.purchase(item, 'slow')]);
+  assert.ok(slow instanceof OutcomeUnknown);
+  await until(async () => (await callsUnderWay(pool)) === 0);
+  await gatherer.close();
+  await lift();
+});
+
 test('a cancelled call is made again', async (t) => {
   const { pool, item } = await open(t, 100);
   const gatherer = new Gatherer(pool);
   const release = await lock(t, item);
   const click = gatherer.purchase(item, 'alice');
   await underWay(pool);
+  const since = await now(pool);
   assert.equal(await cancelCallsThatWait(pool), 1);
-  await sleep(300);
-  await underWay(pool); // again
+  await untilAskedAgain(pool, since);
   await release();
   assert.ok((await click).success);
   await gatherer.close();
@@ -224,9 +257,17 @@ test('a database that comes back', async (t) => {
   const { pool, item } = await open(t);
   const nowhere = openPool(t, { host: '/nowhere' });
   let tries = 0;
-  const later = { query: (query) => ((tries += 1) > 3 ? pool : nowhere).query(query) };
+  const later = { connect: () => ((tries += 1) > 3 ? pool : nowhere).connect() };
   const gatherer = new Gatherer(later);
   assert.ok((await gatherer.purchase(item, 'alice')).success); // without a key: it was not asked
+  await gatherer.close();
+});
+
+test('a connect that hangs', async (t) => {
+  const { pool, item } = await open(t);
+  let tries = 0;
+  const gatherer = new Gatherer({ connect: () => ((tries += 1) > 1 ? pool.connect() : new Promise(() => {})) });
+  assert.ok((await gatherer.purchase(item, 'alice')).success);
   await gatherer.close();
 });
 
@@ -256,22 +297,55 @@ test("wrong arguments are their callers' errors", async (t) => {
   await gatherer.close();
 });
 
-for (const state of ['P0001', 'SHOP1']) test(`an error of a trigger is its caller's: ${state}`, async (t) => {
+/** What became of the click for which a trigger raises this, and of the others of its call. */
+async function cursedAndOthers(t, state) {
   const { pool, item } = await open(t, 100);
-  await pool.query(`CREATE FUNCTION no_cursed() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-      IF NEW.user_id = 'cursed' THEN RAISE 'not this one' USING ERRCODE = '${state}'; END IF;
-      RETURN NEW;
-    END $$;
-    CREATE TRIGGER no_cursed BEFORE INSERT ON flashsale.orders
-    FOR EACH ROW EXECUTE FUNCTION no_cursed()`);
+  const lift = await trigger(pool, `NEW.user_id = 'cursed'`, state);
   const gatherer = new Gatherer(pool);
-  const clicks = numbers(40).map((n) => gatherer.purchase(item, n === 13 ? 'cursed' : n));
-  const answers = await settle(clicks);
+  const answers = await settle(numbers(40).map((n) => gatherer.purchase(item, n === 13 ? 'cursed' : n)));
   await gatherer.close();
-  await pool.query('DROP FUNCTION no_cursed CASCADE');
+  await lift();
+  return answers;
+}
+
+for (const state of ['P0001', 'SHOP1']) test(`an error of a trigger is its caller's: ${state}`, async (t) => {
+  const answers = await cursedAndOthers(t, state);
   assert.equal(answers[13].message, 'not this one');
   assert.equal(sold(answers), 39);
+});
+
+for (const state of ['XX001', '54001']) test(`an error of the server is everybody's: ${state}`, async (t) => {
+  const answers = await cursedAndOthers(t, state);
+  assert.deepEqual(new Set(answers.map((error) => error.code)), new Set([state]));
+});
+
+for (const state of ['40001', '40P01', '53200']) {
+  test(`what passes is made again over the same connection: ${state}`, async (t) => {
+    const { pool, item } = await open(t, 100);
+    const lift = await trigger(pool, `nextval('public.tries') = 1`, state);
+    const its = openPool(t);
+    let opened = 0;
+    its.on('connect', () => (opened += 1));
+    const gatherer = new Gatherer(its);
+    assert.equal(sold(await settle(numbers(3).map((n) => gatherer.purchase(item, n)))), 3);
+    await gatherer.close();
+    await lift();
+    assert.equal(opened, 1);
+  });
+}
+
+test('it answers what rests when it closes', async (t) => {
+  const { pool, item } = await open(t, 100);
+  const lift = await trigger(pool, `nextval('public.tries') < 4`, '40001');
+  const gatherer = new Gatherer(pool);
+  const since = await now(pool);
+  let done = false;
+  const click = gatherer.purchase(item, 'alice').finally(() => (done = true));
+  await untilAnswered(pool, since);
+  await gatherer.close();
+  assert.ok(done);
+  assert.ok((await click).success);
+  await lift();
 });
 
 test("an error about all is everybody's", async (t) => {

@@ -58,6 +58,12 @@ export async function callsThatWait(pool) {
   return rows[0].count;
 }
 
+export async function callsUnderWay(pool) {
+  const { rows } = await pool.query(`SELECT count(*)::int AS count FROM pg_stat_activity
+    WHERE query LIKE 'SELECT flashsale.purchase%' AND state = 'active'`);
+  return rows[0].count;
+}
+
 export async function killCallsThatWait(pool) {
   const kill = `SELECT count(pg_terminate_backend(pid, 10000))::int AS count ${WAITING}`;
   return (await pool.query(kill)).rows[0].count;
@@ -68,9 +74,53 @@ export async function cancelCallsThatWait(pool) {
   return (await pool.query(cancel)).rows[0].count;
 }
 
+/** As `lock`, and waits in line for it: returns the release once somebody else has released it. */
+export async function nextInLine(t, pool, item) {
+  const locked = lock(t, item);
+  const waiting = WAITING.replace('purchase', 'items');
+  await until(async () => (await pool.query(`SELECT count(*)::int AS count ${waiting}`)).rows[0].count > 0);
+  return () => locked;
+}
+
 /** Keeps others from writing orders until the returned function is called, or the test ends. */
 export function lockOrders(t) {
   return held(t, 'LOCK flashsale.orders IN EXCLUSIVE MODE');
+}
+
+/** The server's time, as a text. */
+export async function now(pool) {
+  return (await pool.query('SELECT clock_timestamp()::text AS now')).rows[0].now;
+}
+
+const CALLS_SINCE = `SELECT count(*)::int AS count FROM pg_stat_activity
+  WHERE query LIKE 'SELECT flashsale.purchase%' AND query_start > $1::text::timestamptz`;
+
+async function untilCalled(pool, since, how) {
+  await until(async () => (await pool.query(`${CALLS_SINCE} AND ${how}`, [since])).rows[0].count > 0);
+}
+
+/** Until a call that began later waits for a lock. */
+export function untilAskedAgain(pool, since) {
+  return untilCalled(pool, since, `wait_event_type = 'Lock'`);
+}
+
+/** Until the server has answered a call that began later. */
+export function untilAnswered(pool, since) {
+  return untilCalled(pool, since, `state = 'idle'`);
+}
+
+/** Orders that meet the condition raise an error with this SQLSTATE, until the returned function is
+ * called. `nextval('public.tries')` counts from 1. */
+export async function trigger(pool, condition, state) {
+  await pool.query(`CREATE SEQUENCE public.tries;
+    CREATE FUNCTION no_cursed() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      IF ${condition} THEN RAISE 'not this one' USING ERRCODE = '${state}'; END IF;
+      RETURN NEW;
+    END $$;
+    CREATE TRIGGER no_cursed BEFORE INSERT ON flashsale.orders
+    FOR EACH ROW EXECUTE FUNCTION no_cursed()`);
+  return () => pool.query('DROP FUNCTION no_cursed CASCADE; DROP SEQUENCE public.tries');
 }
 
 export async function until(condition) {
