@@ -92,25 +92,35 @@ export async function now(pool) {
   return (await pool.query('SELECT clock_timestamp()::text AS now')).rows[0].now;
 }
 
-const CALLS_SINCE = `SELECT count(*)::int AS count FROM pg_stat_activity
-  WHERE query LIKE 'SELECT flashsale.purchase%' AND query_start > $1::text::timestamptz`;
-
-async function untilCalled(pool, since, how) {
-  await until(async () => (await pool.query(`${CALLS_SINCE} AND ${how}`, [since])).rows[0].count > 0);
-}
-
 /** Until a call that began later waits for a lock. */
-export function untilAskedAgain(pool, since) {
-  return untilCalled(pool, since, `wait_event_type = 'Lock'`);
+export async function untilAskedAgain(pool, since) {
+  const sql = `SELECT count(*)::int AS count ${WAITING} AND query_start > $1::text::timestamptz`;
+  await until(async () => (await pool.query(sql, [since])).rows[0].count > 0);
 }
 
-/** Until the server has answered a call that began later. */
-export function untilAnswered(pool, since) {
-  return untilCalled(pool, since, `state = 'idle'`);
+/** Lends the pool's connections, and counts the answers to calls over them. */
+export function counting(pool) {
+  const counted = {
+    answers: 0,
+    async connect() {
+      const client = await pool.connect();
+      return {
+        on: (...listener) => client.on(...listener),
+        off: (...listener) => client.off(...listener),
+        release: (isLost) => client.release(isLost),
+        async query(query) {
+          const answer = await client.query(query);
+          counted.answers += 1;
+          return answer;
+        },
+      };
+    },
+  };
+  return counted;
 }
 
 /** Orders that meet the condition raise an error with this SQLSTATE, until the returned function is
- * called. `nextval('public.tries')` counts from 1. */
+ * called. `nextval('public.tries')` counts from 1; see `untilTried`. */
 export async function trigger(pool, condition, state) {
   await pool.query(`CREATE SEQUENCE public.tries;
     CREATE FUNCTION no_cursed() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -121,6 +131,10 @@ export async function trigger(pool, condition, state) {
     CREATE TRIGGER no_cursed BEFORE INSERT ON flashsale.orders
     FOR EACH ROW EXECUTE FUNCTION no_cursed()`);
   return () => pool.query('DROP FUNCTION no_cursed CASCADE; DROP SEQUENCE public.tries');
+}
+
+export async function untilTried(pool) {
+  await until(async () => (await pool.query('SELECT is_called FROM public.tries')).rows[0].is_called);
 }
 
 export async function until(condition) {

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, Connection
+from psycopg import AsyncConnection, AsyncCursor, Connection
 
 import flashsale_client as flashsale
 
@@ -86,24 +86,24 @@ def now() -> Any:
     return value("SELECT clock_timestamp()")
 
 
-CALLS_SINCE = """SELECT count(*) FROM pg_stat_activity
-    WHERE query LIKE 'SELECT flashsale.purchase%%' AND query_start > %s"""
-
-
 def until_asked_again(since: Any) -> None:
     """Until a call that began later waits for a lock."""
-    until(lambda: value(f"{CALLS_SINCE} AND wait_event_type = 'Lock'", since) > 0)
+    until(lambda: value(f"SELECT count(*) {WAITING} AND query_start > %s", since) > 0)
 
 
-def until_answered(since: Any) -> None:
-    """Until the server has answered a call that began later."""
-    until(lambda: value(f"{CALLS_SINCE} AND state = 'idle'", since) > 0)
+class CountingCursor(AsyncCursor[Any]):
+    answers = 0  # of all cursors
+
+    async def execute(self, *arguments: Any, **options: Any) -> Any:
+        executed = await super().execute(*arguments, **options)
+        CountingCursor.answers += 1
+        return executed
 
 
 @contextmanager
 def trigger(condition: str, state: str) -> Iterator[None]:
     """Orders that meet the condition raise an error with this SQLSTATE, until the block ends.
-    `nextval('public.tries')` counts from 1."""
+    `nextval('public.tries')` counts from 1; see `until_tried`."""
     with open_connection() as shop:
         shop.execute(
             f"""CREATE SEQUENCE public.tries;
@@ -119,6 +119,10 @@ def trigger(condition: str, state: str) -> Iterator[None]:
             yield
         finally:
             shop.execute("DROP FUNCTION no_cursed CASCADE; DROP SEQUENCE public.tries")
+
+
+def until_tried() -> None:
+    until(lambda: bool(value("SELECT is_called FROM public.tries")))
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -16,6 +16,7 @@ from flashsale_client import Gatherer, ThreadGatherer
 from shop import (
     PATIENCE,
     WAITING_FOR_ITEMS,
+    CountingCursor,
     ask,
     calls_that_wait,
     cancel_calls_that_wait,
@@ -27,9 +28,9 @@ from shop import (
     open_async,
     open_connection,
     trigger,
-    until_answered,
     until_asked_again,
     until_async,
+    until_tried,
     value,
 )
 
@@ -154,7 +155,14 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
     @asynccontextmanager
     async def lost_in_mid_call(self, **options: Any) -> AsyncIterator["asyncio.Task[Answer]"]:
         """A click whose call was lost, and whose item is busy until the block ends."""
-        async with Gatherer(open_async, strategy="nowait", **options) as gatherer:
+
+        async def connect() -> AsyncConnection[Any]:
+            connection = await open_async()
+            connection.cursor_factory = CountingCursor
+            return connection
+
+        CountingCursor.answers = 0
+        async with Gatherer(connect, strategy="nowait", **options) as gatherer:
             self.gatherer = gatherer
             with open_connection() as shop, open_connection() as other:
                 shop.execute("BEGIN; LOCK flashsale.orders IN EXCLUSIVE MODE", prepare=False)
@@ -171,8 +179,8 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
 
     async def test_busy_does_not_tell_what_became_of_a_lost_call(self) -> None:
         async with self.lost_in_mid_call() as click:
-            for _ in range(2):  # the second proves that the first one's answer was none
-                await asyncio.to_thread(until_answered, now())
+            # The second shows that the first one was none for the click.
+            await until_async(lambda: CountingCursor.answers > 1)
             self.assertFalse(click.done())
         self.assertEqual(sold(await settle([click])), 1)
         self.assertEqual(free_units(self.item), 99)
@@ -296,8 +304,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
         with trigger("nextval('public.tries') < 4", "40001"):
             async with Gatherer(open_async) as gatherer:
                 click = self.click(gatherer, "alice")
-                since = now()
-                await asyncio.to_thread(until_answered, since)
+                await asyncio.to_thread(until_tried)
             self.assertTrue(click.done())
         self.assertEqual(sold(await settle([click])), 1)
 
