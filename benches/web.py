@@ -1,18 +1,21 @@
 """Purchases over HTTP: the applications, each on a port of its own, and the load for them."""
 
+import collections
 import contextlib
+import csv
 import dataclasses
-import json
 import os
+import pathlib
 import socket
 import subprocess
+import tempfile
 import time
-import urllib.error
 import urllib.request
 
 import server
 
 CONNECTIONS = 256
+LONGEST_END = 30  # seconds for a program to end
 SECRET = "the benchmark's secret, of 64 bytes or more, which nobody else has to know"
 
 
@@ -26,21 +29,38 @@ class Load:
     p99: float
 
 
-def load(url, *headers, seconds):
-    """Sends POST requests over 256 connections, each of which waits for its answer."""
-    command = [os.environ["BENCH_OHA"], "--no-tui", "--output-format", "json", "-m", "POST"]
-    command += ["-c", str(CONNECTIONS), "-z", f"{seconds}s", "--wait-ongoing-requests-after-deadline"]
-    command += ["--stats-success-breakdown"]
-    for header in headers:
-        command += ["-H", header]
-    done = subprocess.run([*command, url], check=True, capture_output=True, text=True)
-    told = json.loads(done.stdout)
-    if told["errorDistribution"]:
-        raise RuntimeError(f"{url}: {told['errorDistribution']}")
-    statuses = {int(code): count for code, count in told["statusCodeDistribution"].items()}
-    kind = "latencyPercentilesSuccessful" if 200 in statuses else "latencyPercentiles"
-    p50, p99 = (told[kind][share] * 1_000 for share in ["p50", "p99"])
-    return Load(statuses, told["summary"]["total"], p50, p99)
+def load(url, buyers, *, seconds):
+    """Sends POST requests over 256 connections, each of which waits for its answer. `buyers` are the
+    headers by which the application knows them. All requests of one oha are alike, so each buyer has
+    one."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [pathlib.Path(folder) / str(number) for number in range(len(buyers))]
+        began = time.monotonic()
+        running = [
+            start_load(url, buyer, CONNECTIONS // len(buyers), seconds, file)
+            for buyer, file in zip(buyers, files)
+        ]
+        try:
+            ends = [each.wait(seconds + LONGEST_END) for each in running]
+            took = time.monotonic() - began
+        finally:
+            for each in running:
+                each.kill()
+        if any(ends):
+            raise RuntimeError(f"{url}: the load ended with {ends}")
+        answers = [row for file in files for row in csv.DictReader(file.open())]
+    statuses = collections.Counter(int(row["status"]) for row in answers)
+    counted = [row for row in answers if row["status"] == "200"] or answers
+    times = sorted(float(row["request-duration"]) * 1_000 for row in counted)
+    p50, p99 = (times[int(share * len(times))] for share in [0.5, 0.99])
+    return Load(dict(statuses), took, p50, p99)
+
+
+def start_load(url, buyer, connections, seconds, file):
+    command = [os.environ["BENCH_OHA"], "--no-tui", "--worker-threads", "1", "-m", "POST"]
+    command += ["-c", str(connections), "-z", f"{seconds}s", "--wait-ongoing-requests-after-deadline"]
+    command += ["--output-format", "csv", "-o", str(file), "-H", buyer]
+    return subprocess.Popen([*command, url])
 
 
 def free_port():
@@ -62,15 +82,22 @@ def program(port, command, **environment):
             if running.poll() is not None:
                 raise RuntimeError(f"{command} ended: {log.read_text()[-2_000:]}")
             with contextlib.suppress(ConnectionRefusedError):
-                socket.create_connection(("127.0.0.1", port)).close()
+                socket.create_connection(("127.0.0.1", port), timeout=10).close()
                 break
             time.sleep(0.05)
         else:
             raise RuntimeError(f"{command} does not listen")
         yield
+        if running.poll() is not None:
+            raise RuntimeError(f"{command} ended: {log.read_text()[-2_000:]}")
     finally:
         running.terminate()
-        running.wait()
+        try:
+            running.wait(LONGEST_END)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
+            raise RuntimeError(f"{command} does not end when it is told to") from None
 
 
 @contextlib.contextmanager
@@ -128,5 +155,6 @@ def make_roles():
 
 def session(url):
     """The Cookie header of a new guest."""
-    with urllib.request.urlopen(urllib.request.Request(f"{url}/session", method="POST")) as answer:
+    asked = urllib.request.Request(f"{url}/session", method="POST")
+    with urllib.request.urlopen(asked, timeout=10) as answer:
         return "Cookie: " + answer.headers["Set-Cookie"].split(";")[0]

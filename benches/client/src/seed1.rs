@@ -44,10 +44,14 @@ pub struct Options {
 
 pub async fn run(options: Options) -> Result<Value, Problem> {
     let shop = Shop::with_plenty(Peer::Update).await?;
+    let rehearsal = Shop::with_plenty(Peer::Update).await?;
     let redis = connect_redis(&options.redis).await?;
     let mut clients = Vec::with_capacity(options.clients);
     for number in 0..options.clients {
-        clients.push(Customer::new(&shop, redis.clone(), number).await?);
+        let mut client = Customer::new(&rehearsal, redis.clone(), number).await?;
+        client.buy("rehearsal").await?; // as a client of ours begins
+        client.item_id = shop.item_id;
+        clients.push(client);
     }
     let bought = closed_loop::run(clients, Duration::from_secs(options.seconds)).await?;
     shop.check_orders(&bought, ORDERS).await?;

@@ -59,7 +59,7 @@ export async function cancel({ host, port, processID, secretKey }: Lent): Promis
   [message.length, CANCEL_REQUEST, processID, secretKey].forEach((word, at) => message.writeInt32BE(word, 4 * at));
   const address = host.startsWith('/') ? { path: `${host}/.s.PGSQL.${port}` } : { host, port };
   await new Promise<void>((resolve) => {
-    const socket = createConnection(address, () => socket.write(message)); // the server then ends it
+    const socket = createConnection(address, () => socket.write(message)); // who ends it before the server crashes PgBouncer 1.18
     socket.setTimeout(LONGEST_CANCEL_MS, () => socket.destroy());
     socket.on('error', ignore).on('close', () => resolve()).resume();
   });

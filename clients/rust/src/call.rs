@@ -46,7 +46,9 @@ pub struct Bounded<T> {
 /// If it does not, within two seconds, the outcome is [`Error::OutcomeUnknown`].
 ///
 /// The server is asked for this over a connection of its own, without TLS. If yours has to be
-/// encrypted (`sslmode=require`), set `statement_timeout` as well, a little below `bound`.
+/// encrypted (`sslmode=require`), set `statement_timeout` as well, a little below `bound`. So do for
+/// PgBouncer 1.18, which crashes if the sender of such a request does not wait for its end, as
+/// tokio-postgres does not.
 pub async fn call_within<T>(
     client: &Client,
     bound: Duration,
