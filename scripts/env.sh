@@ -54,7 +54,9 @@ export PGRX_HOME=$FLASHSALE_HOME/pgrx
 
 pgrx_version=$(sed -n 's/^pgrx = "=\(.*\)"$/\1/p' "$root/Cargo.toml")
 pgrx_root=${XDG_CACHE_HOME:-$HOME/.cache}/flashsale/cargo-pgrx-$pgrx_version
-oha_root=${pgrx_root%/*}/oha-1.16.0 # the load for one benchmark
+# The load for one benchmark.
+# shellcheck disable=SC2034 # for scripts that source this one
+oha_root=${pgrx_root%/*}/oha-1.16.0
 if [ -x "$pgrx_root/bin/cargo-pgrx" ]; then
     export PATH="$pgrx_root/bin:$PATH"
 fi
