@@ -252,11 +252,12 @@ fn is_plausible(click: &Click) -> bool {
 
 /// Whether one purchase can be the cause of an error that all of its batch got: not those that are
 /// about the session, its privileges, or the state or the limits of the server. XX000 can be: as that
-/// arrives a SQLSTATE of the shop's own.
+/// arrives a SQLSTATE of the shop's own. And a batch that was cancelled may have one slow purchase.
 fn can_be_of_one(error: &Error) -> bool {
     const OF_ALL: [&str; 13] = [
         "0A", "25", "28", "3D", "3F", "42", "54", "55", "57", "58", "F0", "XX001", "XX002",
     ];
     let is_of_all = |state: &str| OF_ALL.iter().any(|begin| state.starts_with(begin));
-    error.sqlstate().is_some_and(|state| !is_of_all(state)) && !error.is_passing()
+    let is_of_one = error.sqlstate().is_some_and(|state| !is_of_all(state)) && !error.is_passing();
+    is_of_one || matches!(error, Error::RolledBack(_))
 }

@@ -168,9 +168,15 @@ async fn a_bad_argument_fails_nobody_else() {
 
 /// 51 clicks, of which the shop's own trigger refuses the last one by an error with this SQLSTATE.
 async fn rush_with_a_trigger(shop: &Shop, sqlstate: &str) -> Vec<Outcome> {
+    let refuses = format!("RAISE 'not to you' USING ERRCODE = '{sqlstate}'");
+    rush_with(shop, &shop.config, &refuses).await
+}
+
+/// 51 clicks; for the last one the shop's own trigger does this.
+async fn rush_with(shop: &Shop, config: &Config, what: &str) -> Vec<Outcome> {
     let trigger = format!(
         "CREATE FUNCTION no_{0}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-           IF NEW.user_id = 'mallory of {0}' THEN RAISE 'not to you' USING ERRCODE = '{sqlstate}'; END IF;
+           IF NEW.user_id = 'mallory of {0}' THEN {what}; END IF;
            RETURN NEW; END $$;
          CREATE TRIGGER no_{0} BEFORE INSERT ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION no_{0}()",
         shop.item_id
@@ -179,7 +185,11 @@ async fn rush_with_a_trigger(shop: &Shop, sqlstate: &str) -> Vec<Outcome> {
         .batch_execute(&trigger)
         .await
         .expect("a trigger");
-    let gatherer = gatherer(&shop.config, "halves", one_connection());
+    let options = GathererOptions {
+        patience: Duration::from_secs(10),
+        ..one_connection()
+    };
+    let gatherer = gatherer(config, "halves", options);
     let of = |user: String| Purchase::new(shop.item_id, user);
     let mut purchases: Vec<_> = (0..50).map(|n| of(format!("user {n}"))).collect();
     purchases.push(of(format!("mallory of {}", shop.item_id)));
@@ -200,6 +210,17 @@ async fn an_error_of_one_purchase_is_found_by_halving_the_batch() {
         assert_eq!(error.sqlstate(), Some(arrives));
     }
     shop.assert_sound().await;
+}
+
+/// One of them takes longer than a statement may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_purchase_is_found_by_halving_the_batch() {
+    let shop = Shop::open(100).await;
+    let mut config = shop.config.clone();
+    config.options("-c statement_timeout=200ms");
+    let outcomes = rush_with(&shop, &config, "PERFORM pg_sleep(60)").await;
+    assert_eq!(sold(&outcomes), 50);
+    assert!(matches!(outcomes[50], Err(Error::RolledBack(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
