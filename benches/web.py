@@ -28,6 +28,9 @@ class Load:
     p50: float
     p99: float
 
+    def sales(self):
+        return self.statuses.get(200, 0)
+
 
 def load(url, buyers, *, seconds):
     """Sends POST requests over 256 connections, each of which waits for its answer. `buyers` are the

@@ -15,6 +15,7 @@ from .with_redis import redis
 SEED = Peer("http", "seed")
 ROUNDS = 3  # most of a run is spent on starting and stopping programs
 BUYERS = 32
+WARM_UP = 1  # seconds
 OUT_OF_STOCK = {400, 409}
 
 
@@ -92,26 +93,27 @@ def measure(size, sellers, kind):
 
 
 def sale(size, label, shop, start, path):
-    load = sent(size, shop, start, path, UNITS)
-    return counted(label, shop, load, shop.sold())
+    loads = sent(size, shop, start, path, UNITS)
+    return counted(label, shop, *loads, shop.sold())
 
 
 def paid_sale(size, label, shop, start, path):
-    load = sent(size, shop, start, path, UNITS)
+    loads = sent(size, shop, start, path, UNITS)
     orders = "flashsale.orders" if shop is GROUPED else "peer.orders"
     confirmed = f"SELECT count(*) FROM {orders} WHERE status = 'confirmed'"
-    return counted(label, shop, load, int(server.value(confirmed)))
+    return counted(label, shop, *loads, int(server.value(confirmed)))
 
 
-def counted(label, shop, load, sold):
-    answered = load.statuses.get(200, 0)
+def counted(label, shop, warm_up, load, sold):
+    answered = warm_up.sales() + load.sales()
     shop.require(sold == answered, f"{answered} purchases were answered, and {sold} made")
-    say(f"http, {label}: {sold / load.seconds:,.0f}/s, {load.statuses}")
-    return Run(sold / load.seconds, load)
+    rate = load.sales() / load.seconds
+    say(f"http, {label}: {rate:,.0f}/s, {load.statuses}")
+    return Run(rate, load)
 
 
 def refusals(size, label, shop, start, path):
-    load = sent(size, shop, start, path, 0, buyers=1)  # nobody's orders are read
+    _, load = sent(size, shop, start, path, 0, buyers=1)  # nobody's orders are read
     shop.require(shop.sold() == 0, "sold units that are not there")
     answers = sum(load.statuses.values())
     refused = sum(load.statuses.get(code, 0) for code in OUT_OF_STOCK)
@@ -121,6 +123,7 @@ def refusals(size, label, shop, start, path):
 
 
 def sent(size, shop, start, path, units, buyers=BUYERS):
+    """The load of a warm-up, and that which is measured."""
     shop.open(units=units)
     if shop is GROUPED:
         server.sql("UPDATE flashsale.items SET unit_price = 100, currency = 'EUR'")
@@ -129,7 +132,8 @@ def sent(size, shop, start, path, units, buyers=BUYERS):
             web.session(url) if shop is GROUPED else f"X-User: buyer {number}"
             for number in range(buyers)
         ]
-        return web.load(f"{url}{path}/{shop.items['first']}", headers, seconds=size.seconds)
+        target = f"{url}{path}/{shop.items['first']}"
+        return [web.load(target, headers, seconds=seconds) for seconds in [WARM_UP, size.seconds]]
 
 
 def at_least(what, figure, unit, bar):

@@ -46,11 +46,15 @@ def redis():
         command += [f"--{name}", text]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        while not socket.exists():
+        for _ in range(200):
+            if socket.exists():
+                break
             if running.poll() is not None:
                 raise RuntimeError("redis-server ended")
             time.sleep(0.05)
+        else:
+            raise RuntimeError("redis-server does not listen")
         yield socket
     finally:
-        running.terminate()
+        running.kill()  # it keeps nothing
         running.wait()
