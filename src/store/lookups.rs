@@ -3,6 +3,7 @@
 //! PostgreSQL builds their answers, as jsonb, which are returned as text: pgrx would leave a copy
 //! of each jsonb in the transaction's memory.
 
+use super::orders::{HOLDINGS, ITEM_EXPIRY};
 use super::{Statement, orders, some};
 use crate::error::Fault;
 use flashsale_core::launch::Place;
@@ -40,7 +41,8 @@ static ORDER: Statement = Statement::looking(
     &[INT8OID, TEXTOID],
 );
 
-static USER_ORDERS: Statement = Statement::looking(
+static USER_ORDERS: Statement = Statement::looking_by(
+    HOLDINGS,
     concat!(
         "SELECT jsonb_build_object('user_id', $1, 'orders', jsonb_agg(found.body ORDER BY found.order_id DESC))::text \
          FROM (SELECT o.order_id, ",
@@ -68,7 +70,8 @@ static PAYMENT: Statement = Statement::looking(
 
 /// The units of stale reservations count as free, because who buys gets them: of the 1,000 oldest
 /// orders, since there may be many if nobody expires them.
-static AVAILABILITY: Statement = Statement::looking(
+static AVAILABILITY: Statement = Statement::looking_by(
+    ITEM_EXPIRY,
     "SELECT jsonb_build_object( \
          'item_id', item_id, 'name', name, 'remaining_inventory', units, \
          'available', state = 'on_sale', 'state', state, \

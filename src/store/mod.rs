@@ -13,7 +13,7 @@ pub mod sequences;
 use crate::error::Fault;
 pub use crate::pg::datum::Stamp;
 use crate::pg::heap::Ctid;
-use crate::pg::planner::BY_INDEX;
+use crate::pg::planner::by_index;
 use crate::pg::session::Kept;
 use flashsale_core::charge::Price;
 use flashsale_core::item::Item;
@@ -38,6 +38,7 @@ enum Snapshot {
 /// A statement and its saved plan. Its arguments have built-in types only: a plan with a type of an
 /// extension would not survive DROP EXTENSION.
 pub struct Statement {
+    index: &'static str,
     sql: &'static str,
     arguments: &'static [BuiltinOid],
     snapshot: Snapshot,
@@ -46,7 +47,17 @@ pub struct Statement {
 
 impl Statement {
     const fn deciding(sql: &'static str, arguments: &'static [BuiltinOid]) -> Self {
+        Self::deciding_by("", sql, arguments)
+    }
+
+    /// Its table is read by this index and no other.
+    const fn deciding_by(
+        index: &'static str,
+        sql: &'static str,
+        arguments: &'static [BuiltinOid],
+    ) -> Self {
         Self {
+            index,
             sql,
             arguments,
             snapshot: Snapshot::Fresh,
@@ -55,7 +66,17 @@ impl Statement {
     }
 
     const fn looking(sql: &'static str, arguments: &'static [BuiltinOid]) -> Self {
+        Self::looking_by("", sql, arguments)
+    }
+
+    /// Its table is read by this index and no other.
+    const fn looking_by(
+        index: &'static str,
+        sql: &'static str,
+        arguments: &'static [BuiltinOid],
+    ) -> Self {
         Self {
+            index,
             sql,
             arguments,
             snapshot: Snapshot::Callers,
@@ -80,7 +101,7 @@ impl Statement {
             .iter()
             .map(|&oid| PgOid::BuiltIn(oid))
             .collect();
-        let sql = format!("{BY_INDEX}{}", self.sql);
+        let sql = by_index(self.index, self.sql);
         let plan = match self.snapshot {
             Snapshot::Fresh => client.prepare_mut(sql.as_str(), &types)?,
             Snapshot::Callers => client.prepare(sql.as_str(), &types)?,

@@ -21,9 +21,19 @@ use pgrx::pg_sys::Oid;
 use pgrx::spi::{SpiClient, SpiHeapTupleData, SpiTupleTable};
 use std::collections::{HashMap, HashSet};
 
+// The indexes by which statements read orders, so that none reads all orders of a user where one is
+// wanted, or all of a time where those of an item are.
+const PRIMARY_KEY: &str = "orders_pkey";
+const KEYS: &str = "orders_idempotency_key";
+pub const HOLDINGS: &str = "orders_holdings";
+const EXPIRY: &str = "orders_expiry";
+pub const ITEM_EXPIRY: &str = "orders_item_expiry";
+const DEADLINES: &str = "orders_payment_deadline";
+
 /// Locks nothing. Runs before the item is locked and again afterwards: if another call with the
 /// same key has just bought the last unit, only a snapshot taken after the wait sees its order.
-static BY_KEY: Statement = Statement::deciding(
+static BY_KEY: Statement = Statement::deciding_by(
+    KEYS,
     "SELECT o.order_id, o.quantity, o.status, o.expires_at, o.unit_price, o.currency, o.ref_code, i.inventory \
      FROM flashsale.orders o JOIN flashsale.items i USING (item_id) \
      WHERE o.item_id = $1 AND o.user_id = $2 AND o.idempotency_key = $3",
@@ -32,7 +42,8 @@ static BY_KEY: Statement = Statement::deciding(
 
 /// Like BY_KEY, for many keys. Because of the LIMIT each is looked up in the index, however small
 /// the planner believes the table to be.
-static BY_KEYS: Statement = Statement::deciding(
+static BY_KEYS: Statement = Statement::deciding_by(
+    KEYS,
     "SELECT o.*, i.inventory, wanted.nth \
      FROM unnest($2, $3) WITH ORDINALITY AS wanted (user_id, idempotency_key, nth), \
      LATERAL (SELECT order_id, quantity, status, expires_at, unit_price, currency, ref_code FROM flashsale.orders \
@@ -43,14 +54,16 @@ static BY_KEYS: Statement = Statement::deciding(
 );
 
 /// Locks nothing. The sum cannot change while the caller holds the item.
-static HELD_UNITS: Statement = Statement::deciding(
+static HELD_UNITS: Statement = Statement::deciding_by(
+    HOLDINGS,
     "SELECT coalesce(sum(units_held), 0)::bigint FROM flashsale.orders \
      WHERE user_id = $1 AND item_id = $2 AND units_held > 0",
     &[TEXTOID, INT8OID],
 );
 
 /// Like HELD_UNITS, for many users, in their order.
-static HELD_UNITS_EACH: Statement = Statement::deciding(
+static HELD_UNITS_EACH: Statement = Statement::deciding_by(
+    HOLDINGS,
     "SELECT (SELECT coalesce(sum(units_held), 0)::bigint FROM flashsale.orders o \
              WHERE o.user_id = wanted.user_id AND o.item_id = $2 AND o.units_held > 0) \
      FROM unnest($1) WITH ORDINALITY AS wanted (user_id, nth) ORDER BY nth",
@@ -58,7 +71,8 @@ static HELD_UNITS_EACH: Statement = Statement::deciding(
 );
 
 /// Locks nothing.
-static HELD_ORDERS: Statement = Statement::deciding(
+static HELD_ORDERS: Statement = Statement::deciding_by(
+    HOLDINGS,
     "SELECT order_id FROM flashsale.orders \
      WHERE user_id = $1 AND item_id = $2 AND units_held > 0 ORDER BY order_id DESC LIMIT 20",
     &[TEXTOID, INT8OID],
@@ -156,12 +170,17 @@ macro_rules! stale_where {
 }
 
 /// Locks nothing. There are two statements, because one with OR would read every reservation.
-static STALE_EXPIRED: Statement =
-    Statement::deciding(stale_where!("expires_at <= $1 AND expires_at >= $5"), STALE);
-static STALE_CREATED: Statement = Statement::deciding(stale_where!("created_at < $1"), STALE);
+static STALE_EXPIRED: Statement = Statement::deciding_by(
+    EXPIRY,
+    stale_where!("expires_at <= $1 AND expires_at >= $5"),
+    STALE,
+);
+static STALE_CREATED: Statement =
+    Statement::deciding_by(EXPIRY, stale_where!("created_at < $1"), STALE);
 
 /// Locks nothing.
-static NEXT_EXPIRY: Statement = Statement::deciding(
+static NEXT_EXPIRY: Statement = Statement::deciding_by(
+    ITEM_EXPIRY,
     "SELECT expires_at FROM flashsale.orders WHERE item_id = $1 AND status = 'reserved' \
      ORDER BY expires_at LIMIT 1",
     &[INT8OID],
@@ -177,19 +196,22 @@ macro_rules! stale_of_item {
 }
 
 /// Locks nothing.
-static STALE_OF_ITEM: Statement = Statement::deciding(
+static STALE_OF_ITEM: Statement = Statement::deciding_by(
+    ITEM_EXPIRY,
     stale_of_item!(),
     &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
 );
 
 /// Locks the rows, without those that another transaction holds: these do not count for the LIMIT.
-static LOCK_STALE_OF_ITEM: Statement = Statement::deciding(
+static LOCK_STALE_OF_ITEM: Statement = Statement::deciding_by(
+    ITEM_EXPIRY,
     concat!(stale_of_item!(), " FOR NO KEY UPDATE SKIP LOCKED"),
     &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
 );
 
 /// Locks nothing.
-static STALE_UNITS: Statement = Statement::deciding(
+static STALE_UNITS: Statement = Statement::deciding_by(
+    ITEM_EXPIRY,
     concat!(
         "SELECT coalesce(sum(quantity), 0)::bigint FROM (",
         stale_of_item!(),
@@ -198,11 +220,11 @@ static STALE_UNITS: Statement = Statement::deciding(
     &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
 );
 
-/// Locks the rows that no other transaction holds, and whose orders are still reserved. With
-/// `status = 'reserved'` the planner might choose an index of reserved orders, and read all of them.
-static LOCK_STALE: Statement = Statement::deciding(
+/// Locks the rows that no other transaction holds, and whose orders are still reserved.
+static LOCK_STALE: Statement = Statement::deciding_by(
+    PRIMARY_KEY,
     "SELECT order_id, item_id, quantity, status FROM flashsale.orders \
-     WHERE order_id = ANY ($1) AND status || '' = 'reserved' ORDER BY order_id FOR NO KEY UPDATE SKIP LOCKED",
+     WHERE order_id = ANY ($1) AND status = 'reserved' ORDER BY order_id FOR NO KEY UPDATE SKIP LOCKED",
     &[INT8ARRAYOID],
 );
 
@@ -245,7 +267,8 @@ static IS_EXPIRED: Statement = Statement::deciding(
 );
 
 /// Locks nothing.
-static COUNT_PAYMENT_CHECKS: Statement = Statement::deciding(
+static COUNT_PAYMENT_CHECKS: Statement = Statement::deciding_by(
+    DEADLINES,
     "SELECT count(*) FROM flashsale.orders WHERE status = 'paying' AND payment_deadline <= $1",
     &[TIMESTAMPTZOID],
 );

@@ -133,3 +133,21 @@ CALL t.buy_and_return();
 SELECT t.whole_reads() - :before;
 COMMIT;
 SELECT * FROM flashsale.audit();
+
+-- Of a buyer's many orders a purchase with a key reads the one with that key, although the index of a
+-- buyer's orders is the smaller one.
+CREATE FUNCTION t.entries_read() RETURNS bigint LANGUAGE sql AS $$
+    SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid)) FROM pg_index WHERE indrelid = 'flashsale.orders'::regclass
+$$;
+CALL t.reset();
+SELECT flashsale.create_item(5000, item_id => 1);
+SELECT count(flashsale.purchase_item(1, 'alice', 1, 'key ' || n)) FROM generate_series(1, 600) AS n;
+DISCARD PLANS;
+BEGIN;
+SELECT t.entries_read() AS before \gset
+SELECT flashsale.purchase_item(1, 'alice', 1, 'key 599') ->> 'replayed', flashsale.purchase_item(1, 'alice', 1, 'other key') ->> 'success';
+SELECT flashsale.purchase_batch('[{"item_id": 1, "user_id": "alice", "idempotency_key": "key 7"}, {"item_id": 1, "user_id": "alice", "idempotency_key": "key 8"}]')
+    @> '[{"replayed": true}]';
+SELECT t.entries_read() - :before < 50;
+COMMIT;
+SELECT * FROM flashsale.audit();
