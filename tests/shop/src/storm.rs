@@ -100,15 +100,25 @@ pub async fn hold(plan: &Plan) -> Outcome {
     } else {
         vec![("GATEWAY_SLOW", "1".into())]
     };
+    // Where nothing goes wrong, no payment comes too late either.
+    let (ttl, settings) = if plan.faults {
+        ("5 s", Vec::new())
+    } else {
+        let settings = [("PAYMENT_WINDOW_S", "60"), ("GATEWAY_TIMEOUT_MS", "30000")];
+        let settings = settings.map(|(name, value)| (name, value.to_owned()));
+        ("60 s", settings.into())
+    };
     let mut stage = Stage::open(Setup {
         apps: plan.apps,
         faults,
+        settings,
         ..Setup::default()
     })
     .await;
-    let create =
-        "SELECT flashsale.create_item($1, 'Console', 49900, 'EUR', 2, reservation_ttl => '5 s')";
-    let item_id: i64 = stage.database.value(create, &[&plan.units]).await;
+    let create = format!(
+        "SELECT flashsale.create_item($1, 'Console', 49900, 'EUR', 2, reservation_ttl => '{ttl}')"
+    );
+    let item_id: i64 = stage.database.value(&create, &[&plan.units]).await;
     let urls = stage.apps.iter().map(|app| app.url("")).collect();
     let crowd = Crowd::new(
         urls,

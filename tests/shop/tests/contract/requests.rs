@@ -223,11 +223,13 @@ async fn without_its_database_it_is_503_and_back_with_it() {
         .value("SELECT current_database()::text", &[])
         .await;
     let main = Database::main().owner().await;
-    let close = format!(
-        "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
-         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-    );
-    main.batch_execute(&close).await.expect("a closed database");
+    // First for the sessions to come; in one transaction one could come in between.
+    for close in [
+        format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"),
+    ] {
+        main.batch_execute(&close).await.expect("a closed database");
+    }
     shop.call(Method::GET, "/healthz", With::default())
         .await
         .fails(503, "busy");

@@ -111,7 +111,11 @@ async fn the_limit_is_said_in_plain_words() {
 
 #[tokio::test]
 async fn a_countdown_ends_in_a_sale() {
-    let browser = Browser::with(1, "now() + interval '6 s'", Setup::default()).await;
+    let browser = Browser::with(1, "now() + interval '1 hour'", Setup::default()).await;
+    let database = browser.stage.database.owner().await;
+    let soon = "UPDATE flashsale.items SET starts_at = clock_timestamp() + interval '9 s'";
+    database.execute(soon, &[]).await.expect("a start");
+    browser.go("/").await;
     browser
         .until_text(&browser.of_item(".countdown"), "Starts in 00:0")
         .await;

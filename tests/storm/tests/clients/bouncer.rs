@@ -140,7 +140,8 @@ async fn a_sale_through_a_pooler_in_transaction_mode() {
     assert_eq!(payments as usize, UNITS);
 
     let connections = "SELECT count(*) FROM pg_stat_activity
-         WHERE datname = current_database() AND pid <> pg_backend_pid()";
+         WHERE datname = current_database() AND backend_type = 'client backend'
+           AND pid <> pg_backend_pid()";
     let connections: i64 = shop.value(connections, &[]).await;
     assert!(
         (1..=SERVER_CONNECTIONS).contains(&connections),

@@ -105,7 +105,8 @@ async fn broken_connections_lose_nothing(strategy: Strategy) {
     let pool = shop.pool(CROWD).await;
     let storm = tokio::spawn(Crowd::start(&pool, keyed_buyers(item_id)).all());
     const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-         WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 2";
+         WHERE datname = current_database() AND backend_type = 'client backend'
+           AND pid <> pg_backend_pid() ORDER BY random() LIMIT 2";
     let mut rounds = 0;
     while !storm.is_finished() {
         shop.run(TERMINATE).await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use storm::{Answer, Call, Crowd, Done, Pool, config_from_env, connect, explain};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::block_in_place;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::types::{FromSqlOwned, ToSql};
 use tokio_postgres::{Client, Config, Error};
 
@@ -48,7 +48,8 @@ impl Shop {
     /// A shop whose sessions purchase by this strategy.
     pub async fn open_under(strategy: Strategy, connections: usize) -> Self {
         if strategy == Strategy::Grouped {
-            return Self::grouped(&[]).await;
+            // No reconciler works for the databases of the other strategies either.
+            return Self::grouped(&["flashsale.reconcile_interval = 0"]).await;
         }
         let mut shop = Self::open(connections).await;
         shop.config = strategy.of(&shop.config);
@@ -64,6 +65,12 @@ impl Shop {
         let config = Strategy::Grouped.of(&cluster.config);
         let client = connect(&config).await.expect("the server answers");
         run(&client, "CREATE EXTENSION flashsale").await;
+        if !settings
+            .iter()
+            .any(|set| set.contains("max_worker_processes"))
+        {
+            workers_are_there(&client).await;
+        }
         Self {
             client,
             name: "postgres".into(),
@@ -305,6 +312,19 @@ pub fn refused(done: &[Done], reason: &str) -> usize {
 
 pub async fn rush(pool: &Arc<Pool>, calls: impl IntoIterator<Item = Call>) -> Vec<Done> {
     within(Crowd::start(pool, calls).all()).await
+}
+
+/// Waits for the workers that CREATE EXTENSION has started: until they are there, a purchase can be
+/// answered `busy`.
+async fn workers_are_there(client: &Client) {
+    const MISSING: &str =
+        "SELECT count(*) > 0 FROM flashsale.health() WHERE problem = 'worker_missing'";
+    within(async {
+        while value::<bool>(client, MISSING, &[]).await {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 /// Fails a test that hangs.

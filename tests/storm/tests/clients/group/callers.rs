@@ -37,9 +37,13 @@ async fn an_answer_never_reaches_another_caller() {
     for round in 0..3 {
         run(&door, "SELECT pg_advisory_lock(1)").await;
         let hasty = shop.connect().await;
-        run(&hasty, "SET statement_timeout = '300ms'").await;
+        let token = hasty.cancel_token();
         let purchase = format!("SELECT flashsale.purchase_item({item_id}, 'hasty {round}')");
-        assert_eq!(within(sqlstate(&hasty, &purchase)).await, CANCELLED);
+        let caller = tokio::spawn(async move { sqlstate(&hasty, &purchase).await });
+        let taken = "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        until(&shop.client, taken).await;
+        token.cancel_query(NoTls).await.expect("a cancel request");
+        assert_eq!(within(caller).await.expect("an error"), CANCELLED);
         // There is one slot only, so the next has the same.
         let next = shop.connect().await;
         let user_id = format!("next {round}");
