@@ -19,9 +19,6 @@ const LAYERS: [&[&str]; 8] = [
     &["pg/"],
 ];
 
-/// Files outside `pg` that still contain unsafe code. This list may only become shorter.
-const UNSAFE: [&str; 3] = ["group/publisher", "group/seller", "reconciler"];
-
 /// Files outside `api` that contain JSON: one converts it to a jsonb of PostgreSQL, one reads a jsonb,
 /// and one tests functions as SQL calls them. Look-ups in `store` return the jsonb that PostgreSQL
 /// built, as text.
@@ -238,8 +235,10 @@ fn unsafe_code_stands_in_pg_alone() {
             .any(|word| word == "unsafe")
     };
     for (file, code) in files() {
-        let allowed = file.starts_with("pg/") || UNSAFE.contains(&file.as_str());
-        assert!(allowed || !is_unsafe(&code), "unsafe in {file}");
+        assert!(
+            file.starts_with("pg/") || !is_unsafe(&code),
+            "unsafe in {file}"
+        );
     }
 }
 
