@@ -124,8 +124,7 @@ async fn timeouts_in_mid_storm() {
     shop.run("ALTER DATABASE postgres RESET statement_timeout")
         .await;
     assert_eq!(errors(&done).into_iter().collect::<Vec<_>>(), [CANCELLED]);
-    // On a slow machine nobody may get an answer in time.
-    assert_truthful(&shop, &done).await;
+    assert!(assert_truthful(&shop, &done).await > 0);
     assert_sells_the_rest(&shop, item_id).await;
 }
 

@@ -73,9 +73,15 @@ fn purchase(client: Client, item_id: i64, user_id: &str) -> JoinHandle<String> {
 async fn no_success_before_the_standby_has_it() {
     let (shop, item_id) = shop_without_its_standby().await;
     let client = careful(&shop).await;
+    run(&client, "SET statement_timeout = '2s'").await;
+    let caller = purchase(client, item_id, "the hasty");
+    until(&shop.client, "SELECT count(*) = 1 FROM flashsale.orders").await;
+    assert_eq!(within(caller).await.expect("an error"), CANCELLED);
+
+    let client = careful(&shop).await;
     let token = client.cancel_token();
     let caller = purchase(client, item_id, "the cancelled");
-    until(&shop.client, "SELECT count(*) = 1 FROM flashsale.orders").await;
+    until(&shop.client, "SELECT count(*) = 2 FROM flashsale.orders").await;
     sleep(Duration::from_millis(300)).await;
     assert!(!caller.is_finished(), "a success without the standby");
     token.cancel_query(NoTls).await.expect("a cancel request");
@@ -83,7 +89,7 @@ async fn no_success_before_the_standby_has_it() {
 
     // Cancelling a worker's wait does not publish the success either.
     let caller = purchase(careful(&shop).await, item_id, "the patient");
-    until(&shop.client, "SELECT count(*) = 2 FROM flashsale.orders").await;
+    until(&shop.client, "SELECT count(*) = 3 FROM flashsale.orders").await;
     for name in ["seller", "publisher"] {
         let pid = worker(&shop.client, name).await;
         run(&shop.client, &format!("SELECT pg_cancel_backend({pid})")).await;
@@ -100,6 +106,7 @@ async fn no_success_before_the_standby_has_it() {
             .await
             .success()
     );
+    assert_eq!(orders(&shop.client).await, 4);
     shop.assert_sound().await;
 }
 
