@@ -14,6 +14,7 @@ use flashsale_client::{
 use storm::connect;
 use storm::wire::Wire;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_postgres::{Client, Config};
 
@@ -325,6 +326,19 @@ fn impatient_later(shop: &Shop, name: &str, options: GathererOptions) -> Gathere
     })
 }
 
+/// A click whose call was lost while another session holds the item, so that its repeats are busy.
+async fn lost_and_busy(
+    shop: &Shop,
+    gatherer: &Gatherer,
+    name: &str,
+) -> (Client, JoinHandle<Outcome>) {
+    let lock = lock_item(shop).await;
+    let buying = click(gatherer, Purchase::new(shop.item_id, name).key("k"));
+    until_waiting(shop, name, 1).await;
+    end_session(shop, name).await;
+    (lock, buying)
+}
+
 /// `busy` says that nothing has changed, which nobody knows as long as the lost call may be running.
 #[tokio::test(flavor = "multi_thread")]
 async fn busy_is_no_answer_to_a_click_whose_first_call_may_have_been_made() {
@@ -336,10 +350,7 @@ async fn busy_is_no_answer_to_a_click_whose_first_call_may_have_been_made() {
             ..one_connection()
         };
         let gatherer = impatient_later(&shop, &name, options);
-        let lock = lock_item(&shop).await;
-        let buying = click(&gatherer, Purchase::new(shop.item_id, &*name).key("k"));
-        until_waiting(&shop, &name, 1).await;
-        end_session(&shop, &name).await;
+        let (lock, buying) = lost_and_busy(&shop, &gatherer, &name).await;
         if is_sold {
             for _ in 0..2 {
                 until_answered(&shop, &name).await; // the second time proves that the first was no answer
@@ -366,10 +377,7 @@ async fn others_are_served_while_a_click_is_asked_again_and_again() {
         ..one_connection()
     };
     let gatherer = impatient_later(&shop, &name, options);
-    let lock = lock_item(&shop).await;
-    let buying = click(&gatherer, Purchase::new(shop.item_id, &*name).key("k"));
-    until_waiting(&shop, &name, 1).await;
-    end_session(&shop, &name).await;
+    let (lock, buying) = lost_and_busy(&shop, &gatherer, &name).await;
     until_answered(&shop, &name).await; // it is busy
     done(within(gatherer.purchase(Purchase::new(other.item_id, &*name))).await);
     assert!(!buying.is_finished());
@@ -382,10 +390,7 @@ async fn drain_answers_those_that_rest() {
     let shop = Shop::open(10).await;
     let name = format!("rests {}", shop.item_id);
     let gatherer = impatient_later(&shop, &name, one_connection());
-    let lock = lock_item(&shop).await;
-    let buying = click(&gatherer, Purchase::new(shop.item_id, &*name).key("k"));
-    until_waiting(&shop, &name, 1).await;
-    end_session(&shop, &name).await;
+    let (lock, buying) = lost_and_busy(&shop, &gatherer, &name).await;
     until_answered(&shop, &name).await; // it is busy
     let draining = tokio::spawn(async move { gatherer.drain().await });
     lock.batch_execute("COMMIT").await.expect("a commit");
