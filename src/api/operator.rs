@@ -5,18 +5,17 @@ use super::buyer::{by_id, by_ref};
 use super::{Answer, run, to_jsonb};
 use crate::error::Fault;
 use crate::group::queue::{Queue, queue};
-use crate::pg::session;
+use crate::pg::{clock, session};
 use crate::sale::expiry::{self, AtFault};
 use crate::sale::{order, payment, stock};
 use crate::stats;
 use crate::store::grants;
 use crate::store::items::NewItem;
 use flashsale_core::argument::{
-    self, Invalid, number, optional_text, required, required_text, span, value_of_stock,
+    self, Invalid, at_least, number, optional_text, required, required_text, span, value_of_stock,
 };
-use flashsale_core::limits::{MAX_EXPIRED, MAX_NUMBER};
 use flashsale_core::order_ref::OrderName;
-use flashsale_core::time::{Micros, SECOND};
+use flashsale_core::time::SECOND;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
@@ -47,12 +46,17 @@ fn create_item(
                 .map(|price| number("unit_price", price, 0))
                 .transpose()?,
             currency: currency.map(argument::currency).transpose()?,
-            max_per_user,
+            max_per_user: max_per_user
+                .map(|limit| at_least("max_per_user", limit, 1))
+                .transpose()?,
             starts_at: starts_at.map(pg_sys::TimestampTz::from),
             ends_at: ends_at.map(pg_sys::TimestampTz::from),
             reservation_ttl: reservation_ttl.map(whole_span).transpose()?,
         };
-        check(&item)?;
+        argument::sale_window(item.starts_at, item.ends_at, clock::iso)?;
+        if let Some(price) = item.unit_price {
+            value_of_stock("unit_price", price, item.unit_price, item.inventory.max(1))?;
+        }
         stock::create(&item)
     })
 }
@@ -65,29 +69,6 @@ fn whole_span(ttl: Interval) -> Result<Interval, Invalid> {
         ttl.as_micros(),
         SECOND,
     )?))
-}
-
-fn check(item: &NewItem<'_>) -> Result<(), Invalid> {
-    if let Some(limit) = item.max_per_user {
-        argument::at_least("max_per_user", i64::from(limit), 1)?;
-    }
-    if let (Some(starts_at), Some(ends_at)) = (item.starts_at, item.ends_at)
-        && starts_at >= ends_at
-    {
-        let (from, to) = (
-            crate::pg::clock::iso(starts_at),
-            crate::pg::clock::iso(ends_at),
-        );
-        return Err(Invalid::value(
-            "ends_at",
-            to,
-            format!("it must be after starts_at, {from}"),
-        ));
-    }
-    if let Some(price) = item.unit_price {
-        value_of_stock("unit_price", price, item.unit_price, item.inventory.max(1))?;
-    }
-    Ok(())
 }
 
 /// As 0.1.0 declares it, for a database that has not been updated.
@@ -105,14 +86,7 @@ fn restock_item_with_key(
 ) -> Answer {
     to_jsonb(|| {
         let item_id = required("item_id", item_id)?;
-        let delta = required("delta", delta)?;
-        if delta == 0 {
-            return Err(Invalid::value("delta", delta, "it must not be 0").into());
-        }
-        if delta > MAX_NUMBER {
-            let rule = format!("it must be at most {MAX_NUMBER}");
-            return Err(Invalid::out_of_range("delta", delta, rule).into());
-        }
+        let delta = argument::delta(required("delta", delta)?)?;
         let reason = optional_text("reason", reason)?;
         let key = optional_text("idempotency_key", idempotency_key)?;
         let restocked = stock::restock(item_id, delta, reason, key)?;
@@ -143,13 +117,9 @@ fn set_paused(item_id: Option<i64>, paused: bool) -> Answer {
 #[pg_extern(sql = false)]
 fn reconcile_stale_reservations(older_than: Option<Interval>, max_orders: Option<i32>) -> Answer {
     to_jsonb(|| {
-        let max_orders = required("max_orders", max_orders)?;
-        if !(1..=MAX_EXPIRED).contains(&max_orders) {
-            let rule = format!("it must be from 1 to {MAX_EXPIRED}");
-            return Err(Invalid::value("max_orders", max_orders, rule).into());
-        }
+        let max_orders = argument::max_orders(required("max_orders", max_orders)?)?;
         let older_than = older_than
-            .map(|age| non_negative("older_than", age))
+            .map(|age| argument::age("older_than", age.as_micros()))
             .transpose()?;
         let run = expiry::run(older_than, max_orders)?;
         let run = run.map(|(run, at_fault)| {
@@ -169,19 +139,6 @@ fn warn_of(at_fault: &[AtFault]) {
         let others = at_fault.len() - MOST_WARNINGS;
         pgrx::warning!("{others} more orders do not expire");
     }
-}
-
-fn non_negative(name: &'static str, age: Interval) -> Result<Micros, Invalid> {
-    let micros = age.as_micros();
-    if micros < 0 {
-        let seconds = micros as f64 / SECOND as f64;
-        return Err(Invalid::value(
-            name,
-            format!("{seconds} s"),
-            "it must not be negative",
-        ));
-    }
-    Ok(Micros::try_from(micros).unwrap_or(Micros::MAX))
 }
 
 #[pg_extern(sql = false)]

@@ -1,8 +1,9 @@
 //! Checks of arguments. Each error names the argument and its value.
 
-use crate::limits::{MAX_NUMBER, MAX_SPAN, MAX_TEXT_BYTES};
+use crate::limits::{MAX_EXPIRED, MAX_NUMBER, MAX_SPAN, MAX_TEXT_BYTES};
 use crate::time::{Micros, SECOND};
 use std::borrow::Cow;
+use std::fmt::Display;
 use thiserror::Error;
 
 /// How many characters of a long text an error message shows.
@@ -110,7 +111,11 @@ pub fn optional_text<'a>(
 }
 
 /// A number with a lower bound.
-pub fn at_least(name: &'static str, value: i64, least: i64) -> Result<i64, Invalid> {
+pub fn at_least<T: Copy + PartialOrd + Display>(
+    name: &'static str,
+    value: T,
+    least: T,
+) -> Result<T, Invalid> {
     if value < least {
         return Err(Invalid::value(
             name,
@@ -123,15 +128,47 @@ pub fn at_least(name: &'static str, value: i64, least: i64) -> Result<i64, Inval
 
 /// A number of units, or an amount in minor units. JavaScript must be able to represent it.
 pub fn number(name: &'static str, value: i64, least: i64) -> Result<i64, Invalid> {
-    let value = at_least(name, value, least)?;
+    at_most(name, at_least(name, value, least)?)
+}
+
+fn at_most(name: &'static str, value: i64) -> Result<i64, Invalid> {
     if value > MAX_NUMBER {
-        return Err(Invalid::out_of_range(
-            name,
-            value,
-            format!("it must be at most {MAX_NUMBER}"),
-        ));
+        let rule = format!("it must be at most {MAX_NUMBER}");
+        return Err(Invalid::out_of_range(name, value, rule));
     }
     Ok(value)
+}
+
+/// A number of units to add to a stock, or, if it is negative, to take from it.
+pub fn delta(delta: i64) -> Result<i64, Invalid> {
+    match delta {
+        0 => Err(Invalid::value("delta", delta, "it must not be 0")),
+        _ => at_most("delta", delta),
+    }
+}
+
+/// The most orders that one call may expire.
+pub fn max_orders(max_orders: i32) -> Result<i32, Invalid> {
+    if !(1..=MAX_EXPIRED).contains(&max_orders) {
+        let rule = format!("it must be from 1 to {MAX_EXPIRED}");
+        return Err(Invalid::value("max_orders", max_orders, rule));
+    }
+    Ok(max_orders)
+}
+
+/// Checks that a sale ends after it starts. `iso` writes a time for the error.
+pub fn sale_window(
+    starts_at: Option<Micros>,
+    ends_at: Option<Micros>,
+    iso: impl Fn(Micros) -> String,
+) -> Result<(), Invalid> {
+    match (starts_at, ends_at) {
+        (Some(from), Some(to)) if from >= to => {
+            let rule = format!("it must be after starts_at, {}", iso(from));
+            Err(Invalid::value("ends_at", iso(to), rule))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks that JavaScript can represent the price of the whole stock. `name` and `value` are the
@@ -176,6 +213,16 @@ pub fn span(name: &'static str, micros: i128, least: Micros) -> Result<Micros, I
         return Err(Invalid::value(name, format!("{seconds} s"), rule));
     }
     Ok(micros as Micros)
+}
+
+/// An interval of at least nothing.
+pub fn age(name: &'static str, micros: i128) -> Result<Micros, Invalid> {
+    if micros < 0 {
+        let seconds = micros as f64 / SECOND as f64;
+        let rule = "it must not be negative";
+        return Err(Invalid::value(name, format!("{seconds} s"), rule));
+    }
+    Ok(Micros::try_from(micros).unwrap_or(Micros::MAX))
 }
 
 #[cfg(test)]
@@ -248,6 +295,51 @@ mod tests {
             number("inventory", -1, 0),
             Err(Invalid::Value { .. })
         ));
+    }
+
+    #[test]
+    fn a_stock_changes_by_any_number_but_0_that_javascript_can_represent() {
+        for fine in [i64::MIN, -1, 1, MAX_NUMBER] {
+            assert_eq!(delta(fine), Ok(fine));
+        }
+        assert!(matches!(delta(0), Err(Invalid::Value { .. })));
+        assert!(matches!(
+            delta(MAX_NUMBER + 1),
+            Err(Invalid::OutOfRange { .. })
+        ));
+    }
+
+    #[test]
+    fn a_call_expires_at_least_one_order_and_at_most_so_many() {
+        for fine in [1, MAX_EXPIRED] {
+            assert_eq!(max_orders(fine), Ok(fine));
+        }
+        for bad in [i32::MIN, 0, MAX_EXPIRED + 1] {
+            assert!(max_orders(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_sale_ends_after_it_starts() {
+        let window = |starts_at, ends_at| sale_window(starts_at, ends_at, |at| at.to_string());
+        for fine in [
+            (None, None),
+            (Some(2), None),
+            (None, Some(1)),
+            (Some(1), Some(2)),
+        ] {
+            assert_eq!(window(fine.0, fine.1), Ok(()));
+        }
+        assert!(window(Some(1), Some(1)).is_err());
+        let message = window(Some(2), Some(1)).unwrap_err().to_string();
+        assert_eq!(message, "ends_at is 1: it must be after starts_at, 2");
+    }
+
+    #[test]
+    fn an_age_is_not_negative_and_may_be_longer_than_any_time() {
+        assert!(age("older_than", -1).is_err());
+        assert_eq!(age("older_than", 0), Ok(0));
+        assert_eq!(age("older_than", i128::MAX), Ok(Micros::MAX));
     }
 
     #[test]
