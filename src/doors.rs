@@ -3,7 +3,7 @@
 use crate::error::Fault;
 use crate::group::caller;
 use crate::pg::session;
-use crate::sale::{self, order};
+use crate::sale::{self, Obtain, atomic, batch, nowait, optimistic, order};
 use crate::settings::{self, Strategy};
 use crate::stats;
 use flashsale_core::cancel::{Cancel, Cancelled};
@@ -14,21 +14,40 @@ use flashsale_core::outcome::Outcome;
 
 /// Makes a purchase under the strategy and returns its outcome, which the view `stats` counts.
 /// Raises 25001 or 55000 under `grouped` if the seller cannot serve the caller. Locks what the
-/// strategy locks: see [`sale::obtain`]; under `grouped` nothing.
+/// strategy locks: see [`sale::purchase`]; under `grouped` nothing.
 pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Outcome, Fault> {
-    if strategy == Strategy::Grouped {
+    let obtain = obtain(strategy);
+    if obtain.is_none() {
         caller::check_caller()?;
     }
     let request_alone = std::slice::from_ref(request);
-    let outcome = match sale::at_the_gate(request)? {
-        Some(outcome) => outcome,
-        None if strategy == Strategy::Grouped => caller::purchase(request)?,
-        None => *sale::obtain(request.item_id, request_alone, strategy)?
+    let outcome = match (sale::at_the_gate(request)?, obtain) {
+        (Some(outcome), _) => outcome,
+        (None, None) => caller::purchase(request)?,
+        (None, Some(obtain)) => *sale::purchase(request.item_id, request_alone, obtain)?
             .first()
             .ok_or(Fault::Broken("a request has no outcome"))?,
     };
     stats::answered(strategy.into(), &outcome);
     Ok(outcome)
+}
+
+/// Makes many purchases under the strategy, and returns the outcome of each, in their order. Only
+/// single purchases are passed to the seller: a batch is a group already, of which much would be lost
+/// if all of it were busy. Under `grouped` it waits for each item as under `atomic`.
+pub fn purchase_batch(requests: &[Request<'_>], strategy: Strategy) -> Result<Vec<Outcome>, Fault> {
+    batch::purchase(requests, obtain(strategy).unwrap_or(atomic::purchase))
+}
+
+/// How a strategy obtains an item in the caller's transaction; `None`: the seller does it in one of
+/// its own.
+fn obtain(strategy: Strategy) -> Option<Obtain> {
+    match strategy {
+        Strategy::Nowait => Some(nowait::purchase),
+        Strategy::Optimistic => Some(optimistic::purchase),
+        Strategy::Atomic => Some(atomic::purchase),
+        Strategy::Grouped => None,
+    }
 }
 
 /// Cancels an order and returns its units to the item; a repeat returns none. Under `grouped` the

@@ -5,7 +5,7 @@ use super::{Answer, to_jsonb};
 use crate::doors;
 use crate::error::Fault;
 use crate::pg::jsonb::list::JsonbArgument;
-use crate::sale::{batch, order, payment};
+use crate::sale::{order, payment};
 use crate::settings::{self, Strategy};
 use crate::store::lookups;
 use flashsale_core::argument::{
@@ -107,7 +107,7 @@ fn checked_batch(
     let list = requests.list(MAX_BATCH);
     let clicks = clicks::clicks(&list)?;
     let requests = clicks::requests(&clicks, settings::reservation_ttl())?;
-    let outcomes = batch::purchase(&requests, named_strategy(strategy)?)?;
+    let outcomes = doors::purchase_batch(&requests, named_strategy(strategy)?)?;
     let answers = requests.iter().zip(&outcomes);
     Ok(answers
         .map(|(request, outcome)| answer::purchased(request.item_id, outcome, &SESSION))

@@ -1,20 +1,18 @@
 //! `purchase_batch`: many independent purchases in one call, served item by item.
 
-use super::obtain;
+use super::Obtain;
 use crate::attempt::bound_lock_waits_since;
 use crate::error::Fault;
 use crate::pg::clock;
-use crate::settings::Strategy;
 use crate::stats::{self, Door};
 use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
 use std::collections::BTreeMap;
 
 /// The outcome of each request, in their order. Items are obtained in ascending id, each once for
-/// all of its requests; under `grouped` in the same way as under `atomic`. Locks the items of which
-/// units were sold. As others may wait for these, it does not wait for `flashsale.lock_wait` at each
-/// item, but that long from its beginning.
-pub fn purchase(requests: &[Request<'_>], strategy: Strategy) -> Result<Vec<Outcome>, Fault> {
+/// all of its requests. Locks the items of which units were sold. As others may wait for these, it
+/// does not wait for `flashsale.lock_wait` at each item, but that long from its beginning.
+pub fn purchase(requests: &[Request<'_>], obtain: Obtain) -> Result<Vec<Outcome>, Fault> {
     let mut by_item = BTreeMap::<i64, Vec<usize>>::new();
     for (index, request) in requests.iter().enumerate() {
         by_item.entry(request.item_id).or_default().push(index);
@@ -26,7 +24,7 @@ pub fn purchase(requests: &[Request<'_>], strategy: Strategy) -> Result<Vec<Outc
         let of_item: Vec<Request<'_>> = indexes.iter().map(|&index| requests[index]).collect();
         for (index, outcome) in indexes
             .into_iter()
-            .zip(obtain(item_id, &of_item, strategy)?)
+            .zip(super::purchase(item_id, &of_item, obtain)?)
         {
             stats::answered(Door::Batch, &outcome);
             outcomes[index] = outcome;

@@ -1,12 +1,12 @@
 //! What happens to items, orders and payments. A purchase from request to outcome: obtain the
 //! item, fit the request, store the order.
 
-mod atomic;
+pub mod atomic;
 pub mod batch;
 pub mod expiry;
-mod nowait;
+pub mod nowait;
 pub mod numbered;
-mod optimistic;
+pub mod optimistic;
 pub mod order;
 pub mod payment;
 pub mod serve;
@@ -16,7 +16,6 @@ use crate::attempt::attempt_or_busy;
 use crate::error::Fault;
 use crate::pg::subtransaction::End;
 use crate::pg::wal;
-use crate::settings::Strategy;
 use crate::{gate, stats};
 use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
@@ -41,21 +40,13 @@ pub fn at_the_gate(request: &Request<'_>) -> Result<Option<Outcome>, Fault> {
     Ok(Some(outcome))
 }
 
-/// Obtains an item by the strategy and serves requests for it; returns the outcome of each, in
-/// their order. If units were sold, the item stays locked until the caller's transaction ends; else
-/// nothing stays locked.
-pub fn obtain(
-    item_id: i64,
-    requests: &[Request<'_>],
-    strategy: Strategy,
-) -> Result<Outcomes, Fault> {
-    let outcomes = match strategy {
-        Strategy::Nowait => nowait::purchase(item_id, requests),
-        Strategy::Optimistic => optimistic::purchase(item_id, requests),
-        // Only single purchases are passed to the seller. A batch is a group already, of which
-        // much would be lost if all of it were busy.
-        Strategy::Atomic | Strategy::Grouped => atomic::purchase(item_id, requests),
-    }?;
+/// A strategy: how an item is obtained for requests, which are then served.
+pub type Obtain = fn(i64, &[Request<'_>]) -> Result<Outcomes, Fault>;
+
+/// Obtains an item and serves requests for it; returns the outcome of each, in their order. If units
+/// were sold, the item stays locked until the caller's transaction ends; else nothing stays locked.
+pub fn purchase(item_id: i64, requests: &[Request<'_>], obtain: Obtain) -> Result<Outcomes, Fault> {
+    let outcomes = obtain(item_id, requests)?;
     make_durable(&outcomes);
     Ok(outcomes)
 }
