@@ -4,7 +4,7 @@
 use crate::pg::worker::{self, Worker};
 use crate::pg::{clock, session, signals};
 use crate::{settings, workers};
-use flashsale_core::launch::{LOOK_AGAIN_AFTER, OnceAMinute, Place, Starts};
+use flashsale_core::launch::{DatabaseState, LOOK_AGAIN_AFTER, OnceAMinute, Starts};
 use flashsale_core::time::{MILLISECOND, Micros};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -35,7 +35,7 @@ pub extern "C-unwind" fn flashsale_launcher_main(_argument: pg_sys::Datum) {
 struct Launcher {
     starts: [Starts; STARTED.len()],
     /// What was last logged about the database.
-    logged: Option<Place>,
+    logged: Option<DatabaseState>,
     no_database: OnceAMinute,
     no_process: OnceAMinute,
 }
@@ -49,15 +49,15 @@ impl Launcher {
         if !workers::is_at_work(Worker::Seller) {
             self.look_for_database();
         }
-        self.log_place();
+        self.log_database_state();
         for (worker, starts) in STARTED.into_iter().zip(&mut self.starts) {
             if workers::is_at_work(worker) {
                 starts.arrived();
                 continue;
             }
-            let (place, found_at) = workers::last_found();
+            let (state, found_at) = workers::database_state();
             starts.looked(found_at);
-            if !is_wanted(worker, place) {
+            if !is_wanted(worker, state) {
                 continue;
             }
             let now = clock::monotonic();
@@ -76,54 +76,56 @@ impl Launcher {
 
     /// Notes whether the database exists, because an attempt to connect would be logged.
     fn look_for_database(&self) {
-        let news = workers::news();
+        let changes = workers::changes();
         let is_there = worker::can_connect(&settings::database());
-        match workers::last_found() {
-            _ if !is_there => workers::found(Place::NoDatabase, news),
-            (Place::NoDatabase, _) => workers::found(Place::Unknown, news),
+        match workers::database_state() {
+            _ if !is_there => workers::set_database_state(DatabaseState::NoDatabase, changes),
+            (DatabaseState::NoDatabase, _) => {
+                workers::set_database_state(DatabaseState::Unknown, changes)
+            }
             _ => {}
         }
     }
 
     /// Writes to the log what was found: whenever that has changed, and while the database is
     /// missing, once a minute.
-    fn log_place(&mut self) {
-        let (place, _) = workers::last_found();
+    fn log_database_state(&mut self) {
+        let (state, _) = workers::database_state();
         let name = settings::database();
         let name = name.to_string_lossy();
-        if place == Place::NoDatabase {
+        if state == DatabaseState::NoDatabase {
             if self.no_database.may_pass(clock::monotonic()).is_some() {
                 log!(
                     "flashsale: the workers cannot connect to database \"{name}\", which \
                      flashsale.database names: it does not exist, or allows no connections"
                 );
             }
-        } else if place != Place::Unknown && self.logged != Some(place) {
-            match place {
-                Place::NoExtension => log!(
+        } else if state != DatabaseState::Unknown && self.logged != Some(state) {
+            match state {
+                DatabaseState::NoExtension => log!(
                     "flashsale: the workers wait until the extension is created in database \
                      \"{name}\", which flashsale.database names"
                 ),
-                Place::Copy => log!(
+                DatabaseState::Copy => log!(
                     "flashsale: the workers leave database \"{name}\" alone, because its tables \
                      are the copy of a subscription"
                 ),
                 _ => log!("flashsale: the workers serve database \"{name}\""),
             }
         }
-        if place != Place::Unknown {
-            self.logged = Some(place);
+        if state != DatabaseState::Unknown {
+            self.logged = Some(state);
         }
     }
 }
 
 /// Whether a worker that is not at work should be.
-fn is_wanted(worker: Worker, place: Place) -> bool {
-    match place {
-        Place::Served => true,
-        Place::NoDatabase => false,
-        Place::Unknown => worker == Worker::Seller,
-        Place::NoExtension | Place::Copy => {
+fn is_wanted(worker: Worker, state: DatabaseState) -> bool {
+    match state {
+        DatabaseState::Served => true,
+        DatabaseState::NoDatabase => false,
+        DatabaseState::Unknown => worker == Worker::Seller,
+        DatabaseState::NoExtension | DatabaseState::Copy => {
             worker == Worker::Seller && workers::should_look_again()
         }
     }

@@ -6,13 +6,13 @@
 mod api;
 mod attempt;
 mod backoff;
+mod database;
 mod doors;
 mod error;
 mod gate;
 mod group;
 mod guard;
 mod launcher;
-mod lookout;
 #[allow(unsafe_code)]
 mod pg;
 mod reconciler;

@@ -1,7 +1,7 @@
 //! The reconciler: the worker that expires stale reservations every `flashsale.reconcile_interval`.
 
+use crate::database::Database;
 use crate::error::{Fault, is_lock_refused};
-use crate::lookout::Lookout;
 use crate::pg::clock;
 use crate::pg::signals;
 use crate::pg::subtransaction::End;
@@ -36,12 +36,12 @@ const LOOK_MS: i64 = LOOK_AGAIN_AFTER / MILLISECOND;
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
     let leave = || workers::leave(Worker::Reconciler);
-    let Some(mut lookout) = Lookout::arrive(Worker::Reconciler, leave) else {
+    let Some(mut database) = Database::connect(Worker::Reconciler, leave) else {
         return;
     };
     let mut at_fault = AtFault::none();
     let mut last_run = None;
-    while lookout.is_served() {
+    while database.is_served() {
         signals::reload_if_requested();
         let interval_ms = settings::reconcile_interval_ms();
         let left_ms = last_run.map_or(0, |at| left_ms(at, clock::monotonic(), interval_ms));

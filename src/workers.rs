@@ -1,15 +1,15 @@
 //! Which workers are at work, and if the seller is not, why not.
 //!
 //! What all processes need to know of it lies in shared memory: the latches of the workers at work,
-//! what was last found in their database, and since when the seller is missed. A transaction that
-//! creates, changes or drops a database, an extension or a subscription leaves word when it commits,
-//! so that the workers look again.
+//! the state of their database, and since when the seller is missed. A transaction that creates,
+//! changes or drops a database, an extension or a subscription is counted when it commits, so that the
+//! workers look again.
 
 use crate::pg::memory::Shared;
 use crate::pg::wait::Latches;
 use crate::pg::worker::{WORKERS, Worker};
 use crate::pg::{clock, hooks, transaction};
-use flashsale_core::launch::{self, NoSeller, Place};
+use flashsale_core::launch::{self, DatabaseState, NoSeller};
 use flashsale_core::time::Micros;
 use std::cell::Cell;
 use std::sync::atomic::AtomicI64;
@@ -22,12 +22,12 @@ pub static STATE: Shared<[AtomicI64; STATES]> = Shared::new(c"flashsale workers'
 /// The numbers in [`STATE`].
 #[derive(Clone, Copy)]
 enum State {
-    /// Raised by each commit after which the workers should look again.
-    News,
-    /// A [`Place`], the news at which it was found, and when, by the monotonic clock.
-    Place,
-    PlaceNews,
-    PlaceAt,
+    /// How many commits have changed what the workers should look at.
+    Changes,
+    /// A [`DatabaseState`], the changes as of which it was found, and when, by the monotonic clock.
+    Database,
+    DatabaseAsOf,
+    DatabaseAt,
     /// Since when the seller is missed, by the monotonic clock; 0 while it is not.
     MissedSince,
     /// 1 if a worker could not be started because `max_worker_processes` are running.
@@ -52,33 +52,33 @@ impl State {
 
 thread_local! {
     /// Whether this transaction has changed what the workers should look at.
-    static HAS_NEWS: Cell<bool> = const { Cell::new(false) };
+    static HAS_CHANGED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Hooks in what the workers have to hear of. Call it while the library is preloaded.
 pub fn init() {
-    hooks::on_change(|| HAS_NEWS.set(true));
+    hooks::on_change(|| HAS_CHANGED.set(true));
     hooks::at_login(miss_seller);
     transaction::at_end(|ended| {
         // A transaction that is prepared may commit in any session.
-        if HAS_NEWS.replace(false) && ended != transaction::Ended::RolledBack {
-            announce_news();
+        if HAS_CHANGED.replace(false) && ended != transaction::Ended::RolledBack {
+            announce_change();
         }
     });
 }
 
-fn announce_news() {
+fn announce_change() {
     if let (Some(all), Some(latches)) = (STATE.get(), LATCHES.get()) {
-        all[State::News as usize].fetch_add(1, Release);
+        all[State::Changes as usize].fetch_add(1, Release);
         for worker in [Worker::Launcher, Worker::Seller, Worker::Reconciler] {
             latches.wake(worker as usize);
         }
     }
 }
 
-/// The number of the last news.
-pub fn news() -> i64 {
-    State::News.get()
+/// How many commits so far have changed what the workers should look at.
+pub fn changes() -> i64 {
+    State::Changes.get()
 }
 
 /// This process is at work from now on; false if another one is this worker already.
@@ -116,22 +116,26 @@ pub fn wake(worker: Worker) {
     }
 }
 
-/// Notes what was found in the workers' database by somebody who had heard this news before.
-pub fn found(place: Place, news: i64) {
-    State::Place.set(place as i64);
-    State::PlaceNews.set(news);
-    State::PlaceAt.set(clock::monotonic());
+/// Notes the state of the workers' database; `changes` is their number before it was looked up.
+pub fn set_database_state(state: DatabaseState, changes: i64) {
+    State::Database.set(state as i64);
+    State::DatabaseAsOf.set(changes);
+    State::DatabaseAt.set(clock::monotonic());
 }
 
-/// What was last found there, and when, by the monotonic clock.
-pub fn last_found() -> (Place, Micros) {
-    (Place::from_number(State::Place.get()), State::PlaceAt.get())
+/// That state, and when it was found, by the monotonic clock.
+pub fn database_state() -> (DatabaseState, Micros) {
+    (
+        DatabaseState::from_number(State::Database.get()),
+        State::DatabaseAt.get(),
+    )
 }
 
-/// Whether the place should be looked at again: there is news, or the last look is long ago.
+/// Whether somebody should look at the database again: something has changed, or the last look is
+/// long ago.
 pub fn should_look_again() -> bool {
-    let (_, at) = last_found();
-    State::PlaceNews.get() != news() || clock::monotonic() - at >= launch::LOOK_AGAIN_AFTER
+    let (_, at) = database_state();
+    State::DatabaseAsOf.get() != changes() || clock::monotonic() - at >= launch::LOOK_AGAIN_AFTER
 }
 
 /// Notes whether all processes that a worker could need are running already.
@@ -156,7 +160,7 @@ pub fn no_seller() -> Option<NoSeller> {
         return None;
     }
     miss_seller();
-    if last_found().0 == Place::Copy && State::PlaceNews.get() == news() {
+    if database_state().0 == DatabaseState::Copy && State::DatabaseAsOf.get() == changes() {
         return Some(NoSeller::Copy);
     }
     let since = State::MissedSince.get();

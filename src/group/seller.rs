@@ -8,7 +8,7 @@ use super::publisher::{self, STANDBY_POLL_MS, Written};
 use super::queue::{Queue, queue};
 use super::request::{Call, Error, QueuedReply, Reply};
 use super::transaction::{self, Failure, Job, Served};
-use crate::lookout::Lookout;
+use crate::database::Database;
 use crate::pg::clock;
 use crate::pg::worker::{self, Worker};
 use crate::pg::{signals, wait, wal};
@@ -34,14 +34,14 @@ const IDLE_MS: i64 = 10_000;
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
     let Some(queue) = queue() else { return };
-    let Some(mut lookout) = Lookout::arrive(Worker::Seller, leave) else {
+    let Some(mut database) = Database::connect(Worker::Seller, leave) else {
         return;
     };
     wal::set_synchronous_commit(c"off");
     worker::keep_freed_memory();
     let mut deferred = Vec::new();
     let mut learnt = Learnt::default();
-    while lookout.is_served() {
+    while database.is_served() {
         signals::reload_if_requested();
         // In addition to the deferred jobs, so that these do not keep others from being served.
         let taken = queue.take(settings::group_size());

@@ -6,7 +6,7 @@
 use super::orders::{HOLDINGS, ITEM_EXPIRY};
 use super::{Statement, orders, some};
 use crate::error::Fault;
-use flashsale_core::launch::Place;
+use flashsale_core::launch::DatabaseState;
 use flashsale_core::order_ref::OrderName;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::BuiltinOid::{INT8OID, TEXTOID};
@@ -111,7 +111,7 @@ pub fn availability(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Strin
     one(client, &AVAILABILITY, &[item_id.into()])
 }
 
-static PLACE: Statement = Statement::looking(
+static DATABASE_STATE: Statement = Statement::looking(
     "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'flashsale'), \
             EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r \
                     JOIN pg_catalog.pg_class c ON c.oid = r.srrelid \
@@ -121,13 +121,13 @@ static PLACE: Statement = Statement::looking(
 );
 
 /// Whether this database is to be served by the workers.
-pub fn place(client: &SpiClient<'_>) -> Result<Place, Fault> {
-    let row = PLACE.first(client, &[])?;
+pub fn database_state(client: &SpiClient<'_>) -> Result<DatabaseState, Fault> {
+    let row = DATABASE_STATE.first(client, &[])?;
     let row = row.ok_or(Fault::Broken("a statement returned no row"))?;
     Ok(match (some(&row, 1)?, some(&row, 2)?) {
-        (false, _) => Place::NoExtension,
-        (true, true) => Place::Copy,
-        (true, false) => Place::Served,
+        (false, _) => DatabaseState::NoExtension,
+        (true, true) => DatabaseState::Copy,
+        (true, false) => DatabaseState::Served,
     })
 }
 

@@ -2,9 +2,9 @@
 
 use crate::time::Micros;
 
-/// What was found when somebody last looked at the database that the workers serve.
+/// The database that the workers serve, as it was when one of them last looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum DatabaseState {
     /// Nobody has looked yet.
     Unknown,
     /// The extension is there, and the workers serve it.
@@ -15,7 +15,7 @@ pub enum Place {
     Copy,
 }
 
-impl Place {
+impl DatabaseState {
     const ALL: [Self; 5] = [
         Self::Unknown,
         Self::Served,
@@ -24,9 +24,9 @@ impl Place {
         Self::Copy,
     ];
 
-    /// The place with this number (`place as i64`); an unknown number is `Unknown`.
+    /// The state with this number (`state as i64`); an unknown number is `Unknown`.
     pub fn from_number(number: i64) -> Self {
-        let numbered = |place: &Self| *place as i64 == number;
+        let numbered = |state: &Self| *state as i64 == number;
         Self::ALL
             .into_iter()
             .find(numbered)
@@ -124,11 +124,11 @@ mod tests {
     const SECOND: Micros = 1_000_000;
 
     #[test]
-    fn a_place_has_a_number() {
-        for place in Place::ALL {
-            assert_eq!(Place::from_number(place as i64), place);
+    fn a_database_state_has_a_number() {
+        for state in DatabaseState::ALL {
+            assert_eq!(DatabaseState::from_number(state as i64), state);
         }
-        assert_eq!(Place::from_number(99), Place::Unknown);
+        assert_eq!(DatabaseState::from_number(99), DatabaseState::Unknown);
     }
 
     #[test]

@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 8] = [
     &["lib", "tests"],
     &["api/"],
     &["doors"],
-    &["group/", "reconciler", "launcher", "lookout", "guard"],
+    &["group/", "reconciler", "launcher", "database", "guard"],
     &["sale/"],
     &["store/"],
     &[

@@ -7,7 +7,7 @@ use crate::pg::worker::{self, Bounds, Worker};
 use crate::pg::{clock, session};
 use crate::store::lookups;
 use crate::{settings, workers};
-use flashsale_core::launch::{LOOK_AGAIN_AFTER, Place};
+use flashsale_core::launch::{DatabaseState, LOOK_AGAIN_AFTER};
 use flashsale_core::time::Micros;
 use pgrx::spi::Spi;
 
@@ -17,45 +17,45 @@ const BOUNDS: Bounds = Bounds {
     lock_wait_ms: 1_000,
 };
 
-/// A worker's knowledge of its database.
-pub struct Lookout {
-    news: i64,
+/// The database that this worker serves, as far as it knows it.
+pub struct Database {
+    changes: i64,
     looked_at: Micros,
 }
 
-impl Lookout {
+impl Database {
     /// Connects this process to the workers' database as `worker`, which `leave` ends when it exits.
     /// `None` if the database is not to be served, or if another process is this worker: then it
     /// should exit.
-    pub fn arrive(worker: Worker, leave: fn()) -> Option<Self> {
+    pub fn connect(worker: Worker, leave: fn()) -> Option<Self> {
         worker::connect(Some(&settings::database()));
-        let mut lookout = Self {
-            news: 0,
+        let mut database = Self {
+            changes: 0,
             looked_at: 0,
         };
-        if !lookout.look() || !workers::arrive(worker) {
+        if !database.look() || !workers::arrive(worker) {
             return None;
         }
         session::before_exit(leave);
-        Some(lookout)
+        Some(database)
     }
 
-    /// Whether the database is still to be served. Looks only if there is news, or if the last look
-    /// is long ago. Call it outside a transaction.
+    /// Whether the database is still to be served. Looks only if something has changed, or if the
+    /// last look is long ago. Call it outside a transaction.
     pub fn is_served(&mut self) -> bool {
         let is_recent = clock::monotonic() - self.looked_at < LOOK_AGAIN_AFTER;
-        (is_recent && self.news == workers::news()) || self.look()
+        (is_recent && self.changes == workers::changes()) || self.look()
     }
 
     /// Looks and notes what was found. If the look fails, nothing is known to have changed.
     fn look(&mut self) -> bool {
-        self.news = workers::news();
+        self.changes = workers::changes();
         self.looked_at = clock::monotonic();
-        let look = || Ok::<_, Fault>(End::Commit(Spi::connect(lookups::place)?));
+        let look = || Ok::<_, Fault>(End::Commit(Spi::connect(lookups::database_state)?));
         match worker::transaction(None, BOUNDS, look) {
-            Ok((place, _)) => {
-                workers::found(place, self.news);
-                place == Place::Served
+            Ok((state, _)) => {
+                workers::set_database_state(state, self.changes);
+                state == DatabaseState::Served
             }
             Err(_) => true,
         }
