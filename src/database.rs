@@ -7,8 +7,9 @@ use crate::pg::worker::{self, Bounds, Worker};
 use crate::pg::{clock, session};
 use crate::store::lookups;
 use crate::{settings, workers};
-use flashsale_core::launch::{DatabaseState, LOOK_AGAIN_AFTER};
+use flashsale_core::launch::{DatabaseState, LOOK_AGAIN_AFTER, OnceAMinute};
 use flashsale_core::time::Micros;
+use pgrx::log;
 use pgrx::spi::Spi;
 
 /// A transaction that only looks takes moments; this bounds its wait for a lock.
@@ -17,22 +18,22 @@ const BOUNDS: Bounds = Bounds {
     lock_wait_ms: 1_000,
 };
 
-/// The database that this worker serves, as far as it knows it.
+/// The database that this worker serves, as it last saw it.
+#[derive(Default)]
 pub struct Database {
+    is_served: bool,
     changes: i64,
     looked_at: Micros,
+    log: OnceAMinute,
 }
 
 impl Database {
     /// Connects this process to the workers' database as `worker`, which `leave` ends when it exits.
-    /// `None` if the database is not to be served, or if another process is this worker: then it
-    /// should exit.
+    /// `None` if the database is not to be served, or cannot be looked at, or if another process is
+    /// this worker: then it should exit.
     pub fn connect(worker: Worker, leave: fn()) -> Option<Self> {
         worker::connect(Some(&settings::database()));
-        let mut database = Self {
-            changes: 0,
-            looked_at: 0,
-        };
+        let mut database = Self::default();
         if !database.look() || !workers::arrive(worker) {
             return None;
         }
@@ -47,7 +48,8 @@ impl Database {
         (is_recent && self.changes == workers::changes()) || self.look()
     }
 
-    /// Looks and notes what was found. If the look fails, nothing is known to have changed.
+    /// Looks and notes what was found. If the look fails, nothing is known to have changed; the log
+    /// says so.
     fn look(&mut self) -> bool {
         self.changes = workers::changes();
         self.looked_at = clock::monotonic();
@@ -55,9 +57,13 @@ impl Database {
         match worker::transaction(None, BOUNDS, look) {
             Ok((state, _)) => {
                 workers::set_database_state(state, self.changes);
-                state == DatabaseState::Served
+                self.is_served = state == DatabaseState::Served;
             }
-            Err(_) => true,
+            Err(fault) if self.log.may_pass(self.looked_at).is_some() => {
+                log!("flashsale: cannot find out whether the database is to be served: {fault}");
+            }
+            Err(_) => {}
         }
+        self.is_served
     }
 }

@@ -194,6 +194,28 @@ async fn the_copy_of_a_subscription_is_left_alone() {
     assert_sells(&shop.config).await;
 }
 
+/// A seller that cannot find out whether its database is to be served does not serve it, and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_be_looked_at_is_not_served() {
+    let shop = Shop::grouped(&[]).await;
+    shop.item(10).await;
+    assert_sells(&shop.config).await;
+    let locker = connect(&shop.config).await.expect("a connection");
+    run(&locker, "BEGIN; LOCK TABLE pg_subscription_rel").await;
+    run(
+        &shop.client,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE backend_type = 'flashsale seller'",
+    )
+    .await;
+    assert_no_seller(&shop.client, "log").await;
+    let log = shop.cluster.as_ref().expect("its own").log();
+    assert!(log.contains("whether the database is to be served: canceling"), "{log}");
+    run(&locker, "ROLLBACK").await;
+    within(async { while shop.client.batch_execute(BUY).await.is_err() {} }).await;
+    assert_sells(&shop.config).await;
+}
+
 /// However many orders fail to expire, the log gets a line a minute.
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_that_do_not_expire_do_not_flood_the_log() {
