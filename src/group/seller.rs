@@ -129,7 +129,6 @@ fn round(queue: Queue, jobs: Vec<Job>, learnt: &mut Learnt) -> Vec<Job> {
         unpublished: Vec::new(),
         published_at: begun_at,
         deferred: Vec::new(),
-        is_last: false,
     };
     let whole = settings::group_wait_ms() * 1_000;
     let give_up_at = begun_at + whole;
@@ -146,8 +145,7 @@ fn round(queue: Queue, jobs: Vec<Job>, learnt: &mut Learnt) -> Vec<Job> {
             round.deferred.extend(group.jobs);
             continue;
         }
-        round.is_last = groups_left == 0;
-        round.serve_group(group, until);
+        round.serve_group(group, until, groups_left == 0);
     }
     round.publish_replies();
     worker::report_statistics();
@@ -163,26 +161,23 @@ struct Round<'a> {
     published_at: Micros,
     /// Jobs whose item or order was locked, or for which there was no time.
     deferred: Vec<Job>,
-    /// Whether the present transaction is the last one. Only that one may flush the WAL, so that all
-    /// share one flush.
-    is_last: bool,
 }
 
 impl Round<'_> {
-    /// Serves a group in transactions of as many jobs as its item's pace allows.
-    fn serve_group(&mut self, Group { item_id, mut jobs }: Group, until: Micros) {
+    /// Serves a group in transactions of as many jobs as its item's pace allows. `is_last`: no
+    /// transaction follows in this round.
+    fn serve_group(&mut self, group: Group, until: Micros, is_last: bool) {
+        let Group { item_id, mut jobs } = group;
         worker::report(Some(&match item_id {
             Some(item_id) => format!("flashsale: {} purchases of item {item_id}", jobs.len()),
             None => format!("flashsale: {} cancels", jobs.len()),
         }));
         let mut is_held = false;
-        let is_last_group = self.is_last;
         // If the item is locked, later jobs wait too, so that they do not overtake earlier ones.
         while !jobs.is_empty() && clock::monotonic() < until && !is_held {
             let limit = self.learnt.pace.limit(item_id, settings::group_size());
             let later = jobs.split_off(limit.min(jobs.len()));
-            self.is_last = is_last_group && later.is_empty();
-            is_held = self.serve_jobs(item_id, jobs, until);
+            is_held = self.serve_jobs(item_id, jobs, until, is_last && later.is_empty());
             jobs = later;
         }
         // These jobs were not tried, so they get another round.
@@ -191,12 +186,18 @@ impl Round<'_> {
 
     /// Serves jobs in one transaction. If it fails, serves each half of them in a transaction of
     /// its own, until the job at fault is alone and gets the error. True if a row that they need
-    /// is locked.
-    fn serve_jobs(&mut self, item_id: Option<i64>, mut jobs: Vec<Job>, until: Micros) -> bool {
+    /// is locked. Only the last transaction of a round may flush the WAL, so that all share one flush.
+    fn serve_jobs(
+        &mut self,
+        item_id: Option<i64>,
+        mut jobs: Vec<Job>,
+        until: Micros,
+        is_last: bool,
+    ) -> bool {
         self.publish_before(item_id);
         let max_wait = settings::group_wait_ms() * 1_000;
         let begun_at = clock::monotonic();
-        let disk = self.is_last.then_some(&mut self.learnt.disk);
+        let disk = is_last.then_some(&mut self.learnt.disk);
         let served = transaction::run(self.queue, &jobs, until, disk);
         self.learnt
             .pace
@@ -220,11 +221,11 @@ impl Round<'_> {
             }
             Err(Failure::Error(_)) if clock::monotonic() < until => {
                 let later = jobs.split_off(jobs.len() / 2);
-                if self.serve_jobs(item_id, jobs, until) {
+                if self.serve_jobs(item_id, jobs, until, false) {
                     self.defer(later, max_wait);
                     return true;
                 }
-                return self.serve_jobs(item_id, later, until);
+                return self.serve_jobs(item_id, later, until, is_last);
             }
             Err(Failure::Error(_)) => self.refuse(&jobs, Reply::BUSY),
             Err(Failure::Overrun) => {

@@ -9,8 +9,8 @@ use tokio::time::sleep;
 use tokio_postgres::{Client, NoTls};
 
 use super::{
-    CALLERS, DOORS, assert_truthful, buy, buying, close_door, open_door, orders, set, soon, storm,
-    terminate, until, until_asked, worker,
+    CALLERS, DOORS, assert_truthful, buy, buying, close_door, hold, open_door, orders, set, soon,
+    storm, terminate, until, until_asked, worker,
 };
 use crate::shop::{Shop, answer, within};
 use crate::sql::{run, sqlstate};
@@ -175,5 +175,54 @@ async fn each_waits_for_its_own_durability() {
     assert!(!careful.is_finished(), "a success without the standby");
     set(&shop.client, "synchronous_standby_names", "''").await;
     assert!(within(careful).await.expect("an answer").success());
+    shop.assert_sound().await;
+}
+
+/// Notes how far the WAL was written when `first` was served, and how far it was on disk when `second`
+/// was. `bad` fails.
+const NOTES: &str = "
+    CREATE TABLE noted (user_id text, lsn pg_lsn, transaction xid8 DEFAULT pg_current_xact_id());
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        CASE NEW.user_id
+            WHEN 'first' THEN INSERT INTO public.noted VALUES ('first', pg_current_wal_insert_lsn());
+            WHEN 'second' THEN INSERT INTO public.noted VALUES ('second', pg_current_wal_flush_lsn());
+            ELSE RAISE 'bad';
+        END CASE;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER note BEFORE INSERT ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION note()";
+
+/// A group that fails is served in halves. Only the commit of the last one may flush, so that no other
+/// waits for the disk while it holds the item. Whatever else flushes at times, it does not always.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_halves_of_a_group_share_one_flush() {
+    let shop = Shop::grouped(&["flashsale.group_wait = 60s"]).await;
+    shop.run(NOTES).await;
+    let item_id = shop.item(10_000).await;
+    within(async {
+        loop {
+            let holder = shop.connect().await;
+            hold(&holder, item_id).await;
+            let mut buyers = Vec::new();
+            for user_id in ["first", "second", "bad"] {
+                let purchase = purchase(shop.connect().await, item_id, user_id);
+                buyers.push(purchase);
+                until_asked(&shop.client, buyers.len()).await;
+            }
+            run(&holder, "ROLLBACK").await;
+            for buyer in buyers {
+                buyer.await.expect("an answer or an error");
+            }
+            let shared = "SELECT EXISTS (
+                SELECT FROM noted AS first JOIN noted AS second
+                    ON second.transaction > first.transaction AND second.lsn < first.lsn
+                WHERE first.user_id = 'first' AND second.user_id = 'second')";
+            if shop.value(shared, &[]).await {
+                return;
+            }
+        }
+    })
+    .await;
     shop.assert_sound().await;
 }

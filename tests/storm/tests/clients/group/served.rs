@@ -210,7 +210,10 @@ async fn a_database_that_cannot_be_looked_at_is_not_served() {
     .await;
     assert_no_seller(&shop.client, "log").await;
     let log = shop.cluster.as_ref().expect("its own").log();
-    assert!(log.contains("whether the database is to be served: canceling"), "{log}");
+    assert!(
+        log.contains("whether the database is to be served: canceling"),
+        "{log}"
+    );
     run(&locker, "ROLLBACK").await;
     within(async { while shop.client.batch_execute(BUY).await.is_err() {} }).await;
     assert_sells(&shop.config).await;
