@@ -17,6 +17,11 @@ const STARTED: [Worker; 3] = [Worker::Seller, Worker::Publisher, Worker::Reconci
 #[allow(unsafe_code)] // the postmaster looks it up by name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_launcher_main(_argument: pg_sys::Datum) {
+    work();
+}
+
+/// Starts missing workers, as long as the server runs.
+fn work() {
     worker::connect(None);
     if !workers::arrive(Worker::Launcher) {
         return;

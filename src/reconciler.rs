@@ -35,6 +35,11 @@ const LOOK_MS: i64 = LOOK_AGAIN_AFTER / MILLISECOND;
 #[allow(unsafe_code)] // the postmaster looks it up by name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_reconciler_main(_argument: pg_sys::Datum) {
+    work();
+}
+
+/// Expires stale reservations as long as the database is to be served.
+fn work() {
     let leave = || workers::leave(Worker::Reconciler);
     let Some(mut database) = Database::connect(Worker::Reconciler, leave) else {
         return;

@@ -188,49 +188,35 @@ pub fn lines(waiting: usize, oldest_since: Option<Micros>) -> Result<Vec<Line>, 
     }
     let value = |counter: Counter| counter.of(counters).load(Relaxed) as f64;
     let seconds = |counter: Counter| value(counter) / 1e6;
-    lines.extend([
-        ("gate", None, "hits", value(Counter::GateHits)),
-        ("gate", None, "shut", value(Counter::GateShut)),
-        ("seller", None, "batches", value(Counter::Batches)),
-        ("seller", None, "requests", value(Counter::Requests)),
-        (
-            "seller",
-            None,
-            "largest_batch",
-            value(Counter::LargestBatch),
-        ),
-        (
-            "seller",
-            None,
-            "queue_wait_seconds",
-            seconds(Counter::QueueWait),
-        ),
-        (
-            "seller",
-            None,
-            "longest_queue_wait_seconds",
-            seconds(Counter::LongestQueueWait),
-        ),
-        ("seller", None, "waiting", waiting as f64),
-        ("seller", None, "oldest_wait_seconds", oldest_wait),
-        ("seller", None, "errors", value(Counter::SellerErrors)),
-        ("reconciler", None, "runs", value(Counter::Runs)),
-        ("reconciler", None, "expired", value(Counter::Expired)),
-        ("reconciler", None, "errors", value(Counter::RunErrors)),
-        ("reconciler", None, "backlog", value(Counter::Backlog)),
-        (
-            "reconciler",
-            None,
-            "last_run",
-            unix_seconds(Counter::LastRun.of(counters)),
-        ),
-        (
-            "stats",
-            None,
-            "reset",
-            unix_seconds(Counter::ResetAt.of(counters)),
-        ),
-    ]);
+    let mut line = |subject, name, value| lines.push((subject, None, name, value));
+    line("gate", "hits", value(Counter::GateHits));
+    line("gate", "shut", value(Counter::GateShut));
+    line("seller", "batches", value(Counter::Batches));
+    line("seller", "requests", value(Counter::Requests));
+    line("seller", "largest_batch", value(Counter::LargestBatch));
+    line("seller", "queue_wait_seconds", seconds(Counter::QueueWait));
+    line(
+        "seller",
+        "longest_queue_wait_seconds",
+        seconds(Counter::LongestQueueWait),
+    );
+    line("seller", "waiting", waiting as f64);
+    line("seller", "oldest_wait_seconds", oldest_wait);
+    line("seller", "errors", value(Counter::SellerErrors));
+    line("reconciler", "runs", value(Counter::Runs));
+    line("reconciler", "expired", value(Counter::Expired));
+    line("reconciler", "errors", value(Counter::RunErrors));
+    line("reconciler", "backlog", value(Counter::Backlog));
+    line(
+        "reconciler",
+        "last_run",
+        unix_seconds(Counter::LastRun.of(counters)),
+    );
+    line(
+        "stats",
+        "reset",
+        unix_seconds(Counter::ResetAt.of(counters)),
+    );
     Ok(lines)
 }
 

@@ -17,12 +17,16 @@ const IDLE_MS: i64 = 10_000;
 /// requires more.
 pub const STANDBY_POLL_MS: i64 = 1;
 
-/// Replies stay on the queue's committed list until they are published, so after a publisher died
-/// the next one publishes them.
 #[pg_guard]
 #[allow(unsafe_code)] // the postmaster looks it up by name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_publisher_main(_argument: pg_sys::Datum) {
+    work();
+}
+
+/// Publishes replies as long as the server runs. They stay on the queue's committed list until they are
+/// published, so after a publisher died the next one publishes them.
+fn work() {
     let Some(queue) = queue() else { return };
     worker::connect(None); // it touches no table
     if !workers::arrive(Worker::Publisher) {

@@ -33,6 +33,11 @@ const IDLE_MS: i64 = 10_000;
 #[allow(unsafe_code)] // the postmaster looks it up by name
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn flashsale_seller_main(_argument: pg_sys::Datum) {
+    work();
+}
+
+/// Serves requests as long as the database is to be served.
+fn work() {
     let Some(queue) = queue() else { return };
     let Some(mut database) = Database::connect(Worker::Seller, leave) else {
         return;
