@@ -83,7 +83,8 @@ static DEBUG_NULL_GROUP: GucSetting<bool> = GucSetting::<bool>::new(false);
 pub fn init() {
     init_of_purchases();
     init_of_times();
-    init_of_workers();
+    init_of_server();
+    init_of_seller();
     init_of_guard();
     guc::reserve_prefix(c"flashsale");
 }
@@ -167,7 +168,7 @@ fn init_of_times() {
 }
 
 /// Settings of what exists once for the whole server, set in postgresql.conf or by ALTER SYSTEM.
-fn init_of_workers() {
+fn init_of_server() {
     GucRegistry::define_string_guc(
         c"flashsale.database",
         c"The database in which the workers run.",
@@ -181,6 +182,28 @@ fn init_of_workers() {
         },
         GucFlags::default(),
     );
+    int(
+        c"flashsale.sold_out_ttl",
+        c"How long purchases of an item seen sold out are refused from shared memory.",
+        c"0 (off) to 1 min, default 1 s.",
+        &SOLD_OUT_TTL_MS,
+        0..=60_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    int(
+        c"flashsale.reconcile_interval",
+        c"Time between two runs of the reconciler.",
+        c"0 (off) to 1 day, default 10 s.",
+        &RECONCILE_INTERVAL_MS,
+        0..=86_400_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+}
+
+/// Settings of the queue and the seller, set in postgresql.conf or by ALTER SYSTEM.
+fn init_of_seller() {
     int(
         c"flashsale.group_wait",
         c"How long a grouped purchase waits, and a round of the seller lasts, before the answer is busy.",
@@ -207,24 +230,6 @@ fn init_of_workers() {
         1..=SLOTS as i32,
         GucContext::Sighup,
         GucFlags::default(),
-    );
-    int(
-        c"flashsale.sold_out_ttl",
-        c"How long purchases of an item seen sold out are refused from shared memory.",
-        c"0 (off) to 1 min, default 1 s.",
-        &SOLD_OUT_TTL_MS,
-        0..=60_000,
-        GucContext::Sighup,
-        GucFlags::UNIT_MS,
-    );
-    int(
-        c"flashsale.reconcile_interval",
-        c"Time between two runs of the reconciler.",
-        c"0 (off) to 1 day, default 10 s.",
-        &RECONCILE_INTERVAL_MS,
-        0..=86_400_000,
-        GucContext::Sighup,
-        GucFlags::UNIT_MS,
     );
     int(
         c"flashsale.debug_publish_delay",
