@@ -133,28 +133,24 @@ pub fn has_rows(schema: &CStr, name: &CStr) -> bool {
     if !relation.is_heap() {
         return false;
     }
-    // SAFETY: the relation is an open heap; snapshot, slot and scan end in the reverse order in which they
-    // began. An error leaves them to the rollback.
+    // SAFETY: the relation is an open heap, and the scan ends before its snapshot. An error leaves both to
+    // the rollback.
     unsafe {
-        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-        let slot = pg_sys::table_slot_create(relation.0, std::ptr::null_mut());
-        let scan = pg_sys::table_beginscan(relation.0, snapshot, 0, std::ptr::null_mut());
-        let forward = pg_sys::ScanDirection::ForwardScanDirection;
-        let found = pg_sys::table_scan_getnextslot(scan, forward, slot);
+        let snapshot = Snapshot(pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()));
+        let scan = pg_sys::table_beginscan(relation.0, snapshot.0, 0, std::ptr::null_mut());
+        let first = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
         pg_sys::table_endscan(scan);
-        pg_sys::ExecDropSingleTupleTableSlot(slot);
-        pg_sys::UnregisterSnapshot(snapshot);
-        found
+        !first.is_null()
     }
 }
 
-/// A registered snapshot. [`Table::snapshot()`] makes it.
+/// A registered snapshot.
 pub struct Snapshot(pub(super) pg_sys::Snapshot);
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
         if !panicking() {
-            // SAFETY: Table::snapshot() registered it.
+            // SAFETY: where this value was made, the snapshot was registered for it.
             unsafe { pg_sys::UnregisterSnapshot(self.0) };
         }
     }
