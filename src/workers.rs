@@ -55,7 +55,7 @@ thread_local! {
     static HAS_CHANGED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Hooks in what the workers have to hear of. Call it while the library is preloaded.
+/// Hooks into what the workers should look at. Call it while the library is preloaded.
 pub fn init() {
     hooks::on_change(|| HAS_CHANGED.set(true));
     hooks::at_login(miss_seller);

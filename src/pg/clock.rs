@@ -31,7 +31,7 @@ pub fn monotonic() -> Micros {
 }
 
 /// The monotonic clock without the time for which this process has waited for a processor, where the
-/// system tells that. For what something else than a busy machine takes.
+/// system says that. For what something else than a busy machine takes.
 pub fn running_or_asleep() -> Micros {
     monotonic() - waited_for_processor().unwrap_or(0)
 }
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_wait_for_a_processor_does_not_count() {
-        let waited = || waited_for_processor().expect("the system tells");
+        let waited = || waited_for_processor().expect("the system says");
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
