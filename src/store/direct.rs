@@ -6,7 +6,7 @@
 
 use super::{Found, Order};
 use crate::pg::heap::{
-    self, Attempt, Ctid, Purpose, Remembered, Seen, Snapshot, Table, Updated, Value, Write,
+    self, Ctid, LockResult, Purpose, Remembered, Seen, Snapshot, Table, Updated, Value, Write,
 };
 use crate::pg::{clock, random, session};
 use crate::settings;
@@ -188,9 +188,9 @@ pub fn read(item_id: i64) -> Option<Option<Found>> {
 /// 55P03 at once if another transaction holds it.
 pub fn lock_on_sale(item_id: i64, least: i64) -> Option<Option<Found>> {
     obtain_on_sale(Purpose::Lock, item_id, least, |row| match row.lock() {
-        Attempt::Held(row) => Some(Tried::Obtained(row.ctid())),
-        Attempt::Changed => Some(Tried::Changed),
-        Attempt::Unclear => None,
+        LockResult::Held(row) => Some(Tried::Obtained(row.ctid())),
+        LockResult::Changed => Some(Tried::Changed),
+        LockResult::Unclear => None,
     })
 }
 
@@ -374,9 +374,9 @@ pub fn lock_order(order_id: i64, code: Option<&str>) -> Option<Option<Order>> {
             };
             let order = locked_order(&row)?;
             match row.await_lock() {
-                Attempt::Held(_) => Some(Some(Some(order))),
-                Attempt::Changed => Some(None),
-                Attempt::Unclear => None,
+                LockResult::Held(_) => Some(Some(Some(order))),
+                LockResult::Changed => Some(None),
+                LockResult::Unclear => None,
             }
         });
         if let Some(order) = tried? {

@@ -17,7 +17,7 @@ mod write;
 
 pub use definition::Write;
 pub use remembered::Remembered;
-pub use row::{Attempt, Seen};
+pub use row::{LockResult, Seen};
 pub use strength::{Strength, lock_for_update, strength};
 pub use table::{Ctid, Purpose, Snapshot, Table, has_rows};
 pub use write::{Updated, Value, next_value};

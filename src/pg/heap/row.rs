@@ -182,7 +182,7 @@ impl<'s, const N: usize> Deref for Locked<'s, N> {
 }
 
 /// The result of an attempt to lock a row.
-pub enum Attempt<'s, const N: usize> {
+pub enum LockResult<'s, const N: usize> {
     Held(Locked<'s, N>),
     /// Another transaction has changed the row since the snapshot, and has committed.
     Changed,
@@ -265,17 +265,17 @@ impl<'s, const N: usize> Seen<'s, N> {
 
     /// Locks the row until the transaction ends, in the [`Strength`] of its table; 55P03 at once if
     /// another transaction holds it.
-    pub fn lock(self) -> Attempt<'s, N> {
+    pub fn lock(self) -> LockResult<'s, N> {
         let strength = self.table.strength();
         self.lock_as(strength, pg_sys::LockWaitPolicy::LockWaitError)
     }
 
     /// Locks the row FOR NO KEY UPDATE until the transaction ends. Waits for the lock.
-    pub fn await_lock(self) -> Attempt<'s, N> {
+    pub fn await_lock(self) -> LockResult<'s, N> {
         self.lock_as(Strength::NoKeyUpdate, pg_sys::LockWaitPolicy::LockWaitBlock)
     }
 
-    fn lock_as(self, strength: Strength, wait: pg_sys::LockWaitPolicy::Type) -> Attempt<'s, N> {
+    fn lock_as(self, strength: Strength, wait: pg_sys::LockWaitPolicy::Type) -> LockResult<'s, N> {
         assert!(matches!(
             self.table.purpose,
             Purpose::Lock | Purpose::Update
@@ -300,9 +300,9 @@ impl<'s, const N: usize> Seen<'s, N> {
         };
         drop(Pin(buffer));
         match result {
-            TM_Result::TM_Ok => Attempt::Held(Locked(self)),
-            TM_Result::TM_Updated | TM_Result::TM_Deleted => Attempt::Changed,
-            _ => Attempt::Unclear,
+            TM_Result::TM_Ok => LockResult::Held(Locked(self)),
+            TM_Result::TM_Updated | TM_Result::TM_Deleted => LockResult::Changed,
+            _ => LockResult::Unclear,
         }
     }
 }
