@@ -27,7 +27,7 @@ const MOST_RETURNS: usize = 20;
 const RETURN_AFTER_MS: i64 = 10;
 /// For how long orders that fail to expire are skipped, and the most such orders to remember.
 const SKIPPED_FOR: Micros = 3_600_000_000;
-const MOST_AT_FAULT: usize = 10_000;
+const MOST_SKIPPED: usize = 10_000;
 /// The longest sleep, after which it looks whether its database is still to be served.
 const LOOK_MS: i64 = LOOK_AGAIN_AFTER / MILLISECOND;
 
@@ -44,7 +44,7 @@ fn work() {
     let Some(mut database) = Database::connect(Worker::Reconciler, leave) else {
         return;
     };
-    let mut at_fault = AtFault::none();
+    let mut skipped = Skipped::none();
     let mut last_run = None;
     while database.is_served() {
         signals::reload_if_requested();
@@ -56,14 +56,14 @@ fn work() {
             continue;
         }
         worker::report(Some("flashsale: expiring stale reservations"));
-        run(&mut at_fault);
+        run(&mut skipped);
         worker::report(None);
         last_run = Some(clock::monotonic());
     }
 }
 
 /// Orders that fail to expire.
-struct AtFault {
+struct Skipped {
     order_ids: Vec<i64>,
     /// Since when these are skipped, by the monotonic clock.
     since: Micros,
@@ -72,7 +72,7 @@ struct AtFault {
     log: OnceAMinute,
 }
 
-impl AtFault {
+impl Skipped {
     /// No order is known to fail, from now on.
     fn none() -> Self {
         Self {
@@ -90,19 +90,19 @@ impl AtFault {
     }
 
     /// The orders that are skipped now.
-    fn skipped(&self) -> Vec<i64> {
+    fn orders(&self) -> Vec<i64> {
         [&self.order_ids[..], &self.locked].concat()
     }
 
     /// Skips an order because of this fault, unless too many are skipped already; then false. An
     /// order of `None` could not be found out. Writes to the log, once a minute.
     fn skip(&mut self, order_id: Option<i64>, fault: &Fault) -> bool {
-        let skipped = match is_lock_refused(fault.sqlstate()) {
+        let orders = match is_lock_refused(fault.sqlstate()) {
             true => &mut self.locked,
             false => &mut self.order_ids,
         };
-        let order_id = order_id.filter(|_| skipped.len() < MOST_AT_FAULT);
-        skipped.extend(order_id);
+        let order_id = order_id.filter(|_| orders.len() < MOST_SKIPPED);
+        orders.extend(order_id);
         if let Some(held_back) = self.log.may_pass(clock::monotonic()) {
             let what = match order_id {
                 Some(order_id) => format!("order {order_id} does not expire: "),
@@ -123,15 +123,15 @@ impl AtFault {
 /// Expires all stale reservations, in several transactions. If one fails, as one that takes too long,
 /// the next ones have fewer and fewer orders, until the order at fault is alone. Orders that do not
 /// expire are skipped for an hour; those for which a lock was refused, until the next run.
-fn run(at_fault: &mut AtFault) {
-    if clock::monotonic() - at_fault.since > SKIPPED_FOR {
-        at_fault.forget();
+fn run(skipped: &mut Skipped) {
+    if clock::monotonic() - skipped.since > SKIPPED_FOR {
+        skipped.forget();
     }
-    at_fault.locked.clear();
+    skipped.locked.clear();
     let mut returns = 0;
     let mut most = ORDERS_PER_TRANSACTION;
     loop {
-        match expire_some(most, at_fault) {
+        match expire_some(most, skipped) {
             Ok(Remaining::None) => break,
             Ok(Remaining::Some) => most = (most * 2).min(ORDERS_PER_TRANSACTION),
             Ok(Remaining::Locked) if returns < MOST_RETURNS => {
@@ -142,10 +142,10 @@ fn run(at_fault: &mut AtFault) {
             Err(_) if most > 1 => most /= 2,
             Err(fault) => {
                 stats::reconciler_failed();
-                let order_id = oldest(at_fault.skipped());
+                let order_id = oldest(skipped.orders());
                 // It may be the lock of a table, which all orders need.
                 returns += usize::from(is_lock_refused(fault.sqlstate()));
-                if !at_fault.skip(order_id, &fault) || returns > MOST_RETURNS {
+                if !skipped.skip(order_id, &fault) || returns > MOST_RETURNS {
                     break;
                 }
             }
@@ -164,10 +164,10 @@ enum Remaining {
 }
 
 /// Expires up to `most` orders in one transaction.
-fn expire_some(most: i32, at_fault: &mut AtFault) -> Result<Remaining, Fault> {
+fn expire_some(most: i32, skipped: &mut Skipped) -> Result<Remaining, Fault> {
     let done = in_transaction(|client| {
         let staleness = Staleness::ExpiredAt(clock::now());
-        expiry::expire_stale(client, staleness, most, &at_fault.skipped())
+        expiry::expire_stale(client, staleness, most, &skipped.orders())
     })?;
     let Some((expired, failed)) = done else {
         return Ok(Remaining::None);
@@ -175,7 +175,7 @@ fn expire_some(most: i32, at_fault: &mut AtFault) -> Result<Remaining, Fault> {
     stats::expired(expired.orders, expired.skipped);
     for order in failed {
         stats::reconciler_failed();
-        at_fault.skip(Some(order.order_id), &order.fault);
+        skipped.skip(Some(order.order_id), &order.fault);
     }
     Ok(match expired {
         Expired { more: true, .. } => Remaining::Some,
