@@ -80,15 +80,16 @@ thread_local! {
     static NEXT_EXPIRY: Cell<Option<NextExpiry>> = const { Cell::new(None) };
 }
 
-/// Without preload: in how many microseconds the next reservation of an item expires, if this
-/// session found that out less than `flashsale.sold_out_ttl` ago, and the item still has the same
-/// version, which a new reservation raises. `None` once it has expired.
-pub fn next_expiry_in(item_id: i64, version: i64) -> Option<Micros> {
-    let (next, now) = (NEXT_EXPIRY.get()?, clock::monotonic());
-    let is_same = (next.item_id, next.version) == (item_id, version);
-    let is_recent = now - next.found_at < settings::sold_out_ttl();
-    let is_known = is_same && is_recent && now < next.expires_at;
-    (is_known && may_use_gate()).then_some(next.expires_at - now)
+/// Without preload: whether no reservation of an item is stale, as this session found out less than
+/// `flashsale.sold_out_ttl` ago. The item must still have the same version, which a new reservation
+/// raises.
+pub fn is_none_stale(item_id: i64, version: i64) -> bool {
+    let now = clock::monotonic();
+    NEXT_EXPIRY.get().is_some_and(|next| {
+        let is_same = (next.item_id, next.version) == (item_id, version);
+        let is_recent = now - next.found_at < settings::sold_out_ttl();
+        is_same && is_recent && now < next.expires_at && may_use_gate()
+    })
 }
 
 /// Remembers in how many microseconds the next reservation of an item of this version expires.

@@ -1,7 +1,7 @@
 //! Expiry: the units of stale reservations are returned to their items, by the reconciler or by a
 //! purchase that would be refused for want of units.
 
-use crate::attempt::{Patience, attempt_or_busy, is_about_one_row};
+use crate::attempt::{Patience, attempt_or_busy, is_about_one_row, is_lock_refused};
 use crate::error::Fault;
 use crate::pg::clock;
 use crate::pg::subtransaction::{self, End};
@@ -278,6 +278,9 @@ pub enum Freed {
 /// The stale reservations of an item that a purchase may expire. The caller has locked the item.
 pub struct ForSale {
     stale: StaleOfItem,
+    /// Those of the orders left out whose failure was no refused lock.
+    at_fault: Vec<i64>,
+    was_lock_refused: bool,
     failures_left: u32,
     patience: Patience,
 }
@@ -285,11 +288,9 @@ pub struct ForSale {
 impl ForSale {
     pub fn of(item_id: i64, now: Micros) -> Self {
         Self {
-            stale: StaleOfItem {
-                item_id,
-                now,
-                but_orders: Vec::new(),
-            },
+            stale: StaleOfItem::of(item_id, now),
+            at_fault: Vec::new(),
+            was_lock_refused: false,
             failures_left: MOST_FAILURES,
             patience: Patience::new(),
         }
@@ -314,6 +315,20 @@ impl ForSale {
         Ok(Freed::Enough(freed))
     }
 
+    /// The units of up to `limit` orders that are still stale, after [`Self::free`] found too few: other
+    /// transactions hold them, or the locks that their triggers want. 0 if too many do not expire.
+    /// Locks nothing.
+    pub fn left(&self, client: &SpiClient<'_>, limit: i64) -> Result<i64, Fault> {
+        if self.failures_left == 0 && !self.was_lock_refused {
+            return Ok(0);
+        }
+        let left = StaleOfItem {
+            but_orders: self.at_fault.clone(),
+            ..self.stale
+        };
+        left.units(client, limit)
+    }
+
     /// Expires orders until they have had `units` units, and returns how many these are; if there
     /// are fewer, possibly without expiring all. If a statement fails, the next ones have half as many
     /// orders, until the order at fault is alone and is left out.
@@ -333,12 +348,19 @@ impl ForSale {
             match self.expire_oldest(client, missing, orders)? {
                 Attempt::Freed(0) => break,
                 Attempt::Freed(units) => freed += units,
-                Attempt::Failed(order_ids) => {
+                Attempt::Failed {
+                    order_ids,
+                    is_lock_refused,
+                } => {
                     self.failures_left -= 1;
+                    self.was_lock_refused |= is_lock_refused;
                     self.patience.lose(begun);
                     most = order_ids.len() as i64 / 2;
-                    if let [at_fault] = order_ids[..] {
-                        self.stale.but_orders.push(at_fault);
+                    if let [order_id] = order_ids[..] {
+                        self.stale.but_orders.push(order_id);
+                        if !is_lock_refused {
+                            self.at_fault.push(order_id);
+                        }
                         most = ORDERS_PER_STATEMENT;
                     }
                 }
@@ -376,10 +398,16 @@ impl ForSale {
         });
         match tried {
             Ok(Ok(units)) => Ok(Attempt::Freed(units)),
-            Ok(Err(Fault::Suppressed(_))) => Ok(Attempt::Failed(order_ids)),
+            Ok(Err(Fault::Suppressed(_))) => Ok(Attempt::Failed {
+                order_ids,
+                is_lock_refused: false,
+            }),
             Ok(Err(fault)) => Err(fault),
             Err(error) if !order_ids.is_empty() && is_about_one_row(&error) => {
-                Ok(Attempt::Failed(order_ids))
+                Ok(Attempt::Failed {
+                    order_ids,
+                    is_lock_refused: is_lock_refused(&error),
+                })
             }
             Err(error) => error.rethrow(),
         }
@@ -390,8 +418,11 @@ impl ForSale {
 enum Attempt {
     /// The orders had that many units; 0 if none could be locked.
     Freed(i64),
-    /// One of these orders does not expire.
-    Failed(Vec<i64>),
+    /// One of these orders does not expire, perhaps because its trigger wants a lock.
+    Failed {
+        order_ids: Vec<i64>,
+        is_lock_refused: bool,
+    },
 }
 
 /// How many of the orders with these quantities have at least `units` units; all if they have fewer.

@@ -6,7 +6,7 @@ use crate::error::Fault;
 use crate::pg::subtransaction::End;
 use crate::pg::{clock, transaction};
 use crate::sale::numbered::attempt;
-use crate::store::orders::Order;
+use crate::store::orders::{Order, StaleOfItem};
 use crate::store::{items, orders, payments};
 use flashsale_core::argument::Invalid;
 use flashsale_core::charge::{Charge, Confirmed, PaidFor, PaymentRefunded};
@@ -74,7 +74,7 @@ fn settle(client: &SpiClient<'_>, charge: &Charge<'_>) -> Result<End<Confirmed>,
             orders::confirm(client, &order, clock::now())?;
             End::Commit(Confirmed::Paid)
         }
-        (Fate::Reinstate, Some(order)) => End::Commit(reinstate(client, charge, &order)?),
+        (Fate::Reinstate, Some(order)) => reinstate(client, charge, &order)?,
         (Fate::Pay | Fate::Reinstate, None) => {
             return Err(Fault::Broken("an unknown order was to be paid"));
         }
@@ -87,39 +87,53 @@ fn reinstate(
     client: &SpiClient<'_>,
     charge: &Charge<'_>,
     order: &Order,
-) -> Result<Confirmed, Fault> {
+) -> Result<End<Confirmed>, Fault> {
     let paid_for = PaidFor::Order(order.order_id);
     let payment_id = payments::insert(client, charge, paid_for, Some(Why::OrderExpired))?;
-    if !take_units(client, order)? {
-        return Ok(Confirmed::due(Why::OrderExpired));
-    }
-    payments::mark_paid(client, payment_id)?;
-    orders::confirm(client, order, clock::now())?;
-    Ok(Confirmed::Reinstated)
+    Ok(match take_units(client, order)? {
+        Units::Taken => {
+            payments::mark_paid(client, payment_id)?;
+            orders::confirm(client, order, clock::now())?;
+            End::Commit(Confirmed::Reinstated)
+        }
+        Units::Sold => End::Commit(Confirmed::due(Why::OrderExpired)),
+        Units::Undecided => End::RollBack(Confirmed::Busy),
+    })
+}
+
+/// What has become of the units of an expired order.
+enum Units {
+    /// The order has them again.
+    Taken,
+    Sold,
+    /// Other transactions hold stale reservations, and may free their units or not.
+    Undecided,
 }
 
 /// Takes the order's units from its item again; if too few are free, expires stale reservations of
-/// the item first, provided that these have enough. False if even they have too few.
-fn take_units(client: &SpiClient<'_>, order: &Order) -> Result<bool, Fault> {
+/// the item first, provided that these have enough.
+fn take_units(client: &SpiClient<'_>, order: &Order) -> Result<Units, Fault> {
     let (item_id, quantity) = (order.item_id, order.quantity);
     if items::take_back(client, item_id, quantity)? {
-        return Ok(true);
+        return Ok(Units::Taken);
     }
     let now = clock::now();
-    let stale = orders::stale_units(client, item_id, now, quantity)?;
-    let Some(item) = items::read(client, item_id)? else {
-        return Ok(false);
-    };
-    if stale == 0 || item.inventory.saturating_add(stale) < quantity {
-        return Ok(false);
+    let stale = StaleOfItem::of(item_id, now).units(client, quantity)?;
+    // Only now: others may have expired them.
+    let free = items::read(client, item_id)?.map_or(0, |item| item.inventory);
+    if free.saturating_add(stale) < quantity {
+        return Ok(Units::Sold);
     }
     let Some(stock) = items::lock_stock(client, item_id)? else {
-        return Ok(false);
+        return Ok(Units::Sold);
     };
-    match ForSale::of(item_id, now).free(client, quantity - stock.inventory)? {
-        Freed::Enough(_) => items::take_back(client, item_id, quantity),
-        Freed::Only(_) => Ok(false),
-    }
+    let missing = quantity - stock.inventory;
+    let mut for_sale = ForSale::of(item_id, now);
+    Ok(match for_sale.free(client, missing)? {
+        Freed::Enough(_) if items::take_back(client, item_id, quantity)? => Units::Taken,
+        Freed::Only(_) if for_sale.left(client, missing)? >= missing => Units::Undecided,
+        _ => Units::Sold,
+    })
 }
 
 /// Records that the gateway has refunded a payment that was due. Locks only the payment.

@@ -8,6 +8,7 @@ use crate::pg::clock;
 use crate::pg::subtransaction::End;
 use crate::sale::numbered::attempt_or_busy;
 use crate::store::items::Need;
+use crate::store::orders::StaleOfItem;
 use crate::store::{Found, items, orders};
 use flashsale_core::fit::{self, Fit, PriorOrder, Request};
 use flashsale_core::gate::Epoch;
@@ -147,24 +148,25 @@ pub fn serve(
     if supply.is_short() {
         match obtained {
             Obtained::Locked => {
-                let (with_more, stale) = supply.free_stale(client)?;
-                if let Some(with_more) = with_more {
+                let after = supply.free_stale(client)?;
+                if let Some(with_more) = after.item {
                     item = with_more;
                     supply = Supply::of(&item, now, &fresh, &held);
                 }
-                supply.refuse_as_with(stale);
+                supply.refuse_as_with(after.stale);
+                supply.leave_undecided_without(after.held);
             }
             // It has one request, whose units have been taken, so this is not refused for want of them.
             Obtained::Taken => {}
-            Obtained::Read(epoch) => {
-                let stale = supply.stale_units(client, epoch)?;
-                if supply.sells_of(stale) > 0 {
+            Obtained::Read(epoch) => match supply.stale_units(client, epoch)? {
+                None => return Ok(conflicts(outcomes)),
+                Some(stale) if supply.sells_of(stale) > 0 => {
                     let item_id = item.item_id;
                     let lock = || items::await_on_sale(client, item_id, Need::Nothing);
                     return serve_locked(client, lock, requests);
                 }
-                supply.refuse_as_with(stale);
-            }
+                Some(stale) => supply.refuse_as_with(stale),
+            },
         }
     }
     let reserved = supply.reserved();
@@ -173,8 +175,7 @@ pub fn serve(
         && !matches!(obtained, Obtained::Taken)
         && !items::take_versioned(client, &item, units)?
     {
-        let conflict = |outcome: Option<Outcome>| outcome.unwrap_or(Outcome::Conflict);
-        return Ok(End::RollBack(outcomes.into_iter().map(conflict).collect()));
+        return Ok(conflicts(outcomes));
     }
     let order_refs = orders::insert(client, &item, &reserved, now)?;
     let served = to_outcomes(client, &item, &fresh, &supply.fits, &order_refs, now)?;
@@ -185,6 +186,12 @@ pub fn serve(
     } else {
         End::Commit(outcomes)
     })
+}
+
+/// The item has changed since it was read, so all requests without an outcome are conflicts.
+fn conflicts(outcomes: Vec<Option<Outcome>>) -> End<Outcomes> {
+    let conflict = |outcome: Option<Outcome>| outcome.unwrap_or(Outcome::Conflict);
+    End::RollBack(outcomes.into_iter().map(conflict).collect())
 }
 
 /// Serves requests once `lock` has locked their item; if it is no longer on sale, all are busy.
@@ -264,52 +271,73 @@ impl<'r, 'a> Supply<'r, 'a> {
         }
     }
 
-    /// Expires as many stale reservations as are sold, and returns the item with their units, and how
-    /// many units stale reservations still have. `None` if no request gets more by that; then none
-    /// is expired. The item must be locked.
-    fn free_stale(&self, client: &SpiClient<'_>) -> Result<(Option<Found>, i64), Fault> {
-        let item_id = self.item.item_id;
-        let mut stale = orders::stale_units(client, item_id, self.now, self.missing())?;
+    /// Leaves the refused requests undecided that would get their units if there were `units` more.
+    fn leave_undecided_without(&mut self, units: i64) {
+        if units > 0 {
+            let with_more = self.fits_with(units);
+            fit::leave_undecided(&mut self.fits, &with_more);
+        }
+    }
+
+    /// Expires as many stale reservations as are sold; none if no request gets more by that. The item
+    /// must be locked.
+    fn free_stale(&self, client: &SpiClient<'_>) -> Result<AfterExpiry, Fault> {
+        let (item_id, missing) = (self.item.item_id, self.missing());
+        let mut after = AfterExpiry {
+            item: None,
+            stale: StaleOfItem::of(item_id, self.now).units(client, missing)?,
+            held: 0,
+        };
         let mut for_sale = ForSale::of(item_id, self.now);
+        let mut are_fewer = false;
         for _ in 0..MOST_FITS {
-            let units = self.sells_of(stale);
+            let units = self.sells_of(after.stale);
             if units <= 0 {
                 break;
             }
             match for_sale.free(client, units)? {
                 Freed::Enough(freed) => {
-                    return Ok((items::read(client, item_id)?, (stale - freed).max(0)));
+                    after.item = items::read(client, item_id)?;
+                    after.stale = (after.stale - freed).max(0);
+                    break;
                 }
-                Freed::Only(fewer) => stale = fewer,
+                Freed::Only(fewer) => (after.stale, are_fewer) = (fewer, true),
             }
         }
-        Ok((None, stale))
+        if are_fewer {
+            after.held = for_sale.left(client, missing)?;
+        }
+        Ok(after)
     }
 
     /// The units of stale reservations, of as many of these as could be needed. If the item is sold
-    /// out and has none, shuts its gate until its next reservation expires. Locks nothing.
-    fn stale_units(&self, client: &SpiClient<'_>, epoch: Epoch) -> Result<i64, Fault> {
-        let item_id = self.item.item_id;
-        let expires_in = self.next_expiry_in(client)?;
-        if expires_in <= 0 {
-            return orders::stale_units(client, item_id, self.now, self.missing());
-        }
-        if self.item.inventory == 0 {
-            gate::shut(item_id, epoch, expires_in);
-        }
-        Ok(0)
-    }
-
-    /// In how many microseconds the item's next reservation expires; 0 or less if one has.
-    fn next_expiry_in(&self, client: &SpiClient<'_>) -> Result<Micros, Fault> {
+    /// out and has none, shuts its gate until its next reservation expires. `None` if units have come
+    /// back since the item was read: those may be of reservations that were stale then. Locks nothing.
+    fn stale_units(&self, client: &SpiClient<'_>, epoch: Epoch) -> Result<Option<i64>, Fault> {
         let (item_id, version) = (self.item.item_id, self.item.version);
-        if let Some(expires_in) = gate::next_expiry_in(item_id, version) {
-            return Ok(expires_in);
+        if gate::is_none_stale(item_id, version) {
+            return Ok(Some(0));
         }
         let next = orders::next_expiry(client, item_id)?.unwrap_or(Micros::MAX);
         let expires_in = next.saturating_sub(self.now);
         gate::remember_next_expiry(item_id, version, expires_in);
-        Ok(expires_in)
+        if expires_in > 0 && self.item.inventory == 0 {
+            gate::shut(item_id, epoch, expires_in);
+        }
+        let stale = match expires_in {
+            1.. => 0,
+            _ => StaleOfItem::of(item_id, self.now).units(client, self.missing())?,
+        };
+        if self.sells_of(stale) <= 0 && self.has_more_by_now(client)? {
+            return Ok(None);
+        }
+        Ok(Some(stale))
+    }
+
+    /// Whether more units are free than when the item was read. Locks nothing.
+    fn has_more_by_now(&self, client: &SpiClient<'_>) -> Result<bool, Fault> {
+        let now = items::read(client, self.item.item_id)?;
+        Ok(now.is_some_and(|now| now.inventory > self.item.inventory))
     }
 
     fn reserved(&self) -> Vec<&'r Request<'a>> {
@@ -320,6 +348,16 @@ impl<'r, 'a> Supply<'r, 'a> {
             .map(|(request, _)| request)
             .collect()
     }
+}
+
+/// What a purchase has left of its item's stale reservations.
+struct AfterExpiry {
+    /// The item with the units that have come back; `None` if none have.
+    item: Option<Found>,
+    /// The units of those that could be expired, and are not.
+    stale: i64,
+    /// The units of those that are left, if other transactions hold some of them.
+    held: i64,
 }
 
 /// The outcomes of requests for an item that was not on sale, or had too few units. They rest on
@@ -339,15 +377,17 @@ pub fn refuse(
     let mut outcomes = replays(client, requests)?;
     let fresh = without_outcome(&outcomes, requests);
     let mut supply = Supply::of(&item, clock::now(), &fresh, &held);
+    // If the item has come on sale since, every caller should try again.
+    let mut is_on_sale = !supply.reserved().is_empty();
     if supply.is_short() {
-        let stale = supply.stale_units(client, epoch)?;
-        if supply.sells_of(stale) > 0 {
-            return serve_locked(client, lock, requests);
+        match supply.stale_units(client, epoch)? {
+            None => is_on_sale = true,
+            Some(stale) if supply.sells_of(stale) > 0 => {
+                return serve_locked(client, lock, requests);
+            }
+            Some(stale) => supply.refuse_as_with(stale),
         }
-        supply.refuse_as_with(stale);
     }
-    // The item has come on sale since, so every caller should try again.
-    let is_on_sale = !supply.reserved().is_empty();
     let mut refused = Vec::with_capacity(fresh.len());
     for (request, fit) in fresh.iter().zip(&supply.fits) {
         refused.push(match *fit {
@@ -431,6 +471,7 @@ fn to_outcomes(
                 reason,
                 remaining_inventory,
             } => refusal(client, item, remaining_inventory, request, reason)?,
+            Fit::Undecided => Outcome::Busy,
         });
     }
     Ok(outcomes)

@@ -64,7 +64,7 @@ pub fn restock(
 }
 
 /// The units after the restock. If too few are free, but stale reservations hold the others, those are
-/// expired first.
+/// expired first; if other transactions hold these, the item is busy.
 fn restocked(
     client: &SpiClient<'_>,
     item_id: i64,
@@ -78,8 +78,11 @@ fn restocked(
         return Ok(restocked);
     }
     let missing = wanted - before.inventory;
-    let Freed::Enough(freed) = ForSale::of(item_id, clock::now()).free(client, missing)? else {
-        return Ok(restocked);
+    let mut for_sale = ForSale::of(item_id, clock::now());
+    let freed = match for_sale.free(client, missing)? {
+        Freed::Enough(freed) => freed,
+        Freed::Only(_) if for_sale.left(client, missing)? >= missing => return Ok(Restocked::Busy),
+        Freed::Only(_) => return Ok(restocked),
     };
     let inventory = before.inventory + freed;
     Ok(item::restock(

@@ -570,18 +570,6 @@ pub fn next_expiry(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Micros
     }
 }
 
-/// The units of up to `limit` stale reservations of an item at `now`. Locks nothing.
-pub fn stale_units(
-    client: &SpiClient<'_>,
-    item_id: i64,
-    now: Micros,
-    limit: i64,
-) -> Result<i64, Fault> {
-    let none: Vec<i64> = Vec::new();
-    let arguments = [item_id.into(), Stamp(now).into(), none.into(), limit.into()];
-    some(&STALE_UNITS.run(client, &arguments)?.first(), 1)
-}
-
 /// The stale reservations of an item at a time, without some orders.
 pub struct StaleOfItem {
     pub item_id: i64,
@@ -590,6 +578,19 @@ pub struct StaleOfItem {
 }
 
 impl StaleOfItem {
+    pub fn of(item_id: i64, now: Micros) -> Self {
+        Self {
+            item_id,
+            now,
+            but_orders: Vec::new(),
+        }
+    }
+
+    /// The units of the oldest `limit` of them. Locks nothing.
+    pub fn units(&self, client: &SpiClient<'_>, limit: i64) -> Result<i64, Fault> {
+        some(&STALE_UNITS.run(client, &self.arguments(limit))?.first(), 1)
+    }
+
     /// The quantities of the oldest `limit` of them. Locks nothing.
     pub fn quantities(&self, client: &SpiClient<'_>, limit: i64) -> Result<Vec<i64>, Fault> {
         let rows = STALE_OF_ITEM.run(client, &self.arguments(limit))?;

@@ -48,6 +48,9 @@ pub enum Fit {
         reason: Reason,
         remaining_inventory: i64,
     },
+    /// The request needs units whose stale reservations other transactions hold, which may free them
+    /// or not.
+    Undecided,
 }
 
 /// Why a request whose key has an order already is refused; `None` if the request repeats that
@@ -111,6 +114,16 @@ pub fn is_short(fits: &[Fit]) -> bool {
         )
     };
     fits.iter().any(is_short)
+}
+
+/// Leaves undecided the requests that are refused, but would not be if there were as many units as for
+/// `with_more`.
+pub fn leave_undecided(fits: &mut [Fit], with_more: &[Fit]) {
+    for (fit, with_more) in fits.iter_mut().zip(with_more) {
+        if let (Fit::Refused { .. }, Fit::Reserved { .. } | Fit::Repeats(_)) = (&fit, with_more) {
+            *fit = Fit::Undecided;
+        }
+    }
 }
 
 /// The units that the requests get, whose fits these are.

@@ -149,6 +149,8 @@ SELECT user_id, status, count(*) FROM flashsale.orders WHERE item_id = 17 GROUP 
 -- An error of the server is not one of an order.
 SELECT t.buy_despite(how) FROM unnest('{53100,53200,54001,58030,XX001,40001}'::text[]) AS how;
 SELECT t.buy_despite('suppress');
+-- Nothing else is left: who wants a lock may expire later.
+SELECT t.buy_despite(how) FROM unnest('{suppress,23514,55P03,40P01}'::text[]) AS how;
 DROP FUNCTION t.buy_despite(text);
 
 -- If every order fails to expire, a purchase tries some and gives up.

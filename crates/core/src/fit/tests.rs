@@ -156,6 +156,23 @@ proptest! {
         prop_assert!(missing > 0 || item.inventory > 0);
     }
 
+    /// Undecided is who is refused and would not be with more units; nothing else changes.
+    #[test]
+    fn undecided_is_who_would_get_units_of_more(
+        item in items(), requests in requests(), held in holdings(), more in 0..20i64,
+    ) {
+        let before = fit(&item, NOW, &requests, &held);
+        let inventory = item.inventory + more;
+        let with_more = fit(&Item { inventory, ..item }, NOW, &requests, &held);
+        let mut after = before.clone();
+        leave_undecided(&mut after, &with_more);
+        let is_refused = |fit: &Fit| matches!(fit, Fit::Refused { .. });
+        for ((before, with_more), after) in before.iter().zip(&with_more).zip(after) {
+            let is_undecided = is_refused(before) && !is_refused(with_more);
+            prop_assert_eq!(after, if is_undecided { Fit::Undecided } else { *before });
+        }
+    }
+
     #[test]
     fn a_crowd_of_single_units_sells_exactly_what_there_is(inventory in 0..50i64, crowd in 0..80usize) {
         let fits = fit(&on_sale(inventory), NOW, &vec![request("ann", 1); crowd], &HashMap::new());

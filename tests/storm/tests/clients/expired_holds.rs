@@ -14,7 +14,8 @@ use crate::strategy::{Strategy, under_each_strategy};
 
 under_each_strategy!(
     fifty_buyers_and_one_freed_unit,
-    a_crowd_buys_what_stale_holds_have
+    a_crowd_buys_what_stale_holds_have,
+    a_buyer_is_busy_while_a_stale_hold_is_undecided
 );
 
 const CROWD: usize = 50;
@@ -82,6 +83,44 @@ async fn a_crowd_buys_what_stale_holds_have(strategy: Strategy) {
     assert_eq!(sold(&bought) + sold(&paying), 60);
     assert_eq!(refused(&bought, "out_of_stock"), 300 - sold(&bought));
     assert_eq!(shop.inventory(item_id).await, 0);
+    shop.assert_sound().await;
+}
+
+/// Another transaction holds the order with the last unit, as the reconciler does before it has the
+/// item: the unit may be free in a moment.
+async fn a_buyer_is_busy_while_a_stale_hold_is_undecided(strategy: Strategy) {
+    let shop = Shop::open_under(strategy, 2).await;
+    let pool = shop.pool(1).await;
+    let item_id = shop.item(1).await;
+    assert_eq!(sold(&rush(&pool, [Call::buy(item_id, "holder")]).await), 1);
+    make_stale(&shop, item_id, "holder").await;
+    let holder = shop.connect().await;
+    run(
+        &holder,
+        "BEGIN; SELECT FROM flashsale.orders FOR NO KEY UPDATE",
+    )
+    .await;
+    for key in [None, Some("key".to_owned())] {
+        let call = Call::Purchase {
+            item_id,
+            user_id: "buyer".to_owned(),
+            quantity: 1,
+            key,
+        };
+        let busy = pool.call(&call).await.expect("an answer");
+        assert_eq!((busy.reason(), busy.retryable()), ("busy", true));
+    }
+    // Two units cannot become free.
+    let two = Call::Purchase {
+        item_id,
+        user_id: "buyer".to_owned(),
+        quantity: 2,
+        key: None,
+    };
+    let refused = pool.call(&two).await.expect("an answer");
+    assert_eq!(refused.reason(), "out_of_stock");
+    run(&holder, "COMMIT").await;
+    assert_eq!(sold(&rush(&pool, [Call::buy(item_id, "buyer")]).await), 1);
     shop.assert_sound().await;
 }
 
