@@ -79,10 +79,11 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// The first wait can take `flashsale.lock_wait`, and all of them twice as long.
+    /// The first wait can take as long as any lock wait of the transaction, and all of them twice as
+    /// long. In the seller that is a fifth of `flashsale.group_wait`, less than the share of any group.
     pub fn new() -> Self {
         Self {
-            left: 2 * Micros::from(settings::lock_wait_ms()) * MILLISECOND,
+            left: 2 * Micros::from(guc::lock_timeout()) * MILLISECOND,
         }
     }
 

@@ -10,11 +10,16 @@ pub const SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
 /// Sets `lock_timeout` until the innermost subtransaction ends, or function with a SET clause, unless a
 /// shorter one is set.
 pub fn bound_lock_timeout(milliseconds: i32) {
-    // SAFETY: a number of this single-threaded process.
-    let current = unsafe { pg_sys::LockTimeout };
+    let current = lock_timeout();
     if current == 0 || current > milliseconds {
         set_for_subtransaction(c"lock_timeout", &text(milliseconds));
     }
+}
+
+/// This process's `lock_timeout`, in milliseconds; 0 for none.
+pub fn lock_timeout() -> i32 {
+    // SAFETY: a number of this single-threaded process.
+    unsafe { pg_sys::LockTimeout }
 }
 
 /// Sets the search path to [`SEARCH_PATH`] until the innermost subtransaction ends. Nearly all
@@ -65,8 +70,7 @@ pub fn override_for_process(name: &CStr, value: &CStr) {
 
 /// Like [`override_for_process`], for `lock_timeout`; does nothing if it has that value already.
 pub fn override_lock_timeout(milliseconds: i32) {
-    // SAFETY: a number of this single-threaded process.
-    if unsafe { pg_sys::LockTimeout } != milliseconds {
+    if lock_timeout() != milliseconds {
         override_for_process(c"lock_timeout", &text(milliseconds));
     }
 }

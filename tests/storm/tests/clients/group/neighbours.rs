@@ -120,6 +120,48 @@ async fn a_slow_trigger_does_not_hold_the_seller() {
     shop.assert_sound().await;
 }
 
+/// Ten stale orders do not expire because their triggers wait for a lock. The search for one that does
+/// leaves the group time to sell it.
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_that_wait_for_a_lock_leave_time_for_the_sale() {
+    let settings = [
+        "flashsale.group_wait = 10s",
+        "flashsale.lock_wait = 60s",
+        "flashsale.reconcile_interval = 0",
+    ];
+    let shop = Shop::grouped(&settings).await;
+    let item_id = shop.item(11).await;
+    shop.run(
+        "CREATE TABLE held AS SELECT 1 AS n;
+         CREATE FUNCTION want_held() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF NEW.user_id <> 'user 10' THEN PERFORM FROM public.held FOR UPDATE; END IF;
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER want_held BEFORE UPDATE ON flashsale.orders
+             FOR EACH ROW EXECUTE FUNCTION want_held()",
+    )
+    .await;
+    let pool = shop.pool(1).await;
+    let done = within(storm(&pool, super::buyers(item_id, 11)))
+        .await
+        .expect("the buyers come home");
+    assert!(done.iter().all(|done| answer(done).success()));
+    shop.run("UPDATE flashsale.orders SET expires_at = clock_timestamp() - interval '1 hour' + order_id * interval '1 s'")
+        .await;
+    let holder = shop.connect().await;
+    run(&holder, "BEGIN; SELECT FROM held FOR UPDATE").await;
+    let sold = within(super::buy(&shop.client, item_id, "late")).await;
+    assert!(sold.success(), "{sold:?}");
+    // Nothing else expires, but not for ever.
+    let busy = within(super::buy(&shop.client, item_id, "too late")).await;
+    assert_eq!(busy.reason(), "busy");
+    run(&holder, "COMMIT").await;
+    let sold = within(super::buy(&shop.client, item_id, "in time")).await;
+    assert!(sold.success(), "{sold:?}");
+    shop.assert_sound().await;
+}
+
 /// Each change waits for its lock and then keeps it for a while. Callers hold no lock while
 /// they wait, so nobody deadlocks; an error would show.
 #[tokio::test(flavor = "multi_thread")]
