@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use storm::{Answer, Call};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_postgres::{Client, NoTls};
 
-use crate::shop::{Shop, refused, sold, within};
+use crate::shop::{Shop, refused, rush, sold, within};
 use crate::sql::{ask, run, sqlstate, value};
+use crate::strategy::{Strategy, under_each_strategy};
+
+under_each_strategy!(what_is_locked_after_the_item_makes_it_busy);
 
 const BUY: &str = "SELECT flashsale.purchase_item(1, 'alice')";
 
@@ -155,6 +160,61 @@ async fn a_locked_table_answers_busy() {
     // The calls answered busy have changed nothing.
     assert_eq!(shop.inventory(1).await, 8);
     assert!(ask(&client, BUY).await.success());
+    shop.assert_sound().await;
+}
+
+/// Purchases obtain the item, and then need what another session holds until all have answered:
+/// nobody waits for it, and nobody has bought.
+async fn what_is_locked_after_the_item_makes_it_busy(strategy: Strategy) {
+    const BUYERS: usize = 24;
+    let shop = Shop::open_under(strategy, BUYERS + 1).await;
+    let item_id = shop.item(BUYERS as i64).await;
+    shop.run(
+        "CREATE TABLE held AS SELECT 1 AS n;
+         CREATE FUNCTION want_held() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             PERFORM FROM public.held FOR UPDATE;
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER want_held BEFORE INSERT ON flashsale.orders
+             FOR EACH ROW EXECUTE FUNCTION want_held()",
+    )
+    .await;
+    let holder = shop.connect().await;
+    let pool = shop.pool(BUYERS).await;
+    for lock in [
+        "LOCK TABLE flashsale.orders IN ACCESS EXCLUSIVE MODE",
+        "LOCK TABLE flashsale.orders IN SHARE MODE", // which lets them read
+        "SELECT FROM held FOR UPDATE",
+    ] {
+        run(&holder, &format!("BEGIN; {lock}")).await;
+        let mut buying = JoinSet::new();
+        for n in 0..BUYERS {
+            let user_id = format!("user {n}");
+            let call = match n {
+                0 => Call::Batch {
+                    requests: json!([{ "item_id": item_id, "user_id": user_id }]),
+                },
+                _ => Call::buy_once(item_id, user_id, "key"),
+            };
+            let pool = pool.clone();
+            buying.spawn(async move { pool.call(&call).await.expect("an answer") });
+        }
+        for answer in within(buying.join_all()).await {
+            let answer = match answer.0.is_array() {
+                true => answer.each().remove(0),
+                false => answer,
+            };
+            let what = (answer.reason(), answer.retryable());
+            assert_eq!(what, ("busy", true), "{lock}: {answer:?}");
+        }
+        run(&holder, "COMMIT").await;
+        assert_eq!(shop.inventory(item_id).await, BUYERS as i64, "{lock}");
+    }
+    let calls = (0..BUYERS).map(|n| Call::buy_once(item_id, format!("user {n}"), "key"));
+    let done = rush(&pool, calls).await;
+    assert_eq!(sold(&done), BUYERS);
+    shop.assert_acknowledged(&done).await;
     shop.assert_sound().await;
 }
 
