@@ -156,18 +156,41 @@ async fn a_pooler_keeps_its_connections_across_an_update() {
     shop.run(SHOP_OF_0_1_0).await;
     let bouncer = Bouncer::start(program, &shop.config);
     let config = within(bouncer.database(&shop.name)).await;
+    // Each server connection gets a statement of this name, because the transactions are open at once.
+    let mut clients = Vec::new();
+    for _ in 0..SERVER_CONNECTIONS {
+        let client = connect(&config).await.expect("a connection");
+        let prepare = "PREPARE buy (int8, text) AS SELECT flashsale.purchase_item($1, $2)";
+        run(&client, &format!("BEGIN; {prepare}")).await;
+        clients.push(client);
+    }
+    for client in &clients {
+        run(client, "COMMIT").await;
+    }
+    let prepared = |n: usize| {
+        (
+            &clients[n % clients.len()],
+            format!("EXECUTE buy (70, 'user {n}')"),
+        )
+    };
     let pool = Pool::open(&config, 10).await.expect("connections");
     let pool = pool.without_prepared_statements();
     for n in 0..20 {
         let error = pool.call(&Call::buy(70, format!("early {n}"))).await;
         let error = error.expect_err("a refusal");
         assert_eq!(error.code().expect("a code").code(), "55000");
+        let (client, buy) = prepared(n);
+        assert_eq!(sqlstate(client, &buy).await, "55000");
     }
     shop.run(UPDATE).await;
     for n in 0..20 {
         let answer = pool.call(&Call::buy(70, format!("late {n}"))).await;
         assert!(answer.expect("an answer").success());
+        let (client, buy) = prepared(n);
+        assert_eq!(sqlstate(client, &buy).await, "");
     }
+    let sold = "SELECT count(*) FROM flashsale.orders WHERE user_id ~ '^(late|user) '";
+    assert_eq!(shop.value::<i64>(sold, &[]).await, 40);
     shop.assert_sound().await;
 }
 
