@@ -327,6 +327,10 @@ UNION ALL
         ELSE 'ALTER EVENT TRIGGER flashsale_guard ENABLE' END
     FROM pg_extension e LEFT JOIN pg_event_trigger g ON g.evtname = 'flashsale_guard'
     WHERE e.extname = 'flashsale' AND (g.oid IS NULL OR g.evtenabled IN ('D', 'R'))
+UNION ALL
+    SELECT 'warning', 'event_triggers_off', 'event_triggers is off by default: who has not loaded the library can drop or change the tables',
+        'Set event_triggers to on in postgresql.conf.'
+    FROM pg_settings s WHERE s.name = 'event_triggers' AND s.reset_val = 'off'
 $$;
 COMMENT ON FUNCTION flashsale.health_of_installation() IS 'Part of health(): the protection of the data, and the version.';
 
