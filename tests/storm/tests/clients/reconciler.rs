@@ -25,20 +25,18 @@ async fn until_restored(shop: &Shop, item_id: i64, units: i64) {
     .await;
 }
 
-/// Many that fail, and are older than those that do not.
-#[tokio::test(flavor = "multi_thread")]
-async fn orders_that_fail_keep_no_other_from_expiring() {
+/// Many fail because of a trigger, and are older than those that do not.
+async fn assert_fail_alone(trigger: &str) {
     let shop = Shop::grouped(&[SOON]).await;
     let (bad, good) = (shop.item(150).await, shop.item(20).await);
-    shop.run(
+    shop.run(&format!(
         "CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS $$
          BEGIN
              IF NEW.user_id LIKE 'stayer %' THEN RAISE 'I stay'; END IF;
              RETURN NEW;
          END $$;
-         CREATE TRIGGER stay BEFORE UPDATE ON flashsale.orders
-         FOR EACH ROW EXECUTE FUNCTION stay()",
-    )
+         {trigger} FOR EACH ROW EXECUTE FUNCTION stay()"
+    ))
     .await;
     buy(&shop, bad, "stayer ", 150).await;
     buy(&shop, good, "goer ", 20).await;
@@ -50,6 +48,19 @@ async fn orders_that_fail_keep_no_other_from_expiring() {
         .await;
     assert_eq!(shop.inventory(bad).await, 150);
     shop.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_fail_keep_no_other_from_expiring() {
+    assert_fail_alone("CREATE TRIGGER stay BEFORE UPDATE ON flashsale.orders").await;
+}
+
+/// These fail only at the commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_fail_at_the_commit_keep_no_other_from_expiring() {
+    let trigger = "CREATE CONSTRAINT TRIGGER stay AFTER UPDATE ON flashsale.orders
+                   DEFERRABLE INITIALLY DEFERRED";
+    assert_fail_alone(trigger).await;
 }
 
 /// The seller holds a hot item most of the time.
