@@ -7,8 +7,8 @@ use crate::pg::signals;
 use crate::pg::subtransaction::End;
 use crate::pg::worker::{self, Bounds, Worker};
 use crate::sale::expiry;
-use crate::store::orders::{LeftOut, Staleness};
-use crate::store::{grants, orders, schema};
+use crate::store::stale::{Excluded, Staleness};
+use crate::store::{grants, schema, stale};
 use crate::{settings, stats, workers};
 use flashsale_core::launch::{LOOK_AGAIN_AFTER, OnceAMinute};
 use flashsale_core::order::Expired;
@@ -187,11 +187,11 @@ fn expire_some(most: i32, skipped: &mut Skipped) -> Result<Remaining, Fault> {
 /// The order that would be expired next.
 fn oldest(skipped: Vec<i64>) -> Option<i64> {
     let staleness = Staleness::ExpiredAt(clock::now());
-    let but = LeftOut {
+    let excluded = Excluded {
         orders: skipped,
-        ..LeftOut::default()
+        ..Excluded::default()
     };
-    let found = in_transaction(|client| orders::stale(client, staleness, &but, 1));
+    let found = in_transaction(|client| stale::oldest(client, staleness, &excluded, 1));
     let (order_id, _) = found.ok().flatten()?.pop()?;
     Some(order_id)
 }

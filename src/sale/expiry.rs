@@ -5,8 +5,8 @@ use crate::attempt::{Patience, attempt_or_busy, is_about_one_row, is_lock_refuse
 use crate::error::Fault;
 use crate::pg::clock;
 use crate::pg::subtransaction::{self, End};
-use crate::store::orders::{LeftOut, StaleOfItem, StaleOrder, Staleness};
-use crate::store::{items, orders};
+use crate::store::stale::{Excluded, StaleOfItem, StaleOrder, Staleness};
+use crate::store::{items, orders, stale};
 use flashsale_core::order::{Closed, Expired, ExpiryRun, Move, Status, Step, step};
 use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
@@ -47,7 +47,7 @@ struct Progress {
     last: Option<(i64, Micros)>,
     /// Items and orders that other transactions hold, orders that do not expire, and those that the
     /// caller excludes.
-    but: LeftOut,
+    excluded: Excluded,
 }
 
 /// Expires up to `max_orders` stale reservations: those that have expired or, with `older_than`,
@@ -75,7 +75,7 @@ pub fn run(
     })
 }
 
-/// Expires up to `max_orders` stale reservations, without `but_orders`, and returns those that do
+/// Expires up to `max_orders` stale reservations, without `excluded`, and returns those that do
 /// not expire, too. Locks orders, then their items, SKIP LOCKED, so it waits for no row. It locks no
 /// item of which it could not lock an order, because that would delay sales for nothing. Runs in the
 /// transaction of its caller. If a round fails, the next ones have half as many orders, until the
@@ -84,12 +84,12 @@ pub fn expire_stale(
     client: &SpiClient<'_>,
     staleness: Staleness,
     max_orders: i32,
-    but_orders: &[i64],
+    excluded: &[i64],
 ) -> Result<(Expired, Vec<AtFault>), Fault> {
     let mut progress = Progress::default();
-    progress.but.orders = but_orders.to_vec();
-    progress.but.expired_before = resume_at(client, staleness)?;
-    progress.has_resumed = progress.but.expired_before.is_some();
+    progress.excluded.orders = excluded.to_vec();
+    progress.excluded.expired_before = resume_at(client, staleness)?;
+    progress.has_resumed = progress.excluded.expired_before.is_some();
     let mut at_fault = Vec::new();
     let mut patience = Patience::new();
     let mut most = max_orders;
@@ -108,7 +108,7 @@ pub fn expire_stale(
             Round::Failed(order_ids, fault) => {
                 most = (order_ids.len() as i32 / 2).max(1);
                 if let [order_id] = order_ids[..] {
-                    progress.but.orders.push(order_id);
+                    progress.excluded.orders.push(order_id);
                     progress.expired.skipped += 1;
                     at_fault.push(AtFault { order_id, fault });
                 }
@@ -136,7 +136,7 @@ fn resume_at(client: &SpiClient<'_>, staleness: Staleness) -> Result<Option<Micr
     // Forgotten if this run fails: the next one must begin with the oldest order, to find the one at
     // fault.
     match LAST_EXPIRED.take() {
-        Some((order_id, ended_at)) if orders::is_expired(client, order_id)? => Ok(Some(ended_at)),
+        Some((order_id, ended_at)) if stale::is_expired(client, order_id)? => Ok(Some(ended_at)),
         _ => Ok(None),
     }
 }
@@ -149,13 +149,13 @@ fn oldest(
     limit: i32,
     progress: &mut Progress,
 ) -> Result<Vec<(i64, Option<Micros>)>, Fault> {
-    let found = orders::stale(client, staleness, &progress.but, limit)?;
+    let found = stale::oldest(client, staleness, &progress.excluded, limit)?;
     if !progress.has_resumed || found.len() >= limit as usize {
         return Ok(found);
     }
     progress.has_resumed = false;
-    progress.but.expired_before = None;
-    orders::stale(client, staleness, &progress.but, limit)
+    progress.excluded.expired_before = None;
+    stale::oldest(client, staleness, &progress.excluded, limit)
 }
 
 /// How a round ended.
@@ -182,12 +182,12 @@ fn round(
     else {
         return Ok(Round::NothingLeft);
     };
-    progress.but.expired_before = first_expired_at;
+    progress.excluded.expired_before = first_expired_at;
     let mut next = progress.clone();
     let found: Vec<i64> = found.into_iter().map(|(order_id, _)| order_id).collect();
     next.last = last_expired_at.map(|at| (last_order, at));
-    next.but.expired_before = last_expired_at;
-    orders::lock_table_to_expire();
+    next.excluded.expired_before = last_expired_at;
+    stale::lock_table_to_expire();
     items::lock_table_to_restore();
     let (begun, mut holds_rows) = (clock::monotonic(), false);
     let tried = subtransaction::run(|| {
@@ -216,7 +216,7 @@ fn expire_found(
     progress: &mut Progress,
     holds_rows: &mut bool,
 ) -> Result<(), Fault> {
-    let taken = orders::lock_stale(client, found.to_vec())?;
+    let taken = stale::lock(client, found.to_vec())?;
     let wanted: BTreeSet<i64> = taken.iter().map(|order| order.item_id).collect();
     let held = items::lock_unheld(client, wanted.clone())?;
     *holds_rows = true;
@@ -229,11 +229,12 @@ fn expire_found(
 
     let had: HashSet<i64> = taken.iter().map(|order| order.order_id).collect();
     progress.expired.skipped += (found.len() - stale.len()) as i64;
-    let but = &mut progress.but;
-    but.items
+    let excluded = &mut progress.excluded;
+    excluded
+        .items
         .extend(wanted.into_iter().filter(|item_id| !held.contains(item_id)));
     let not_had = found.iter().filter(|order_id| !had.contains(order_id));
-    but.orders.extend(not_had);
+    excluded.orders.extend(not_had);
     Ok(())
 }
 
@@ -254,7 +255,7 @@ fn expire(
     expired.units = units
         .values()
         .fold(expired.units, |sum, &units| sum.saturating_add(units));
-    orders::expire(
+    stale::expire(
         client,
         stale.iter().map(|order| order.order_id).collect(),
         clock::now(),
@@ -323,7 +324,7 @@ impl ForSale {
             return Ok(0);
         }
         let left = StaleOfItem {
-            but_orders: self.at_fault.clone(),
+            excluded: self.at_fault.clone(),
             ..self.stale
         };
         left.units(client, limit)
@@ -357,7 +358,7 @@ impl ForSale {
                     self.patience.lose(begun);
                     most = order_ids.len() as i64 / 2;
                     if let [order_id] = order_ids[..] {
-                        self.stale.but_orders.push(order_id);
+                        self.stale.excluded.push(order_id);
                         if !is_lock_refused {
                             self.at_fault.push(order_id);
                         }
@@ -379,7 +380,7 @@ impl ForSale {
         most: i64,
     ) -> Result<Attempt, Fault> {
         let mut order_ids = Vec::new();
-        orders::lock_table_to_expire();
+        stale::lock_table_to_expire();
         let tried = subtransaction::run(|| {
             self.patience.bound_lock_waits();
             let expired = self.stale.lock(client, most).and_then(|mut taken| {
@@ -387,7 +388,7 @@ impl ForSale {
                 taken.truncate(count_until(units, taken.iter().map(|order| order.quantity)));
                 order_ids.extend(taken.iter().map(|order| order.order_id));
                 if !taken.is_empty() {
-                    orders::expire(client, order_ids.clone(), clock::now())?;
+                    stale::expire(client, order_ids.clone(), clock::now())?;
                 }
                 Ok(taken.iter().map(|order| order.quantity).sum())
             });

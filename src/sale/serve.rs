@@ -8,7 +8,7 @@ use crate::pg::clock;
 use crate::pg::subtransaction::End;
 use crate::sale::numbered::attempt_or_busy;
 use crate::store::items::Need;
-use crate::store::orders::StaleOfItem;
+use crate::store::stale::{self, StaleOfItem};
 use crate::store::{Found, items, orders};
 use flashsale_core::fit::{self, Fit, PriorOrder, Request};
 use flashsale_core::gate::Epoch;
@@ -318,7 +318,7 @@ impl<'r, 'a> Supply<'r, 'a> {
         if gate::is_none_stale(item_id, version) {
             return Ok(Some(0));
         }
-        let next = orders::next_expiry(client, item_id)?.unwrap_or(Micros::MAX);
+        let next = stale::next_expiry(client, item_id)?.unwrap_or(Micros::MAX);
         let expires_in = next.saturating_sub(self.now);
         gate::remember_next_expiry(item_id, version, expires_in);
         if expires_in > 0 && self.item.inventory == 0 {

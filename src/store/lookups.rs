@@ -3,7 +3,8 @@
 //! PostgreSQL builds their answers, as jsonb, which are returned as text: pgrx would leave a copy
 //! of each jsonb in the transaction's memory.
 
-use super::orders::{HOLDINGS, ITEM_EXPIRY};
+use super::orders::HOLDINGS;
+use super::stale::ITEM_EXPIRY;
 use super::{Statement, orders, some};
 use crate::error::Fault;
 use flashsale_core::launch::DatabaseState;

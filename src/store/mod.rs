@@ -9,6 +9,7 @@ pub mod orders;
 pub mod payments;
 pub mod schema;
 pub mod sequences;
+pub mod stale;
 
 use crate::error::Fault;
 pub use crate::pg::datum::Stamp;
@@ -200,6 +201,10 @@ fn cell<T: FromDatum + IntoDatum>(row: &SpiHeapTupleData<'_>, column: usize) -> 
 
 fn ref_code(text: &str) -> Result<RefCode, Fault> {
     RefCode::parse(text).ok_or(Fault::Broken("an order's ref code is malformed"))
+}
+
+fn status(name: &str) -> Result<Status, Fault> {
+    Status::parse(name).ok_or(Fault::Broken("an order has an unknown status"))
 }
 
 fn stamp(row: &SpiTupleTable<'_>, column: usize) -> Result<Option<Micros>, Fault> {

@@ -1,9 +1,8 @@
 //! Statements on orders.
 
 pub use super::Order;
-use super::{Stamp, Statement, cell, direct, ref_code, some, stamp};
+use super::{Stamp, Statement, cell, direct, ref_code, some, stamp, status};
 use crate::error::Fault;
-use crate::pg::heap;
 use crate::pg::transaction::with_latest_snapshot;
 use flashsale_core::cancel::Cancel;
 use flashsale_core::fit::{PriorOrder, Request};
@@ -14,20 +13,16 @@ use flashsale_core::outcome::OrderIds;
 use flashsale_core::time::Micros;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::BuiltinOid::{
-    self, INT4OID, INT8ARRAYOID, INT8OID, OIDARRAYOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZARRAYOID,
-    TIMESTAMPTZOID,
+    INT8ARRAYOID, INT8OID, OIDARRAYOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID,
 };
 use pgrx::pg_sys::Oid;
-use pgrx::spi::{SpiClient, SpiHeapTupleData, SpiTupleTable};
+use pgrx::spi::{SpiClient, SpiHeapTupleData};
 use std::collections::{HashMap, HashSet};
 
 // The indexes by which statements read orders, so that none reads all orders of a user where one is
-// wanted, or all of a time where those of an item are.
-const PRIMARY_KEY: &str = "orders_pkey";
+// wanted.
 const KEYS: &str = "orders_idempotency_key";
 pub const HOLDINGS: &str = "orders_holdings";
-const EXPIRY: &str = "orders_expiry";
-pub const ITEM_EXPIRY: &str = "orders_item_expiry";
 const DEADLINES: &str = "orders_payment_deadline";
 
 /// Locks nothing. Runs before the item is locked and again afterwards: if another call with the
@@ -150,84 +145,6 @@ static CLOSE: Statement = Statement::deciding(
     &[INT8OID, TEXTOID, TIMESTAMPTZOID, TEXTOID],
 );
 
-const STALE: &[BuiltinOid] = &[
-    TIMESTAMPTZOID,
-    INT8ARRAYOID,
-    INT8ARRAYOID,
-    INT4OID,
-    TIMESTAMPTZOID,
-];
-
-/// Stale reservations, oldest first, without those of the items in $2 and the orders in $3.
-macro_rules! stale_where {
-    ($stale:literal) => {
-        concat!(
-            "SELECT order_id, expires_at FROM flashsale.orders WHERE status = 'reserved' AND ",
-            $stale,
-            " AND item_id <> ALL ($2) AND order_id <> ALL ($3) ORDER BY expires_at LIMIT $4"
-        )
-    };
-}
-
-/// Locks nothing. There are two statements, because one with OR would read every reservation.
-static STALE_EXPIRED: Statement = Statement::deciding_by(
-    EXPIRY,
-    stale_where!("expires_at <= $1 AND expires_at >= $5"),
-    STALE,
-);
-static STALE_CREATED: Statement =
-    Statement::deciding_by(EXPIRY, stale_where!("created_at < $1"), STALE);
-
-/// Locks nothing.
-static NEXT_EXPIRY: Statement = Statement::deciding_by(
-    ITEM_EXPIRY,
-    "SELECT expires_at FROM flashsale.orders WHERE item_id = $1 AND status = 'reserved' \
-     ORDER BY expires_at LIMIT 1",
-    &[INT8OID],
-);
-
-/// Stale reservations of one item, oldest first, without the orders in $3.
-macro_rules! stale_of_item {
-    () => {
-        "SELECT order_id, item_id, quantity, status FROM flashsale.orders \
-         WHERE item_id = $1 AND status = 'reserved' AND expires_at <= $2 AND order_id <> ALL ($3) \
-         ORDER BY expires_at LIMIT $4"
-    };
-}
-
-/// Locks nothing.
-static STALE_OF_ITEM: Statement = Statement::deciding_by(
-    ITEM_EXPIRY,
-    stale_of_item!(),
-    &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
-);
-
-/// Locks the rows, without those that another transaction holds: these do not count for the LIMIT.
-static LOCK_STALE_OF_ITEM: Statement = Statement::deciding_by(
-    ITEM_EXPIRY,
-    concat!(stale_of_item!(), " FOR NO KEY UPDATE SKIP LOCKED"),
-    &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
-);
-
-/// Locks nothing.
-static STALE_UNITS: Statement = Statement::deciding_by(
-    ITEM_EXPIRY,
-    concat!(
-        "SELECT coalesce(sum(quantity), 0)::bigint FROM (",
-        stale_of_item!(),
-        ") AS stale"
-    ),
-    &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
-);
-
-/// Locks the rows that no other transaction holds, and whose orders are still reserved.
-static LOCK_STALE: Statement = Statement::deciding_by(
-    PRIMARY_KEY,
-    "SELECT order_id, item_id, quantity, status FROM flashsale.orders \
-     WHERE order_id = ANY ($1) AND status = 'reserved' ORDER BY order_id FOR NO KEY UPDATE SKIP LOCKED",
-    &[INT8ARRAYOID],
-);
-
 /// Locks the rows that no other transaction holds.
 static LOCK_UNHELD: Statement = Statement::deciding(
     "SELECT order_id, item_id, quantity, status, ref_code FROM flashsale.orders \
@@ -250,20 +167,6 @@ static CANCEL: Statement = Statement::deciding(
      FROM unnest($1, $2, $3) AS wanted (order_id, reason, by) \
      WHERE o.order_id = wanted.order_id RETURNING o.order_id",
     &[INT8ARRAYOID, TEXTARRAYOID, OIDARRAYOID, TIMESTAMPTZOID],
-);
-
-/// Updates rows that the caller holds.
-static EXPIRE: Statement = Statement::deciding(
-    "UPDATE flashsale.orders SET status = 'expired', units_held = 0, closed_at = $2, \
-            closed_by = session_user, close_reason = 'reservation expired' \
-     WHERE order_id = ANY ($1) RETURNING order_id",
-    &[INT8ARRAYOID, TIMESTAMPTZOID],
-);
-
-/// Locks nothing.
-static IS_EXPIRED: Statement = Statement::deciding(
-    "SELECT order_id FROM flashsale.orders WHERE order_id = $1 AND status = 'expired'",
-    &[INT8OID],
 );
 
 /// Locks nothing.
@@ -318,7 +221,7 @@ fn prior_order(row: &SpiHeapTupleData<'_>) -> Result<PriorOrder, Fault> {
             code: ref_code(cell(row, 7)?)?,
         },
         quantity: cell(row, 2)?,
-        status: parse(cell::<&str>(row, 3)?)?,
+        status: status(cell(row, 3)?)?,
         expires_at: row.get::<Stamp>(4)?.map(|Stamp(at)| at),
         unit_price: row.get(5)?,
         currency: row.get::<&str>(6)?.and_then(Currency::parse),
@@ -453,7 +356,7 @@ pub fn lock(client: &SpiClient<'_>, name: &OrderName<'_>) -> Result<Option<Order
             order_id: some(&row, 1)?,
             item_id: some(&row, 2)?,
             quantity: some(&row, 3)?,
-            status: status(&row, 4)?,
+            status: status(some(&row, 4)?)?,
             unit_price: row.get(5)?,
             currency: row.get(6)?,
             payment_deadline: stamp(&row, 7)?,
@@ -518,124 +421,6 @@ pub fn close(
     CLOSE.write(client, &arguments, 1)
 }
 
-/// Which reserved orders are stale.
-#[derive(Clone, Copy)]
-pub enum Staleness {
-    ExpiredAt(Micros),
-    CreatedBefore(Micros),
-}
-
-/// Orders to leave out of a search for stale ones.
-#[derive(Clone, Default)]
-pub struct LeftOut {
-    /// The orders of these items.
-    pub items: Vec<i64>,
-    pub orders: Vec<i64>,
-    /// With [`Staleness::ExpiredAt`], those that expired before this: a run does not read them again.
-    pub expired_before: Option<Micros>,
-}
-
-/// The ids of up to `limit` stale orders, oldest first, and when each expires. Locks nothing.
-pub fn stale(
-    client: &SpiClient<'_>,
-    staleness: Staleness,
-    but: &LeftOut,
-    limit: i32,
-) -> Result<Vec<(i64, Option<Micros>)>, Fault> {
-    let (statement, at) = match staleness {
-        Staleness::ExpiredAt(at) => (&STALE_EXPIRED, at),
-        Staleness::CreatedBefore(at) => (&STALE_CREATED, at),
-    };
-    let arguments = [
-        Stamp(at).into(),
-        but.items.clone().into(),
-        but.orders.clone().into(),
-        limit.into(),
-        Stamp(but.expired_before.unwrap_or(Micros::MIN)).into(),
-    ];
-    let rows = statement.run(client, &arguments)?;
-    rows.map(|row| {
-        let expires_at = row.get::<Stamp>(2)?;
-        Ok((cell(&row, 1)?, expires_at.map(|Stamp(at)| at)))
-    })
-    .collect()
-}
-
-/// When the next reservation of an item expires, or the oldest stale one has expired; `None` if it
-/// has no reservations. Locks nothing.
-pub fn next_expiry(client: &SpiClient<'_>, item_id: i64) -> Result<Option<Micros>, Fault> {
-    match NEXT_EXPIRY.first(client, &[item_id.into()])? {
-        Some(row) => stamp(&row, 1),
-        None => Ok(None),
-    }
-}
-
-/// The stale reservations of an item at a time, without some orders.
-pub struct StaleOfItem {
-    pub item_id: i64,
-    pub now: Micros,
-    pub but_orders: Vec<i64>,
-}
-
-impl StaleOfItem {
-    pub fn of(item_id: i64, now: Micros) -> Self {
-        Self {
-            item_id,
-            now,
-            but_orders: Vec::new(),
-        }
-    }
-
-    /// The units of the oldest `limit` of them. Locks nothing.
-    pub fn units(&self, client: &SpiClient<'_>, limit: i64) -> Result<i64, Fault> {
-        some(&STALE_UNITS.run(client, &self.arguments(limit))?.first(), 1)
-    }
-
-    /// The quantities of the oldest `limit` of them. Locks nothing.
-    pub fn quantities(&self, client: &SpiClient<'_>, limit: i64) -> Result<Vec<i64>, Fault> {
-        let rows = STALE_OF_ITEM.run(client, &self.arguments(limit))?;
-        rows.map(|row| cell(&row, 3)).collect()
-    }
-
-    /// Locks the oldest `limit` of those that no other transaction holds.
-    pub fn lock(&self, client: &SpiClient<'_>, limit: i64) -> Result<Vec<StaleOrder>, Fault> {
-        let rows = LOCK_STALE_OF_ITEM.run(client, &self.arguments(limit))?;
-        rows.map(|row| stale_order(&row)).collect()
-    }
-
-    fn arguments(&self, limit: i64) -> [DatumWithOid<'_>; 4] {
-        [
-            self.item_id.into(),
-            Stamp(self.now).into(),
-            self.but_orders.clone().into(),
-            limit.into(),
-        ]
-    }
-}
-
-/// What is needed to expire an order, read under its lock.
-pub struct StaleOrder {
-    pub order_id: i64,
-    pub item_id: i64,
-    pub quantity: i64,
-    pub status: Status,
-}
-
-fn stale_order(row: &SpiHeapTupleData<'_>) -> Result<StaleOrder, Fault> {
-    Ok(StaleOrder {
-        order_id: cell(row, 1)?,
-        item_id: cell(row, 2)?,
-        quantity: cell(row, 3)?,
-        status: parse(cell::<&str>(row, 4)?)?,
-    })
-}
-
-/// Locks those of the orders that no other transaction holds and that are still reserved.
-pub fn lock_stale(client: &SpiClient<'_>, order_ids: Vec<i64>) -> Result<Vec<StaleOrder>, Fault> {
-    let rows = LOCK_STALE.run(client, &[order_ids.into()])?;
-    rows.map(|row| stale_order(&row)).collect()
-}
-
 /// What is needed to close an order, read under its lock.
 pub struct HeldOrder {
     pub order_id: i64,
@@ -650,7 +435,7 @@ fn held_order(row: &SpiHeapTupleData<'_>) -> Result<HeldOrder, Fault> {
         order_id: cell(row, 1)?,
         item_id: cell(row, 2)?,
         quantity: cell(row, 3)?,
-        status: parse(cell::<&str>(row, 4)?)?,
+        status: status(cell(row, 4)?)?,
         code: ref_code(cell(row, 5)?)?,
     })
 }
@@ -691,26 +476,6 @@ pub fn cancel(client: &SpiClient<'_>, cancels: &[Cancel<'_>], now: Micros) -> Re
     CANCEL.write(client, &arguments, cancels.len())
 }
 
-/// Takes the table lock that [`expire()`] needs, so that a lock which is refused there is one that a
-/// trigger wants. Waits for it.
-pub fn lock_table_to_expire() {
-    heap::lock_for_update(c"flashsale", c"orders");
-}
-
-/// Expires locked orders; an error if a trigger suppressed one.
-pub fn expire(client: &SpiClient<'_>, order_ids: Vec<i64>, now: Micros) -> Result<(), Fault> {
-    let expected = order_ids.len();
-    match EXPIRE.count(client, &[order_ids.into(), Stamp(now).into()])? {
-        expired if expired == expected => Ok(()),
-        _ => Err(Fault::Suppressed("expiry")),
-    }
-}
-
-/// Whether an order is expired. Locks nothing.
-pub fn is_expired(client: &SpiClient<'_>, order_id: i64) -> Result<bool, Fault> {
-    Ok(IS_EXPIRED.count(client, &[order_id.into()])? == 1)
-}
-
 /// The number of orders in paying whose deadline has passed. Locks nothing.
 pub fn count_payment_checks(client: &SpiClient<'_>, now: Micros) -> Result<i64, Fault> {
     some(
@@ -719,14 +484,6 @@ pub fn count_payment_checks(client: &SpiClient<'_>, now: Micros) -> Result<i64, 
             .first(),
         1,
     )
-}
-
-fn status(row: &SpiTupleTable<'_>, column: usize) -> Result<Status, Fault> {
-    parse(&some::<String>(row, column)?)
-}
-
-fn parse(name: &str) -> Result<Status, Fault> {
-    Status::parse(name).ok_or(Fault::Broken("an order has an unknown status"))
 }
 
 #[cfg(test)]
