@@ -42,9 +42,7 @@ static ORDER: Statement = Statement::looking(
     &[INT8OID, TEXTOID],
 );
 
-static USER_ORDERS: Statement = Statement::looking_by(
-    HOLDINGS,
-    concat!(
+static USER_ORDERS: Statement = Statement::looking(concat!(
         "SELECT jsonb_build_object('user_id', $1, 'orders', jsonb_agg(found.body ORDER BY found.order_id DESC))::text \
          FROM (SELECT o.order_id, ",
         order_json!(),
@@ -53,7 +51,7 @@ static USER_ORDERS: Statement = Statement::looking_by(
          HAVING count(*) > 0"
     ),
     &[TEXTOID],
-);
+).by(HOLDINGS);
 
 static PAYMENT: Statement = Statement::looking(
     "SELECT jsonb_build_object( \
@@ -71,9 +69,7 @@ static PAYMENT: Statement = Statement::looking(
 
 /// The units of stale reservations count as free, because who buys gets them: of the 1,000 oldest
 /// orders, since there may be many if nobody expires them.
-static AVAILABILITY: Statement = Statement::looking_by(
-    ITEM_EXPIRY,
-    "SELECT jsonb_build_object( \
+static AVAILABILITY: Statement = Statement::looking("SELECT jsonb_build_object( \
          'item_id', item_id, 'name', name, 'remaining_inventory', units, \
          'available', state = 'on_sale', 'state', state, \
          'unit_price', unit_price, 'currency', currency, 'max_per_user', max_per_user, \
@@ -87,7 +83,7 @@ static AVAILABILITY: Statement = Statement::looking_by(
                           ORDER BY o.expires_at LIMIT 1000) stale) f \
            WHERE i.item_id = $1) found",
     &[INT8OID],
-);
+).by(ITEM_EXPIRY);
 
 /// An order with its payments; `None` if there is none of this name.
 pub fn order(client: &SpiClient<'_>, name: &OrderName<'_>) -> Result<Option<String>, Fault> {

@@ -47,42 +47,30 @@ pub struct Statement {
 }
 
 impl Statement {
+    /// On whose result a decision rests.
     const fn deciding(sql: &'static str, arguments: &'static [BuiltinOid]) -> Self {
-        Self::deciding_by("", sql, arguments)
+        Self::new(Snapshot::Fresh, sql, arguments)
     }
 
-    /// Its table is read by this index and no other.
-    const fn deciding_by(
-        index: &'static str,
-        sql: &'static str,
-        arguments: &'static [BuiltinOid],
-    ) -> Self {
-        Self {
-            index,
-            sql,
-            arguments,
-            snapshot: Snapshot::Fresh,
-            plan: Kept::new(),
-        }
-    }
-
+    /// Which only reads, for the caller.
     const fn looking(sql: &'static str, arguments: &'static [BuiltinOid]) -> Self {
-        Self::looking_by("", sql, arguments)
+        Self::new(Snapshot::Callers, sql, arguments)
+    }
+
+    const fn new(snapshot: Snapshot, sql: &'static str, arguments: &'static [BuiltinOid]) -> Self {
+        Self {
+            index: "",
+            sql,
+            arguments,
+            snapshot,
+            plan: Kept::new(),
+        }
     }
 
     /// Its table is read by this index and no other.
-    const fn looking_by(
-        index: &'static str,
-        sql: &'static str,
-        arguments: &'static [BuiltinOid],
-    ) -> Self {
-        Self {
-            index,
-            sql,
-            arguments,
-            snapshot: Snapshot::Callers,
-            plan: Kept::new(),
-        }
+    const fn by(mut self, index: &'static str) -> Self {
+        self.index = index;
+        self
     }
 
     /// Runs it by pgrx's `select`. Its `update` would assign a transaction id even if the statement

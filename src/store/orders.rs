@@ -27,51 +27,47 @@ const DEADLINES: &str = "orders_payment_deadline";
 
 /// Locks nothing. Runs before the item is locked and again afterwards: if another call with the
 /// same key has just bought the last unit, only a snapshot taken after the wait sees its order.
-static BY_KEY: Statement = Statement::deciding_by(
-    KEYS,
-    "SELECT o.order_id, o.quantity, o.status, o.expires_at, o.unit_price, o.currency, o.ref_code, i.inventory \
+static BY_KEY: Statement = Statement::deciding("SELECT o.order_id, o.quantity, o.status, o.expires_at, o.unit_price, o.currency, o.ref_code, i.inventory \
      FROM flashsale.orders o JOIN flashsale.items i USING (item_id) \
      WHERE o.item_id = $1 AND o.user_id = $2 AND o.idempotency_key = $3",
     &[INT8OID, TEXTOID, TEXTOID],
-);
+).by(KEYS);
 
 /// Like BY_KEY, for many keys. Because of the LIMIT each is looked up in the index, however small
 /// the planner believes the table to be.
-static BY_KEYS: Statement = Statement::deciding_by(
-    KEYS,
-    "SELECT o.*, i.inventory, wanted.nth \
+static BY_KEYS: Statement = Statement::deciding("SELECT o.*, i.inventory, wanted.nth \
      FROM unnest($2, $3) WITH ORDINALITY AS wanted (user_id, idempotency_key, nth), \
      LATERAL (SELECT order_id, quantity, status, expires_at, unit_price, currency, ref_code FROM flashsale.orders \
               WHERE item_id = $1 AND user_id = wanted.user_id \
                 AND idempotency_key = wanted.idempotency_key LIMIT 1) o, \
      flashsale.items i WHERE i.item_id = $1",
     &[INT8OID, TEXTARRAYOID, TEXTARRAYOID],
-);
+).by(KEYS);
 
 /// Locks nothing. The sum cannot change while the caller holds the item.
-static HELD_UNITS: Statement = Statement::deciding_by(
-    HOLDINGS,
+static HELD_UNITS: Statement = Statement::deciding(
     "SELECT coalesce(sum(units_held), 0)::bigint FROM flashsale.orders \
      WHERE user_id = $1 AND item_id = $2 AND units_held > 0",
     &[TEXTOID, INT8OID],
-);
+)
+.by(HOLDINGS);
 
 /// Like HELD_UNITS, for many users, in their order.
-static HELD_UNITS_EACH: Statement = Statement::deciding_by(
-    HOLDINGS,
+static HELD_UNITS_EACH: Statement = Statement::deciding(
     "SELECT (SELECT coalesce(sum(units_held), 0)::bigint FROM flashsale.orders o \
              WHERE o.user_id = wanted.user_id AND o.item_id = $2 AND o.units_held > 0) \
      FROM unnest($1) WITH ORDINALITY AS wanted (user_id, nth) ORDER BY nth",
     &[TEXTARRAYOID, INT8OID],
-);
+)
+.by(HOLDINGS);
 
 /// Locks nothing.
-static HELD_ORDERS: Statement = Statement::deciding_by(
-    HOLDINGS,
+static HELD_ORDERS: Statement = Statement::deciding(
     "SELECT order_id FROM flashsale.orders \
      WHERE user_id = $1 AND item_id = $2 AND units_held > 0 ORDER BY order_id DESC LIMIT 20",
     &[TEXTOID, INT8OID],
-);
+)
+.by(HOLDINGS);
 
 /// Locks only the new row, which no other transaction can see yet.
 static INSERT: Statement = Statement::deciding(
@@ -170,11 +166,11 @@ static CANCEL: Statement = Statement::deciding(
 );
 
 /// Locks nothing.
-static COUNT_PAYMENT_CHECKS: Statement = Statement::deciding_by(
-    DEADLINES,
+static COUNT_PAYMENT_CHECKS: Statement = Statement::deciding(
     "SELECT count(*) FROM flashsale.orders WHERE status = 'paying' AND payment_deadline <= $1",
     &[TIMESTAMPTZOID],
-);
+)
+.by(DEADLINES);
 
 /// For each request the order that was made with its key, if there is one. All requests are for one
 /// item. Locks nothing.

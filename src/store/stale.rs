@@ -35,21 +35,18 @@ macro_rules! stale_where {
 }
 
 /// Locks nothing. There are two statements, because one with OR would read every reservation.
-static STALE_EXPIRED: Statement = Statement::deciding_by(
-    EXPIRY,
-    stale_where!("expires_at <= $1 AND expires_at >= $5"),
-    STALE,
-);
+static STALE_EXPIRED: Statement =
+    Statement::deciding(stale_where!("expires_at <= $1 AND expires_at >= $5"), STALE).by(EXPIRY);
 static STALE_CREATED: Statement =
-    Statement::deciding_by(EXPIRY, stale_where!("created_at < $1"), STALE);
+    Statement::deciding(stale_where!("created_at < $1"), STALE).by(EXPIRY);
 
 /// Locks nothing.
-static NEXT_EXPIRY: Statement = Statement::deciding_by(
-    ITEM_EXPIRY,
+static NEXT_EXPIRY: Statement = Statement::deciding(
     "SELECT expires_at FROM flashsale.orders WHERE item_id = $1 AND status = 'reserved' \
      ORDER BY expires_at LIMIT 1",
     &[INT8OID],
-);
+)
+.by(ITEM_EXPIRY);
 
 /// Stale reservations of one item, oldest first, without the orders in $3.
 macro_rules! stale_of_item {
@@ -61,37 +58,35 @@ macro_rules! stale_of_item {
 }
 
 /// Locks nothing.
-static STALE_OF_ITEM: Statement = Statement::deciding_by(
-    ITEM_EXPIRY,
+static STALE_OF_ITEM: Statement = Statement::deciding(
     stale_of_item!(),
     &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
-);
+)
+.by(ITEM_EXPIRY);
 
 /// Locks the rows, without those that another transaction holds: these do not count for the LIMIT.
-static LOCK_STALE_OF_ITEM: Statement = Statement::deciding_by(
-    ITEM_EXPIRY,
+static LOCK_STALE_OF_ITEM: Statement = Statement::deciding(
     concat!(stale_of_item!(), " FOR NO KEY UPDATE SKIP LOCKED"),
     &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
-);
+)
+.by(ITEM_EXPIRY);
 
 /// Locks nothing.
-static STALE_UNITS: Statement = Statement::deciding_by(
-    ITEM_EXPIRY,
+static STALE_UNITS: Statement = Statement::deciding(
     concat!(
         "SELECT coalesce(sum(quantity), 0)::bigint FROM (",
         stale_of_item!(),
         ") AS stale"
     ),
     &[INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8OID],
-);
+)
+.by(ITEM_EXPIRY);
 
 /// Locks the rows that no other transaction holds, and whose orders are still reserved.
-static LOCK_STALE: Statement = Statement::deciding_by(
-    PRIMARY_KEY,
-    "SELECT order_id, item_id, quantity, status FROM flashsale.orders \
+static LOCK_STALE: Statement = Statement::deciding("SELECT order_id, item_id, quantity, status FROM flashsale.orders \
      WHERE order_id = ANY ($1) AND status = 'reserved' ORDER BY order_id FOR NO KEY UPDATE SKIP LOCKED",
     &[INT8ARRAYOID],
-);
+).by(PRIMARY_KEY);
 
 /// Updates rows that the caller holds.
 static EXPIRE: Statement = Statement::deciding(
