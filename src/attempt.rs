@@ -105,7 +105,7 @@ impl Patience {
 /// full disk or a damaged page.
 pub fn is_about_one_row(error: &CaughtError) -> bool {
     use PgSqlErrorCode::*;
-    if is_lock_refused(error) {
+    if sqlstate(error).is_some_and(error::is_lock_refused) {
         return true;
     }
     let classes = [
@@ -125,11 +125,6 @@ pub fn is_about_one_row(error: &CaughtError) -> bool {
         // pgrx turns a SQLSTATE of a shop's own, which PostgreSQL does not define, into XX000.
         code == ERRCODE_INTERNAL_ERROR || classes.iter().any(|of| class(*of) == class(code))
     })
-}
-
-/// Whether another transaction holds a lock that was wanted.
-pub fn is_lock_refused(error: &CaughtError) -> bool {
-    sqlstate(error).is_some_and(error::is_lock_refused)
 }
 
 /// The first two characters of a SQLSTATE, as PostgreSQL packs them.

@@ -1,8 +1,8 @@
 //! Expiry: the units of stale reservations are returned to their items, by the reconciler or by a
 //! purchase that would be refused for want of units.
 
-use crate::attempt::{Patience, attempt_or_busy, is_about_one_row, is_lock_refused};
-use crate::error::Fault;
+use crate::attempt::{Patience, attempt_or_busy, is_about_one_row};
+use crate::error::{Fault, is_lock_refused};
 use crate::pg::clock;
 use crate::pg::subtransaction::{self, End};
 use crate::store::stale::{Excluded, StaleOfItem, StaleOrder, Staleness};
@@ -189,23 +189,38 @@ fn round(
     next.excluded.expired_before = last_expired_at;
     stale::lock_table_to_expire();
     items::lock_table_to_restore();
-    let (begun, mut holds_rows) = (clock::monotonic(), false);
+    let expired = in_subtransaction(patience, |holds_rows| {
+        expire_found(client, &found, &mut next, holds_rows)
+    })?;
+    Ok(match expired {
+        Ok(()) => Round::Done(next),
+        Err(fault) => Round::Failed(found, fault),
+    })
+}
+
+/// Runs `body`, which sets its argument once it holds the rows that it changes, in a subtransaction.
+/// `Ok(Err)` if it fails because of one of these rows; then there is less patience.
+fn in_subtransaction<T>(
+    patience: &mut Patience,
+    body: impl FnOnce(&Cell<bool>) -> Result<T, Fault>,
+) -> Result<Result<T, Fault>, Fault> {
+    let (begun, holds_rows) = (clock::monotonic(), Cell::new(false));
     let tried = subtransaction::run(|| {
         patience.bound_lock_waits();
-        match expire_found(client, &found, &mut next, &mut holds_rows) {
-            Ok(()) => End::Commit(Ok(())),
+        match body(&holds_rows) {
+            Ok(done) => End::Commit(Ok(done)),
             Err(fault) => End::RollBack(Err(fault)),
         }
     });
     let fault = match tried {
-        Ok(Ok(())) => return Ok(Round::Done(next)),
+        Ok(Ok(done)) => return Ok(Ok(done)),
         Ok(Err(fault @ Fault::Suppressed(_))) => fault,
         Ok(Err(fault)) => return Err(fault),
-        Err(error) if holds_rows && is_about_one_row(&error) => Fault::from(&*error),
+        Err(error) if holds_rows.get() && is_about_one_row(&error) => Fault::from(&*error),
         Err(error) => error.rethrow(),
     };
     patience.lose(begun);
-    Ok(Round::Failed(found, fault))
+    Ok(Err(fault))
 }
 
 /// Expires those of the orders that no other transaction holds, and adds the others to those that
@@ -214,12 +229,12 @@ fn expire_found(
     client: &SpiClient<'_>,
     found: &[i64],
     progress: &mut Progress,
-    holds_rows: &mut bool,
+    holds_rows: &Cell<bool>,
 ) -> Result<(), Fault> {
     let taken = stale::lock(client, found.to_vec())?;
     let wanted: BTreeSet<i64> = taken.iter().map(|order| order.item_id).collect();
     let held = items::lock_unheld(client, wanted.clone())?;
-    *holds_rows = true;
+    holds_rows.set(true);
     let stale: Vec<&StaleOrder> = taken
         .iter()
         .filter(|order| held.contains(&order.item_id))
@@ -345,17 +360,14 @@ impl ForSale {
                 return Ok(freed + there);
             }
             let orders = count_until(missing, quantities) as i64;
-            let begun = clock::monotonic();
-            match self.expire_oldest(client, missing, orders)? {
-                Attempt::Freed(0) => break,
-                Attempt::Freed(units) => freed += units,
-                Attempt::Failed {
-                    order_ids,
-                    is_lock_refused,
-                } => {
+            let (order_ids, expired) = self.expire_oldest(client, missing, orders)?;
+            match expired {
+                Ok(0) => break,
+                Ok(units) => freed += units,
+                Err(fault) => {
+                    let is_lock_refused = is_lock_refused(fault.sqlstate());
                     self.failures_left -= 1;
                     self.was_lock_refused |= is_lock_refused;
-                    self.patience.lose(begun);
                     most = order_ids.len() as i64 / 2;
                     if let [order_id] = order_ids[..] {
                         self.stale.excluded.push(order_id);
@@ -371,59 +383,30 @@ impl ForSale {
     }
 
     /// Locks the oldest `most` orders that no other transaction holds, and expires as many of them
-    /// as have `units` units. In a subtransaction of its own, with the lock in it: an update in
+    /// as have `units` units. Returns these orders, and their units, or why one of them does not
+    /// expire. In a subtransaction of its own, with the lock in it: an update in
     /// another one than the lock would create a multixact for each order.
     fn expire_oldest(
-        &self,
+        &mut self,
         client: &SpiClient<'_>,
         units: i64,
         most: i64,
-    ) -> Result<Attempt, Fault> {
+    ) -> Result<(Vec<i64>, Result<i64, Fault>), Fault> {
         let mut order_ids = Vec::new();
         stale::lock_table_to_expire();
-        let tried = subtransaction::run(|| {
-            self.patience.bound_lock_waits();
-            let expired = self.stale.lock(client, most).and_then(|mut taken| {
-                taken.retain(|order| step(order.status, Move::Expire) == Step::To(Status::Expired));
-                taken.truncate(count_until(units, taken.iter().map(|order| order.quantity)));
-                order_ids.extend(taken.iter().map(|order| order.order_id));
-                if !taken.is_empty() {
-                    stale::expire(client, order_ids.clone(), clock::now())?;
-                }
-                Ok(taken.iter().map(|order| order.quantity).sum())
-            });
-            match expired {
-                Ok(units) => End::Commit(Ok(units)),
-                Err(fault) => End::RollBack(Err(fault)),
+        let expired = in_subtransaction(&mut self.patience, |holds_rows| {
+            let mut taken = self.stale.lock(client, most)?;
+            taken.retain(|order| step(order.status, Move::Expire) == Step::To(Status::Expired));
+            taken.truncate(count_until(units, taken.iter().map(|order| order.quantity)));
+            order_ids.extend(taken.iter().map(|order| order.order_id));
+            holds_rows.set(!taken.is_empty());
+            if !taken.is_empty() {
+                stale::expire(client, order_ids.clone(), clock::now())?;
             }
-        });
-        match tried {
-            Ok(Ok(units)) => Ok(Attempt::Freed(units)),
-            Ok(Err(Fault::Suppressed(_))) => Ok(Attempt::Failed {
-                order_ids,
-                is_lock_refused: false,
-            }),
-            Ok(Err(fault)) => Err(fault),
-            Err(error) if !order_ids.is_empty() && is_about_one_row(&error) => {
-                Ok(Attempt::Failed {
-                    order_ids,
-                    is_lock_refused: is_lock_refused(&error),
-                })
-            }
-            Err(error) => error.rethrow(),
-        }
+            Ok(taken.iter().map(|order| order.quantity).sum())
+        })?;
+        Ok((order_ids, expired))
     }
-}
-
-/// How a statement that expires orders ended.
-enum Attempt {
-    /// The orders had that many units; 0 if none could be locked.
-    Freed(i64),
-    /// One of these orders does not expire, perhaps because its trigger wants a lock.
-    Failed {
-        order_ids: Vec<i64>,
-        is_lock_refused: bool,
-    },
 }
 
 /// How many of the orders with these quantities have at least `units` units; all if they have fewer.
