@@ -6,7 +6,7 @@ use super::{Answer, run, to_jsonb};
 use crate::error::Fault;
 use crate::group::queue::{Queue, queue};
 use crate::pg::{clock, session};
-use crate::sale::expiry::{self, AtFault};
+use crate::sale::expiry::{self, FailedOrder};
 use crate::sale::{order, payment, stock};
 use crate::stats;
 use crate::store::grants;
@@ -122,8 +122,8 @@ fn reconcile_stale_reservations(older_than: Option<Interval>, max_orders: Option
             .map(|age| argument::age("older_than", age.as_micros()))
             .transpose()?;
         let run = expiry::run(older_than, max_orders)?;
-        let run = run.map(|(run, at_fault)| {
-            warn_of(&at_fault);
+        let run = run.map(|(run, failed)| {
+            warn_of(&failed);
             run
         });
         Ok(answer::run_to_json(run, &SESSION))
@@ -131,12 +131,12 @@ fn reconcile_stale_reservations(older_than: Option<Interval>, max_orders: Option
 }
 
 /// Names the orders that do not expire, the first ones each with its reason.
-fn warn_of(at_fault: &[AtFault]) {
-    for AtFault { order_id, fault } in at_fault.iter().take(MOST_WARNINGS) {
+fn warn_of(failed: &[FailedOrder]) {
+    for FailedOrder { order_id, fault } in failed.iter().take(MOST_WARNINGS) {
         pgrx::warning!("order {order_id} does not expire: {fault}");
     }
-    if at_fault.len() > MOST_WARNINGS {
-        let others = at_fault.len() - MOST_WARNINGS;
+    if failed.len() > MOST_WARNINGS {
+        let others = failed.len() - MOST_WARNINGS;
         pgrx::warning!("{others} more orders do not expire");
     }
 }

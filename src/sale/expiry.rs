@@ -21,11 +21,11 @@ const MOST_FAILURES: u32 = 11;
 
 /// After that many orders that do not expire a run ends: each costs a failed subtransaction, and a
 /// trigger may fail for every order.
-const MOST_AT_FAULT: usize = 1_000;
+const MOST_FAILED: usize = 1_000;
 
 /// An order that does not expire, because a trigger or a constraint of the shop's refuses that, or a
 /// trigger wants a lock that another transaction holds.
-pub struct AtFault {
+pub struct FailedOrder {
     pub order_id: i64,
     pub fault: Fault,
 }
@@ -56,21 +56,21 @@ struct Progress {
 pub fn run(
     older_than: Option<Micros>,
     max_orders: i32,
-) -> Result<Option<(ExpiryRun, Vec<AtFault>)>, Fault> {
+) -> Result<Option<(ExpiryRun, Vec<FailedOrder>)>, Fault> {
     let now = clock::now();
     let staleness = match older_than {
         None => Staleness::ExpiredAt(now),
         Some(age) => Staleness::CreatedBefore(now.saturating_sub(age)),
     };
     attempt_or_busy(|client| {
-        let (expired, at_fault) = expire_stale(client, staleness, max_orders, &[])?;
+        let (expired, failed) = expire_stale(client, staleness, max_orders, &[])?;
         let run = ExpiryRun {
             expired,
             payment_checks: orders::count_payment_checks(client, now)?,
         };
         Ok(match run.expired.orders {
-            0 => End::RollBack((run, at_fault)),
-            _ => End::Commit((run, at_fault)),
+            0 => End::RollBack((run, failed)),
+            _ => End::Commit((run, failed)),
         })
     })
 }
@@ -85,16 +85,16 @@ pub fn expire_stale(
     staleness: Staleness,
     max_orders: i32,
     excluded: &[i64],
-) -> Result<(Expired, Vec<AtFault>), Fault> {
+) -> Result<(Expired, Vec<FailedOrder>), Fault> {
     let mut progress = Progress::default();
     progress.excluded.orders = excluded.to_vec();
     progress.excluded.expired_before = resume_at(client, staleness)?;
     progress.has_resumed = progress.excluded.expired_before.is_some();
-    let mut at_fault = Vec::new();
+    let mut failed = Vec::new();
     let mut patience = Patience::new();
     let mut most = max_orders;
     let mut is_done = false;
-    while progress.expired.orders < i64::from(max_orders) && at_fault.len() < MOST_AT_FAULT {
+    while progress.expired.orders < i64::from(max_orders) && failed.len() < MOST_FAILED {
         let limit = most.min(max_orders - progress.expired.orders as i32);
         match round(client, staleness, limit, &mut progress, &mut patience)? {
             Round::NothingLeft => {
@@ -110,13 +110,13 @@ pub fn expire_stale(
                 if let [order_id] = order_ids[..] {
                     progress.excluded.orders.push(order_id);
                     progress.expired.skipped += 1;
-                    at_fault.push(AtFault { order_id, fault });
+                    failed.push(FailedOrder { order_id, fault });
                 }
             }
         }
     }
     // Who calls again while there is more must come to an end.
-    let is_in_vain = progress.expired.orders == 0 && at_fault.len() == MOST_AT_FAULT;
+    let is_in_vain = progress.expired.orders == 0 && failed.len() == MOST_FAILED;
     progress.expired.more =
         !is_done && !is_in_vain && !oldest(client, staleness, 1, &mut progress)?.is_empty();
     let has_passed_over_none = progress.expired.skipped == 0;
@@ -125,7 +125,7 @@ pub fn expire_stale(
     {
         LAST_EXPIRED.set(progress.last);
     }
-    Ok((progress.expired, at_fault))
+    Ok((progress.expired, failed))
 }
 
 /// Where the session's last run ended, if what it did is still so.
