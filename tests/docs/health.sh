@@ -83,8 +83,8 @@ in_another_session() {
     local other
     coproc OTHER { psql -XqAt; }
     other=$OTHER_PID
-    echo "BEGIN ISOLATION LEVEL REPEATABLE READ; $2; SELECT 'done';" >&"${OTHER[1]}"
-    grep -q done <&"${OTHER[0]}"
+    echo "BEGIN ISOLATION LEVEL REPEATABLE READ; $2; SELECT 'ready';" >&"${OTHER[1]}"
+    grep -q ready <&"${OTHER[0]}"
     "${@:3}"
     appeared "$1" has "$1" "$an_hour_later"
     echo '\q' >&"${OTHER[1]}"
