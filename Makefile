@@ -17,8 +17,8 @@ PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/clients
 PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
-	test-isolation test-pg-upgrade test-clients test-libraries test-docs test-shop test-storm test-asserts bench bench-status shop shop-up fmt lint
+.PHONY: help setup build install package dist demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
+	test-isolation test-pg-upgrade test-package test-dist test-clients test-libraries test-docs test-shop test-storm test-asserts bench bench-status shop shop-up fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -31,6 +31,12 @@ build: setup ## Build the extension into the private PostgreSQL
 
 install: ## Install the extension into the PostgreSQL of PG_CONFIG=pg_config, for real use
 	@scripts/install $(PG_CONFIG)
+
+package: ## Make a Debian package, or an archive for a PostgreSQL from a wheel, in target/package
+	@scripts/package . target/package
+
+dist: ## Make the archive of the last commit for PGXN, in target
+	@scripts/dist target
 
 demo: build ## Run a flash sale and show it: BUYERS=5000 UNITS=100 CONNECTIONS=100 STRATEGY=grouped
 	@cargo build --quiet $(CLIENTS) --bin demo
@@ -86,6 +92,12 @@ test-pg-upgrade: ## Upgrade a server with orders from PostgreSQL 15 to PG_MAJOR=
 	@$(MAKE) --no-print-directory build PG_MAJOR=15
 	@$(MAKE) --no-print-directory build PG_MAJOR=$(PG_MAJOR)
 	@scripts/test-pg-upgrade
+
+test-package: ## Install, use, update and remove the package in a Debian without Rust; takes root
+	@scripts/test-package
+
+test-dist: ## Validate META.json, and build and test the archive for PGXN in an empty folder
+	@scripts/test-dist
 
 fuzz: ## The property tests of the decisions with CASES=20000 each, without PostgreSQL
 	@PROPTEST_CASES=$(or $(CASES),20000) cargo test --package flashsale-core

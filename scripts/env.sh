@@ -57,6 +57,9 @@ pgrx_root=${XDG_CACHE_HOME:-$HOME/.cache}/flashsale/cargo-pgrx-$pgrx_version
 # The load for one benchmark.
 # shellcheck disable=SC2034 # for scripts that source this one
 oha_root=${pgrx_root%/*}/oha-1.16.0
+# Validates META.json.
+# shellcheck disable=SC2034
+pgxn_meta_root=${pgrx_root%/*}/pgxn_meta-0.7.0
 if [ -x "$pgrx_root/bin/cargo-pgrx" ]; then
     export PATH="$pgrx_root/bin:$PATH"
 fi
