@@ -17,8 +17,8 @@ PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/clients
 PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install package dist demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
-	test-isolation test-pg-upgrade test-package test-dist test-clients test-libraries test-docs test-shop test-storm test-asserts bench bench-status shop shop-up fmt lint
+.PHONY: help setup build install package image dist demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
+	test-isolation test-pg-upgrade test-package test-image test-dist test-clients test-libraries test-docs test-shop test-storm test-asserts bench bench-status shop shop-up fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -34,6 +34,9 @@ install: ## Install the extension into the PostgreSQL of PG_CONFIG=pg_config, fo
 
 package: ## Make a Debian package, or an archive for a PostgreSQL from a wheel, in target/package
 	@scripts/package . target/package
+
+image: ## Make an OCI image of Debian, PostgreSQL and flashsale, or with PG_MAJOR=18 an extension image, in target/image; takes root
+	@scripts/image target/image
 
 dist: ## Make the archive of the last commit for PGXN, in target
 	@scripts/dist target
@@ -95,6 +98,9 @@ test-pg-upgrade: ## Upgrade a server with orders from PostgreSQL 15 to PG_MAJOR=
 
 test-package: ## Install, use, update and remove the package in a Debian without Rust; takes root
 	@scripts/test-package
+
+test-image: ## Make the image, start it, sell, stop it and start it again; takes root
+	@scripts/test-image
 
 test-dist: ## Validate META.json, and build and test the archive for PGXN in an empty folder
 	@scripts/test-dist
