@@ -26,8 +26,8 @@ help: ## List the targets
 setup: ## Install missing packages (with apt) and a private PostgreSQL; quick if nothing is missing
 	@scripts/setup
 
-build: setup ## Build the extension into the private PostgreSQL
-	@scripts/build
+build: setup ## Build the extension into the private PostgreSQL; DEBUG=1 without optimization
+	@scripts/build $(if $(DEBUG),--debug)
 
 install: ## Install the extension into the PostgreSQL of PG_CONFIG=pg_config, for real use
 	@scripts/install $(PG_CONFIG)
@@ -92,7 +92,7 @@ test-docs: build ## The examples in docs/
 
 test-pg-upgrade: ## Upgrade a server with orders from PostgreSQL 15 to PG_MAJOR=16..18 with pg_upgrade
 	@case "$(PG_MAJOR)" in 16 | 17 | 18) ;; *) echo "flashsale: say to which version: make test-pg-upgrade PG_MAJOR=16" >&2; exit 1;; esac
-	@$(MAKE) --no-print-directory build PG_MAJOR=15
+	@$(MAKE) --no-print-directory build PG_MAJOR=15 DEBUG=
 	@$(MAKE) --no-print-directory build PG_MAJOR=$(PG_MAJOR)
 	@scripts/test-pg-upgrade
 

@@ -88,7 +88,7 @@ fn preload() {
 }
 
 /// `cargo pgrx test` expects this module at the root of the crate.
-#[cfg(test)]
+#[cfg(all(test, feature = "pg_test"))]
 pub mod pg_test {
     pub fn setup(_options: Vec<&str>) {}
 

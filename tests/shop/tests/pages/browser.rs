@@ -14,7 +14,7 @@ use shop::programs::free_address;
 use shop::stage::{OPERATOR_KEY, Setup, Stage};
 use tokio::time::{Instant, sleep};
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Browser {
     pub page: Client,
