@@ -33,6 +33,7 @@ function run() {
     print "@@ " line >> want
     printf "\\echo '@@ %d'\n%s\n", line, statement
     print "\\if :ERROR\n\\echo ERROR :SQLSTATE: :LAST_ERROR_MESSAGE\n\\endif"
+    if (statement ~ /^CREATE EXTENSION/) print "\\i tests/docs/await_workers.sql"
     statement = ""
 }
 
