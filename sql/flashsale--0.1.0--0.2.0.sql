@@ -853,7 +853,7 @@ BEGIN
     END IF;
 END $$;
 COMMENT ON FUNCTION flashsale.health() IS
-'One row for each thing that needs a person, none if all is well: severity (error or warning), problem, detail, and in hint what to do. Reads catalogs, statistics and the ends of indexes, so it takes milliseconds at any size. Locks nothing, and waits for the lock of a table for 0.1 seconds at most.';
+'One row for each thing that needs a person, none if all is well: severity (error or warning), problem, detail, and in hint what to do. Reads catalogs, statistics and the ends of indexes, so it takes tens of milliseconds at any size. Locks nothing, and waits for the lock of a table for 0.1 seconds at most.';
 CALL flashsale.revoke_all('FUNCTION', 'flashsale.health_of_workers()', 'flashsale.health_of_work()', 'flashsale.health_of_sessions(timestamptz)', 'flashsale.health_of_commits()', 'flashsale.id_sequences()', 'flashsale.health_of_ids()', 'flashsale.definitions()', 'flashsale.health_of_dumps()', 'flashsale.health_of_installation()', 'flashsale.health()');
 GRANT EXECUTE ON FUNCTION flashsale.health() TO pg_monitor;
 

@@ -369,4 +369,4 @@ BEGIN
     END IF;
 END $$;
 COMMENT ON FUNCTION flashsale.health() IS
-'One row for each thing that needs a person, none if all is well: severity (error or warning), problem, detail, and in hint what to do. Reads catalogs, statistics and the ends of indexes, so it takes milliseconds at any size. Locks nothing, and waits for the lock of a table for 0.1 seconds at most.';
+'One row for each thing that needs a person, none if all is well: severity (error or warning), problem, detail, and in hint what to do. Reads catalogs, statistics and the ends of indexes, so it takes tens of milliseconds at any size. Locks nothing, and waits for the lock of a table for 0.1 seconds at most.';
