@@ -18,7 +18,7 @@ PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install package image dist demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
-	test-isolation test-pg-upgrade test-replication both-versions test-package test-image test-dist test-clients test-libraries test-monitoring test-docs test-shop test-storm test-asserts bench bench-status shop shop-up fmt lint
+	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-dist test-clients test-libraries test-monitoring test-docs test-shop test-storm test-asserts bench bench-status shop shop-up fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -65,7 +65,7 @@ test-versions: ## On PostgreSQL 16, 17 and 18, the suites that depend most on th
 	@scripts/test-versions "unit regress isolation docs" 16 17 18
 
 test-all: ## All suites on PostgreSQL 15, 16, 17 and 18, the ways from 15 to the others, and the sum of their counts
-	@scripts/test-versions --from-15 "pg-upgrade replication" "$(SUITES)" 15 16 17 18
+	@scripts/test-versions --from-15 "pg-upgrade dump replication" "$(SUITES)" 15 16 17 18
 
 test-unit: setup ## Unit and property tests of the decisions
 	@scripts/unit-test
@@ -90,8 +90,13 @@ test-isolation: build ## Interleavings of sessions; T="name ..." selects, ACCEPT
 test-docs: build ## The examples in docs/
 	@$(QUIET_SERVER) tests/docs/run
 
-test-pg-upgrade: both-versions ## Upgrade a server with orders from PostgreSQL 15 to PG_MAJOR=16..18 with pg_upgrade
+test-pg-upgrade: both-versions ## Upgrade a server with orders from PostgreSQL 15 to PG_MAJOR=16..18 with pg_upgrade, to 17 also from 16
 	@scripts/test-pg-upgrade
+	@if [ "$(PG_MAJOR)" = 17 ]; then \
+		$(MAKE) --no-print-directory build PG_MAJOR=16 && FROM_MAJOR=16 scripts/test-pg-upgrade; fi
+
+test-dump: both-versions ## Take a sale from PostgreSQL 15 to PG_MAJOR=16..18 with a dump, and back with another
+	@scripts/test-dump
 
 test-replication: both-versions ## Take a sale from PostgreSQL 15 to PG_MAJOR=16..18 by logical replication, and copy its orders
 	@scripts/test-replication
