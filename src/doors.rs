@@ -11,6 +11,7 @@ use flashsale_core::fit::Request;
 use flashsale_core::order::Moved;
 use flashsale_core::order_ref::OrderName;
 use flashsale_core::outcome::Outcome;
+use flashsale_core::time::Micros;
 
 /// Makes a purchase under the strategy and returns its outcome, which the view `stats` counts.
 /// Raises 25001 or 55000 under `grouped` if the seller cannot serve the caller. Locks what the
@@ -24,9 +25,11 @@ pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Outcome, Fa
     let outcome = match (sale::at_the_gate(request)?, obtain) {
         (Some(outcome), _) => outcome,
         (None, None) => caller::purchase(request)?,
-        (None, Some(obtain)) => *sale::purchase(request.item_id, request_alone, obtain)?
-            .first()
-            .ok_or(Fault::Broken("a request has no outcome"))?,
+        (None, Some(obtain)) => {
+            *sale::purchase(request.item_id, request_alone, obtain, Micros::MAX)?
+                .first()
+                .ok_or(Fault::Broken("a request has no outcome"))?
+        }
     };
     stats::answered(strategy.into(), &outcome);
     Ok(outcome)

@@ -5,11 +5,12 @@ use crate::error::Fault;
 use crate::pg::subtransaction::End;
 use crate::store::items::{self, Need};
 use flashsale_core::fit::Request;
+use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
 
 /// The outcomes of requests for one item. Waits for its row `flashsale.lock_wait` at most, and
 /// locks it; a refusal found after the decrement rolls that back.
-pub fn purchase(item_id: i64, requests: &[Request<'_>]) -> Result<Outcomes, Fault> {
+pub fn purchase(item_id: i64, requests: &[Request<'_>], _: Micros) -> Result<Outcomes, Fault> {
     serve::attempt_unless_replayed(requests, |client| once(client, item_id, requests))
 }
 

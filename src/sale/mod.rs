@@ -19,6 +19,7 @@ use crate::pg::wal;
 use crate::{gate, stats};
 use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
+use flashsale_core::time::Micros;
 use serve::Outcomes;
 
 /// The outcome if the gate is shut for the item; else `None`. If there is an order with the
@@ -40,13 +41,19 @@ pub fn at_the_gate(request: &Request<'_>) -> Result<Option<Outcome>, Fault> {
     Ok(Some(outcome))
 }
 
-/// A strategy: how an item is obtained for requests, which are then served.
-pub type Obtain = fn(i64, &[Request<'_>]) -> Result<Outcomes, Fault>;
+/// A strategy: how an item is obtained for requests, which are then served. After the given time, by
+/// the monotonic clock, it does not try again.
+pub type Obtain = fn(i64, &[Request<'_>], Micros) -> Result<Outcomes, Fault>;
 
 /// Obtains an item and serves requests for it; returns the outcome of each, in their order. If units
 /// were sold, the item stays locked until the caller's transaction ends; else nothing stays locked.
-pub fn purchase(item_id: i64, requests: &[Request<'_>], obtain: Obtain) -> Result<Outcomes, Fault> {
-    let outcomes = obtain(item_id, requests)?;
+pub fn purchase(
+    item_id: i64,
+    requests: &[Request<'_>],
+    obtain: Obtain,
+    retry_until: Micros,
+) -> Result<Outcomes, Fault> {
+    let outcomes = obtain(item_id, requests, retry_until)?;
     make_durable(&outcomes);
     Ok(outcomes)
 }

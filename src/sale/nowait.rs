@@ -8,13 +8,18 @@ use crate::settings;
 use crate::store::items::{self, Need};
 use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
+use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
 
 /// The outcomes of requests for one item. Locks its row if units were sold. Holds no lock between
 /// attempts.
-pub fn purchase(item_id: i64, requests: &[Request<'_>]) -> Result<Outcomes, Fault> {
+pub fn purchase(
+    item_id: i64,
+    requests: &[Request<'_>],
+    retry_until: Micros,
+) -> Result<Outcomes, Fault> {
     let is_busy = |outcomes: &Outcomes| outcomes.iter().all(|one| matches!(one, Outcome::Busy));
-    serve::retry_while(is_busy, settings::nowait_retries(), || {
+    serve::retry_while(is_busy, settings::nowait_retries(), retry_until, || {
         serve::attempt_unless_replayed(requests, |client| once(client, item_id, requests))
     })
 }

@@ -8,17 +8,25 @@ use crate::settings;
 use crate::store::items;
 use flashsale_core::fit::Request;
 use flashsale_core::outcome::Outcome;
+use flashsale_core::time::Micros;
 use pgrx::spi::SpiClient;
 
 /// The outcomes of requests for one item. The decrement locks its row. If another transaction has
 /// changed the item in between, it tries again; after the last attempt the outcome is conflict.
 /// Holdings and keys are read after the version. Every transaction that changes them for this item
 /// also raises the version, so if that is unchanged, they are too.
-pub fn purchase(item_id: i64, requests: &[Request<'_>]) -> Result<Outcomes, Fault> {
+pub fn purchase(
+    item_id: i64,
+    requests: &[Request<'_>],
+    retry_until: Micros,
+) -> Result<Outcomes, Fault> {
     let conflicts = |all: &Outcomes| all.iter().any(|one| matches!(one, Outcome::Conflict));
-    serve::retry_while(conflicts, settings::optimistic_retries(), || {
-        serve::attempt(requests, |client| once(client, item_id, requests))
-    })
+    serve::retry_while(
+        conflicts,
+        settings::optimistic_retries(),
+        retry_until,
+        || serve::attempt(requests, |client| once(client, item_id, requests)),
+    )
 }
 
 fn once(

@@ -67,16 +67,18 @@ fn replay(request: &Request<'_>, order: PriorOrder) -> Outcome {
     }
 }
 
-/// Tries once, and then up to `retries` times more while `should_retry` is true of the outcomes.
-/// Before each of these it pauses for about `flashsale.retry_delay`.
+/// Tries once, and then up to `retries` times more while `should_retry` is true of the outcomes, but
+/// not after `until`, by the monotonic clock. Before each of these it pauses for about
+/// `flashsale.retry_delay`.
 pub fn retry_while(
     should_retry: impl Fn(&Outcomes) -> bool,
     retries: i32,
+    until: Micros,
     try_once: impl Fn() -> Result<Outcomes, Fault>,
 ) -> Result<Outcomes, Fault> {
     let mut outcomes = try_once()?;
     for _ in 0..retries {
-        if !should_retry(&outcomes) {
+        if !should_retry(&outcomes) || clock::monotonic() >= until {
             break;
         }
         backoff::pause();

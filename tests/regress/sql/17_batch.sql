@@ -148,3 +148,19 @@ SELECT created_at = current_date AS today, closed_by FROM flashsale.orders WHERE
 ROLLBACK;
 SELECT t.stock(1);
 SELECT * FROM flashsale.audit();
+
+-- A batch holds the items that it has bought, so pauses between attempts at others, too, end after flashsale.lock_wait.
+CALL t.reset();
+SELECT flashsale.create_item(10, item_id => 1), flashsale.create_item(10, item_id => 2);
+BEGIN;
+SELECT item_id FROM flashsale.items WHERE item_id = 2 FOR UPDATE;
+PREPARE TRANSACTION 'other';
+SET flashsale.nowait_retries = 100;
+SET flashsale.retry_delay = '1s';
+SET flashsale.lock_wait = '50ms';
+SET statement_timeout = '1min';
+SELECT nth, answer ->> 'status' AS status, answer ->> 'reason' AS reason
+FROM jsonb_array_elements(flashsale.purchase_batch(
+    '[{"item_id": 1, "user_id": "dave"}, {"item_id": 2, "user_id": "dave"}]', 'nowait')) WITH ORDINALITY AS a (answer, nth);
+ROLLBACK PREPARED 'other';
+SELECT * FROM flashsale.audit();
