@@ -132,62 +132,50 @@ pub fn serve(
     requests: &[Request<'_>],
     obtained: Obtained,
 ) -> Result<End<Outcomes>, Fault> {
-    let mut item = *item;
-    let held = holdings(client, &item, requests)?;
+    let held = holdings(client, item, requests)?;
     // Again, because another call with the same key may have bought before the item was obtained.
     let mut outcomes = replays(client, requests)?;
     if let Obtained::Taken = obtained {
-        // They were read after the decrement, which is rolled back if there is no new order.
-        for outcome in outcomes.iter_mut().flatten() {
-            if let Outcome::Reserved { order, .. } = outcome {
-                order.remaining_inventory = item.inventory;
-            }
-        }
+        give_back_in(&mut outcomes, item);
     }
     let fresh = without_outcome(&outcomes, requests);
-    let now = clock::now();
-    let mut supply = Supply::of(&item, now, &fresh, &held);
+    let mut supply = Supply::of(item, clock::now(), &fresh, &held);
     if supply.is_short() {
         match obtained {
-            Obtained::Locked => {
-                let after = supply.free_stale(client)?;
-                if let Some(with_more) = after.item {
-                    item = with_more;
-                    supply = Supply::of(&item, now, &fresh, &held);
-                }
-                supply.refuse_as_with(after.stale);
-                supply.leave_undecided_without(after.held);
-            }
+            Obtained::Locked => supply.add_stale(client)?,
             // It has one request, whose units have been taken, so this is not refused for want of them.
             Obtained::Taken => {}
             Obtained::Read(epoch) => match supply.stale_units(client, epoch)? {
                 None => return Ok(conflicts(outcomes)),
                 Some(stale) if supply.sells_of(stale) > 0 => {
-                    let item_id = item.item_id;
-                    let lock = || items::await_on_sale(client, item_id, Need::Nothing);
+                    let lock = || items::await_on_sale(client, item.item_id, Need::Nothing);
                     return serve_locked(client, lock, requests);
                 }
                 Some(stale) => supply.refuse_as_with(stale),
             },
         }
     }
-    let reserved = supply.reserved();
-    let units: i64 = reserved.iter().map(|request| request.quantity).sum();
-    if units > 0
-        && !matches!(obtained, Obtained::Taken)
-        && !items::take_versioned(client, &item, units)?
-    {
+    if !matches!(obtained, Obtained::Taken) && !supply.take(client)? {
         return Ok(conflicts(outcomes));
     }
-    let order_refs = orders::insert(client, &item, &reserved, now)?;
-    let served = to_outcomes(client, &item, &fresh, &supply.fits, &order_refs, now)?;
-    fill(&mut outcomes, served);
+    let order_refs = orders::insert(client, &supply.item, &supply.reserved(), supply.now)?;
+    fill(&mut outcomes, supply.outcomes(client, &order_refs)?);
     let outcomes: Outcomes = outcomes.into_iter().flatten().collect();
     Ok(if order_refs.is_empty() {
         End::RollBack(outcomes)
     } else {
         End::Commit(outcomes)
     })
+}
+
+/// Replays were read after the units of their request had been taken, which is rolled back if there
+/// is no new order: they report the inventory of the item as it was before.
+fn give_back_in(replayed: &mut [Option<Outcome>], before: &Item) {
+    for outcome in replayed.iter_mut().flatten() {
+        if let Outcome::Reserved { order, .. } = outcome {
+            order.remaining_inventory = before.inventory;
+        }
+    }
 }
 
 /// The item has changed since it was read, so all requests without an outcome are conflicts.
@@ -210,7 +198,7 @@ fn serve_locked(
 
 /// An item's units, and what requests get of them.
 struct Supply<'r, 'a> {
-    item: Item,
+    item: Found,
     now: Micros,
     requests: &'r [Request<'a>],
     held: &'r HashMap<&'a str, i64>,
@@ -219,7 +207,7 @@ struct Supply<'r, 'a> {
 
 impl<'r, 'a> Supply<'r, 'a> {
     fn of(
-        item: &Item,
+        item: &Found,
         now: Micros,
         requests: &'r [Request<'a>],
         held: &'r HashMap<&'a str, i64>,
@@ -246,7 +234,7 @@ impl<'r, 'a> Supply<'r, 'a> {
     fn fits_with(&self, units: i64) -> Vec<Fit> {
         let item = Item {
             inventory: self.item.inventory.saturating_add(units),
-            ..self.item
+            ..*self.item
         };
         fit::fit(&item, self.now, self.requests, self.held)
     }
@@ -273,12 +261,20 @@ impl<'r, 'a> Supply<'r, 'a> {
         }
     }
 
-    /// Leaves the refused requests undecided that would get their units if there were `units` more.
-    fn leave_undecided_without(&mut self, units: i64) {
-        if units > 0 {
-            let with_more = self.fits_with(units);
-            fit::leave_undecided(&mut self.fits, &with_more);
+    /// Adds the units of as many stale reservations as are sold to the item, which must be locked.
+    /// Refused requests that would get their units of reservations which other transactions hold are
+    /// left undecided.
+    fn add_stale(&mut self, client: &SpiClient<'_>) -> Result<(), Fault> {
+        let after = self.free_stale(client)?;
+        if let Some(with_more) = after.item {
+            *self = Self::of(&with_more, self.now, self.requests, self.held);
         }
+        self.refuse_as_with(after.stale);
+        if after.held > 0 {
+            let (item, now, held) = (&self.item, self.now, self.held);
+            fit::leave_undecided(item, now, self.requests, held, &mut self.fits, after.held);
+        }
+        Ok(())
     }
 
     /// Expires as many stale reservations as are sold; none if no request gets more by that. The item
@@ -342,6 +338,14 @@ impl<'r, 'a> Supply<'r, 'a> {
         Ok(now.is_some_and(|now| now.inventory > self.item.inventory))
     }
 
+    /// Takes the units of the reserved requests; false if the item has changed since it was read.
+    fn take(&self, client: &SpiClient<'_>) -> Result<bool, Fault> {
+        match fit::sold(self.requests, &self.fits) {
+            0 => Ok(true),
+            units => items::take_versioned(client, &self.item, units),
+        }
+    }
+
     fn reserved(&self) -> Vec<&'r Request<'a>> {
         self.requests
             .iter()
@@ -349,6 +353,54 @@ impl<'r, 'a> Supply<'r, 'a> {
             .filter(|(_, fit)| matches!(fit, Fit::Reserved { .. }))
             .map(|(request, _)| request)
             .collect()
+    }
+
+    /// The outcomes; `order_refs` are those of the reserved requests, in their order.
+    fn outcomes(&self, client: &SpiClient<'_>, order_refs: &[OrderRef]) -> Result<Outcomes, Fault> {
+        let mut order_refs = order_refs.iter();
+        let mut outcomes = Outcomes::with_capacity(self.fits.len());
+        for (request, fit) in self.requests.iter().zip(&self.fits) {
+            outcomes.push(match *fit {
+                Fit::Reserved {
+                    remaining_inventory,
+                } => {
+                    let order_ref = order_refs
+                        .next()
+                        .ok_or(Fault::Broken("an order was not inserted"))?;
+                    self.reservation(request, *order_ref, remaining_inventory)
+                }
+                Fit::Repeats(earlier) => match outcomes[earlier] {
+                    Outcome::Reserved { order, .. } => replay(request, order),
+                    other => other,
+                },
+                Fit::Refused {
+                    reason,
+                    remaining_inventory,
+                } => refusal(client, &self.item, remaining_inventory, request, reason)?,
+                Fit::Undecided => Outcome::Busy,
+            });
+        }
+        Ok(outcomes)
+    }
+
+    fn reservation(
+        &self,
+        request: &Request<'_>,
+        order_ref: OrderRef,
+        remaining_inventory: i64,
+    ) -> Outcome {
+        Outcome::Reserved {
+            order: PriorOrder {
+                order_ref,
+                quantity: request.quantity,
+                status: Status::Reserved,
+                expires_at: Some(self.now + request.ttl(&self.item)),
+                unit_price: self.item.unit_price,
+                currency: self.item.currency,
+                remaining_inventory,
+            },
+            replayed: false,
+        }
     }
 }
 
@@ -434,49 +486,6 @@ fn holdings<'a>(
         Some(_) => orders::held_units(client, item.item_id, requests),
         None => Ok(HashMap::new()),
     }
-}
-
-/// Converts fits to outcomes; `order_refs` are those of the reserved ones, in their order.
-fn to_outcomes(
-    client: &SpiClient<'_>,
-    item: &Item,
-    requests: &[Request<'_>],
-    fits: &[Fit],
-    order_refs: &[OrderRef],
-    now: Micros,
-) -> Result<Outcomes, Fault> {
-    let mut order_refs = order_refs.iter();
-    let mut outcomes = Outcomes::with_capacity(fits.len());
-    for (request, fit) in requests.iter().zip(fits) {
-        outcomes.push(match *fit {
-            Fit::Reserved {
-                remaining_inventory,
-            } => Outcome::Reserved {
-                order: PriorOrder {
-                    order_ref: *order_refs
-                        .next()
-                        .ok_or(Fault::Broken("an order was not inserted"))?,
-                    quantity: request.quantity,
-                    status: Status::Reserved,
-                    expires_at: Some(now + request.ttl(item)),
-                    unit_price: item.unit_price,
-                    currency: item.currency,
-                    remaining_inventory,
-                },
-                replayed: false,
-            },
-            Fit::Repeats(earlier) => match outcomes[earlier] {
-                Outcome::Reserved { order, .. } => replay(request, order),
-                other => other,
-            },
-            Fit::Refused {
-                reason,
-                remaining_inventory,
-            } => refusal(client, item, remaining_inventory, request, reason)?,
-            Fit::Undecided => Outcome::Busy,
-        });
-    }
-    Ok(outcomes)
 }
 
 fn refusal(

@@ -116,11 +116,38 @@ pub fn is_short(fits: &[Fit]) -> bool {
     fits.iter().any(is_short)
 }
 
-/// Leaves undecided the requests that are refused, but would not be if there were as many units as for
-/// `with_more`.
-pub fn leave_undecided(fits: &mut [Fit], with_more: &[Fit]) {
-    for (fit, with_more) in fits.iter_mut().zip(with_more) {
-        if let (Fit::Refused { .. }, Fit::Reserved { .. } | Fit::Repeats(_)) = (&fit, with_more) {
+/// Leaves undecided the refused requests that would get their units if there were `more` in addition
+/// to those that the other requests leave.
+pub fn leave_undecided<'a>(
+    item: &Item,
+    now: Micros,
+    requests: &[Request<'a>],
+    held: &HashMap<&'a str, i64>,
+    fits: &mut [Fit],
+    more: i64,
+) {
+    let left = item.inventory - sold(requests, fits);
+    let item = Item {
+        inventory: left.saturating_add(more),
+        ..*item
+    };
+    let mut held = held.clone();
+    let (mut refused, mut of_refused) = (Vec::new(), Vec::new());
+    for (request, fit) in requests.iter().zip(fits) {
+        match fit {
+            Fit::Reserved { .. } => *held.entry(request.user_id).or_default() += request.quantity,
+            Fit::Refused { .. } => {
+                refused.push(*request);
+                of_refused.push(fit);
+            }
+            Fit::Repeats(_) | Fit::Undecided => {}
+        }
+    }
+    for (fit, with_more) in of_refused
+        .into_iter()
+        .zip(self::fit(&item, now, &refused, &held))
+    {
+        if let Fit::Reserved { .. } | Fit::Repeats(_) = with_more {
             *fit = Fit::Undecided;
         }
     }

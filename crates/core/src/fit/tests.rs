@@ -4,6 +4,7 @@
 use super::*;
 use crate::order_ref::RefCode;
 use proptest::prelude::*;
+use std::collections::HashSet;
 
 const NOW: Micros = 1_000;
 const USERS: [&str; 3] = ["ann", "bob", "cyd"];
@@ -156,20 +157,37 @@ proptest! {
         prop_assert!(missing > 0 || item.inventory > 0);
     }
 
-    /// Undecided is who is refused and would not be with more units; nothing else changes.
+    /// Undecided is who is refused and would not be, if there were more units when all who have got
+    /// theirs have them; nothing else changes.
     #[test]
     fn undecided_is_who_would_get_units_of_more(
         item in items(), requests in requests(), held in holdings(), more in 0..20i64,
     ) {
         let before = fit(&item, NOW, &requests, &held);
-        let inventory = item.inventory + more;
-        let with_more = fit(&Item { inventory, ..item }, NOW, &requests, &held);
         let mut after = before.clone();
-        leave_undecided(&mut after, &with_more);
-        let is_refused = |fit: &Fit| matches!(fit, Fit::Refused { .. });
-        for ((before, with_more), after) in before.iter().zip(&with_more).zip(after) {
-            let is_undecided = is_refused(before) && !is_refused(with_more);
-            prop_assert_eq!(after, if is_undecided { Fit::Undecided } else { *before });
+        leave_undecided(&item, NOW, &requests, &held, &mut after, more);
+        let mut left = item.inventory - sold(&requests, &before) + more;
+        let mut now_held = held.clone();
+        for (request, fit) in requests.iter().zip(&before) {
+            if let Fit::Reserved { .. } = fit {
+                *now_held.get_mut(request.user_id).unwrap() += request.quantity;
+            }
+        }
+        let mut twins = HashSet::new();
+        for ((request, before), after) in requests.iter().zip(before).zip(after) {
+            let key = request.idempotency_key.map(|key| (request.user_id, key));
+            let is_refused = matches!(before, Fit::Refused { .. });
+            let is_twin = is_refused && key.is_some_and(|key| twins.contains(&key));
+            let holdings = now_held.get_mut(request.user_id).unwrap();
+            let would_be = expected(&item, left, *holdings, request, None);
+            let is_undecided = is_refused && !matches!(would_be, Fit::Refused { .. });
+            if is_undecided && !is_twin {
+                left -= request.quantity;
+                *holdings += request.quantity;
+                twins.extend(key);
+            }
+            let expected = if is_undecided || is_twin { Fit::Undecided } else { before };
+            prop_assert_eq!(after, expected);
         }
     }
 
@@ -197,6 +215,24 @@ fn one_that_does_not_fit_does_not_block_a_later_one_that_does() {
             Fit::Reserved {
                 remaining_inventory: 0
             }
+        ]
+    );
+}
+
+/// Not even with the units that may come back would there be enough for the first.
+#[test]
+fn units_that_a_later_request_has_got_decide_an_earlier_one() {
+    let requests = [request("ann", 4), request("bob", 3), request("eve", 2)];
+    let mut fits = fit(&on_sale(3), NOW, &requests, &HashMap::new());
+    leave_undecided(&on_sale(3), NOW, &requests, &HashMap::new(), &mut fits, 2);
+    assert_eq!(
+        fits,
+        [
+            refused(Reason::OutOfStock, 3),
+            Fit::Reserved {
+                remaining_inventory: 0
+            },
+            Fit::Undecided,
         ]
     );
 }
