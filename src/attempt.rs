@@ -5,6 +5,7 @@ use crate::error::{self, Fault};
 use crate::pg::clock;
 use crate::pg::guc;
 use crate::pg::subtransaction::{self, End};
+use crate::pg::transaction;
 use crate::settings;
 use flashsale_core::time::{MILLISECOND, Micros};
 use pgrx::pg_sys::panic::CaughtError;
@@ -14,7 +15,7 @@ use pgrx::spi::{Spi, SpiClient};
 /// An error that ended an attempt, and for which the caller may have an answer.
 #[derive(Debug)]
 pub enum Caught {
-    /// Another transaction holds a lock (55P03).
+    /// Another transaction holds a lock (55P03), or the wait for it was part of a deadlock (40P01).
     LockRefused,
     /// Another transaction wrote the same unique key first (23505).
     DuplicateKey(Box<CaughtError>),
@@ -23,13 +24,18 @@ pub enum Caught {
 /// Runs `body` in a subtransaction under `flashsale.lock_wait`, and returns its value.
 ///
 /// Any error rolls the subtransaction back. Errors other than a refused lock or a duplicate key
-/// are raised again; pgrx turns a SQLSTATE that PostgreSQL does not define into XX000. The row
+/// are raised again. So is a deadlock in a transaction block, which may hold locks that are part of it
+/// until it ends. pgrx turns a SQLSTATE that PostgreSQL does not define into XX000. The row
 /// lock, the update and the insert of a purchase share this one subtransaction: if the row were
 /// locked in a released subtransaction and updated in its parent, each sale would create a
 /// multixact.
 pub fn attempt<T>(
     body: impl FnOnce(&SpiClient<'_>) -> Result<End<T>, Fault>,
 ) -> Result<Result<T, Caught>, Fault> {
+    use PgSqlErrorCode::{
+        ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_T_R_DEADLOCK_DETECTED, ERRCODE_UNIQUE_VIOLATION,
+    };
+    let is_in_block = transaction::is_in_block();
     let tried = subtransaction::run(|| {
         guc::bound_lock_timeout(settings::lock_wait_ms());
         guc::pin_search_path();
@@ -41,8 +47,9 @@ pub fn attempt<T>(
     match tried {
         Ok(done) => done.map(Ok),
         Err(error) => match sqlstate(&error) {
-            Some(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE) => Ok(Err(Caught::LockRefused)),
-            Some(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION) => Ok(Err(Caught::DuplicateKey(error))),
+            Some(ERRCODE_LOCK_NOT_AVAILABLE) => Ok(Err(Caught::LockRefused)),
+            Some(ERRCODE_T_R_DEADLOCK_DETECTED) if !is_in_block => Ok(Err(Caught::LockRefused)),
+            Some(ERRCODE_UNIQUE_VIOLATION) => Ok(Err(Caught::DuplicateKey(error))),
             _ => error.rethrow(),
         },
     }
