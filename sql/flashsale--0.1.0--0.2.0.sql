@@ -749,6 +749,12 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
         FROM flashsale.id_sequences() s,
              (VALUES ('INCREMENT', '1'), ('MINVALUE', '1'), ('MAXVALUE', '9007199254740991'), ('CACHE', '1'), ('CYCLE', 'false')) AS v (kind, value)
     ),
+    -- A column may have another default, and its sequence another name.
+    gone AS (
+        SELECT w.relation, w.kind, CASE w.kind WHEN 'default of column' THEN split_part(w.name, ',', 1) WHEN 'sequence' THEN 'of ids' ELSE w.name END AS name FROM own w
+        EXCEPT
+        SELECT h.relation, h.kind, CASE h.kind WHEN 'default of column' THEN split_part(h.name, ',', 1) WHEN 'sequence' THEN 'of ids' ELSE h.name END FROM here h
+    ),
     dumped AS (
         SELECT c.oid, c.oid::regclass::text AS name, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
                c.oid = ANY (e.extconfig) IS TRUE AS is_registered,
@@ -764,9 +770,9 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
 UNION ALL
     SELECT 'error', 'definition_missing', format('%s of %s is gone', concat_ws(' ', o.kind, o.name), o.relation),
         'Make it again as the extension''s script does: flashsale--' || e.extversion || '.sql, in the folder extension of pg_config --sharedir.'
-    FROM (SELECT * FROM (SELECT * FROM own EXCEPT SELECT * FROM here) d ORDER BY d.kind COLLATE "C", d.name COLLATE "C") AS o
+    FROM (SELECT * FROM gone g ORDER BY g.kind COLLATE "C", g.name COLLATE "C") AS o
     JOIN pg_extension e ON e.extname = 'flashsale'
-    WHERE o.kind IN ('trigger', 'index', 'constraint', 'column', 'NOT NULL of column')
+    WHERE o.kind IN ('trigger', 'index', 'constraint', 'column', 'NOT NULL of column', 'default of column', 'sequence')
 UNION ALL
     SELECT 'error', 'not_registered', format('%s is no longer %s, so a dump has no rows of it or cannot be restored', d.name,
             CASE WHEN d.is_member THEN 'registered for pg_dump' ELSE 'a member of the extension' END),
@@ -819,7 +825,9 @@ $$;
 COMMENT ON FUNCTION flashsale.health_of_installation() IS 'Part of health(): the protection of the data, and the version.';
 
 CREATE FUNCTION flashsale.health(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms'
+SET quote_all_identifiers = off -- names are compared as they are written here
+AS $$
 DECLARE
     part text;
     is_locked boolean := false;

@@ -122,6 +122,17 @@ UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'flashsale.orders_hold
 SELECT severity, problem, detail FROM flashsale.health();
 SELECT DISTINCT regexp_replace(hint, '--[0-9.]+sql', '--….sql') FROM flashsale.health() WHERE problem = 'definition_missing';
 ROLLBACK;
+-- Defaults without which nothing can be inserted; another name for a sequence does no harm.
+BEGIN;
+SET LOCAL flashsale.protect_data = off;
+ALTER TABLE flashsale.orders ALTER order_id DROP DEFAULT, ALTER ref_code DROP DEFAULT;
+ALTER SEQUENCE flashsale.payments_payment_id_seq RENAME TO mine;
+SELECT severity, problem, detail FROM flashsale.health();
+ROLLBACK;
+-- However the session has names written.
+SET quote_all_identifiers = on;
+SELECT severity, problem, detail FROM flashsale.health();
+RESET quote_all_identifiers;
 BEGIN;
 SET LOCAL flashsale.protect_data = off;
 ALTER TABLE flashsale.orders RENAME payment_deadline TO deadline; -- which another part of health() reads
