@@ -386,7 +386,7 @@ pub fn begin_payment(
         Stamp(now).into(),
         Stamp(deadline).into(),
     ];
-    BEGIN_PAYMENT.write(client, &arguments, 1)
+    moved(BEGIN_PAYMENT.count(client, &arguments)?, 1)
 }
 
 /// Changes a locked order to confirmed.
@@ -394,7 +394,8 @@ pub fn confirm(client: &SpiClient<'_>, order: &Order, now: Micros) -> Result<(),
     if direct::confirm(order, now).is_some() {
         return Ok(());
     }
-    CONFIRM.write(client, &[order.order_id.into(), Stamp(now).into()], 1)
+    let arguments = [order.order_id.into(), Stamp(now).into()];
+    moved(CONFIRM.count(client, &arguments)?, 1)
 }
 
 /// Changes a locked order to `closed`. It then holds no units.
@@ -414,7 +415,7 @@ pub fn close(
         Stamp(now).into(),
         reason.into(),
     ];
-    CLOSE.write(client, &arguments, 1)
+    moved(CLOSE.count(client, &arguments)?, 1)
 }
 
 /// What is needed to close an order, read under its lock.
@@ -469,7 +470,15 @@ pub fn cancel(client: &SpiClient<'_>, cancels: &[Cancel<'_>], now: Micros) -> Re
         by.into(),
         Stamp(now).into(),
     ];
-    CANCEL.write(client, &arguments, cancels.len())
+    moved(CANCEL.count(client, &arguments)?, cancels.len())
+}
+
+/// An error if a trigger suppressed the update of an order that the caller holds.
+fn moved(orders: usize, expected: usize) -> Result<(), Fault> {
+    match orders == expected {
+        true => Ok(()),
+        false => Err(Fault::Suppressed("update")),
+    }
 }
 
 /// The number of orders in paying whose deadline has passed. Locks nothing.

@@ -130,6 +130,18 @@ DROP TRIGGER b ON flashsale.items;
 DROP TRIGGER c ON flashsale.items;
 DROP TRIGGER a ON flashsale.payments;
 
+-- One that suppresses the moves of an order: nothing changes, and the error says why.
+BEGIN;
+CREATE FUNCTION t.suppress() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+SELECT flashsale.confirm_order((flashsale.purchase_item(1, 'ines') ->> 'order_id')::bigint) ->> 'status',
+       flashsale.purchase_item(1, 'jack') ->> 'status';
+CREATE TRIGGER a BEFORE UPDATE ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION t.suppress();
+SELECT t.error(format('SELECT flashsale.%s', call)) FROM flashsale.orders,
+    unnest(CASE user_id WHEN 'ines' THEN '{refund_order(%s)}'::text[] ELSE '{begin_payment(%s),confirm_order(%s),cancel_order(%s)}' END) AS c (pattern),
+    format(pattern, order_id) AS call WHERE user_id IN ('ines', 'jack') ORDER BY call COLLATE "C";
+SELECT user_id, status FROM flashsale.orders WHERE user_id IN ('ines', 'jack') ORDER BY 1;
+ROLLBACK;
+
 -- Rules. They are rolled back: a table that has had rules counts as one with rules until VACUUM.
 TRUNCATE t.seen;
 BEGIN;
