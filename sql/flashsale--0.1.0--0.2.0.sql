@@ -505,7 +505,7 @@ BEGIN
         RETURN QUERY SELECT 'error', 'worker_missing', format('there is no flashsale %s', w.worker),
             'If it does not come within seconds, raise max_worker_processes and restart the server, and see the server''s log.'
         FROM unnest(ARRAY['launcher', 'seller', 'publisher', 'reconciler']) AS w (worker)
-        WHERE NOT pg_is_in_recovery()
+        WHERE NOT pg_is_in_recovery() AND pg_has_role('pg_read_all_stats', 'USAGE')
           AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.backend_type = 'flashsale ' || w.worker);
         RETURN QUERY SELECT 'warning', 'queue_full', format('%s calls wait for the seller', s.value),
             'The seller does not keep up: look for slow triggers on flashsale.orders, and for locked items; flashsale.queue_size bounds the queue.'
@@ -792,6 +792,10 @@ COMMENT ON FUNCTION flashsale.health_of_dumps() IS 'Part of health(): what a dum
 
 CREATE FUNCTION flashsale.health_of_installation(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 'warning', 'sessions_hidden', format('%I owns the extension, but may not see what other sessions do, so health() shows neither missing workers nor sessions in the way', current_user),
+        format('GRANT pg_read_all_stats TO %I', current_user)
+    WHERE NOT pg_has_role('pg_read_all_stats', 'USAGE')
+UNION ALL
     SELECT 'warning', 'data_not_protected', 'flashsale.protect_data is off by default: DROP EXTENSION deletes all orders',
         'Set flashsale.protect_data to on in postgresql.conf.'
     FROM pg_settings s WHERE s.name = 'flashsale.protect_data' AND s.reset_val = 'off'

@@ -152,6 +152,8 @@ check_each_problem() {
     within_transaction not_dumped 'CREATE INDEX ON flashsale.orders (created_at)'
     within_transaction not_registered "UPDATE pg_extension SET extconfig = NULL, extcondition = NULL WHERE extname = 'flashsale'"
     within_transaction definition_missing 'DROP INDEX flashsale.orders_expiry'
+    within_transaction sessions_hidden 'CREATE ROLE extension_owner SUPERUSER; DROP EXTENSION flashsale; SET LOCAL ROLE extension_owner;
+        CREATE EXTENSION flashsale; RESET ROLE; ALTER ROLE extension_owner NOSUPERUSER'
     within_transaction unlogged 'ALTER TABLE flashsale.stock_movements SET UNLOGGED'
     within_transaction trigger_disabled 'ALTER TABLE flashsale.items DISABLE TRIGGER check_item'
     within_transaction guard_disabled 'ALTER EVENT TRIGGER flashsale_guard DISABLE'

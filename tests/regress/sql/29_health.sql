@@ -154,6 +154,19 @@ SELECT severity, problem, detail, regexp_replace(hint, 'TO .*', 'TO …') FROM f
 SELECT hint FROM flashsale.health() \gexec
 SELECT * FROM flashsale.health();
 ROLLBACK;
+-- One who may not see other sessions.
+BEGIN;
+SET LOCAL flashsale.protect_data = off;
+DROP EXTENSION flashsale CASCADE;
+ALTER ROLE t_owner SUPERUSER;
+SET LOCAL ROLE t_owner;
+CREATE EXTENSION flashsale;
+RESET ROLE;
+ALTER ROLE t_owner NOSUPERUSER;
+SELECT severity, problem, detail, hint FROM flashsale.health();
+SELECT hint FROM flashsale.health() \gexec
+SELECT * FROM flashsale.health();
+ROLLBACK;
 DROP ROLE t_owner;
 
 -- Another session that holds a table does not hold up health().
