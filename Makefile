@@ -13,7 +13,8 @@ SHOP_SERVER := $(WITH_SERVER) --postgres-setting flashsale.strategy=grouped \
 # Programs and tests around the extension. They are always built together, so that cargo compiles
 # their dependencies only once.
 CLIENTS := --profile clients --workspace --exclude flashsale --exclude flashsale-core --exclude bench-client
-PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/clients
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PROGRAMS := $(TARGET)/clients
 PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
@@ -42,8 +43,8 @@ dist: ## Make the archive of the last commit for PGXN, in target
 	@scripts/dist target
 
 demo: build ## Run a flash sale and show it: BUYERS=5000 UNITS=100 CONNECTIONS=100 STRATEGY=grouped
-	@cargo build --quiet $(CLIENTS) --bin demo
-	@$(WITH_SERVER) --postgres-setting flashsale.strategy=$(or $(STRATEGY),grouped) $(PROGRAMS)/demo
+	@cargo build --quiet --profile bench --package storm --bin demo
+	@$(WITH_SERVER) --postgres-setting flashsale.strategy=$(or $(STRATEGY),grouped) $(TARGET)/release/demo
 
 shop: build ## Send BUYERS=5000 to examples/checkout with a faulty gateway, then compare three ledgers: UNITS, APPS, KILLS, CRASHES, SEED, FAULTS=0, MISTAKE=1
 	@cargo build --quiet $(CLIENTS) --bins
