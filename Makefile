@@ -19,7 +19,7 @@ PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install package image dist demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
-	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-dist test-clients test-libraries test-monitoring test-docs test-shop test-storm test-asserts bench bench-status shop shop-up fmt lint
+	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-dist test-clients test-libraries test-monitoring test-docs test-shop test-storm test-asserts bench bench-status shop shop-up screenshots fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -136,6 +136,12 @@ test-shop: build ## examples/checkout: its answers, its pages in a browser, and 
 	@scripts/setup shop
 	@cargo build --quiet $(CLIENTS) --bins --tests
 	@$(SHOP_SERVER) cargo test $(CLIENTS) --test contract --test pages --test disaster -- --nocapture
+
+screenshots: build ## Take the pictures of the README anew, in docs
+	@scripts/setup shop
+	@cargo build --quiet $(CLIENTS) --bins --tests
+	@CHART_S=40 $(SHOP_SERVER) cargo test $(CLIENTS) --test pages -- pictures
+	@cp target/screenshots/sale-*.png docs
 
 test-monitoring: build ## examples/monitoring with Prometheus: each query of the dashboard is run, each alert is made true
 	@scripts/setup monitoring

@@ -2,7 +2,9 @@
 
 import { $, price, send } from "/common.js";
 
+// What the chart shows; at first less, and it grows.
 const SECONDS = 120;
+const FIRST_SECONDS = 20;
 // From the bottom of the chart to its top.
 const LAYERS = ["confirmed", "paying", "reserved", "inventory"];
 
@@ -96,7 +98,9 @@ function addCard(item) {
 // Areas on top of one another, a look to a unit of width, the present at the right.
 function draw(chart, looks) {
   const highest = Math.max(1, ...looks.map((look) => look.stock));
-  const left = SECONDS - looks.length;
+  const width = Math.max(looks.length, FIRST_SECONDS);
+  const left = width - looks.length;
+  chart.setAttribute("viewBox", `0 0 ${width} 40`);
   let floor = looks.map(() => 0);
   LAYERS.forEach((name, layer) => {
     const roof = looks.map((look, at) => floor[at] + look[name]);

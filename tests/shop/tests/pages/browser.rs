@@ -126,12 +126,13 @@ impl Browser {
             .expect("a script")
     }
 
-    /// Saves what is seen as target/screenshots/NAME.png.
-    pub async fn picture(&self, name: &str) {
+    /// Saves what is seen as target/screenshots/NAME.png, and returns its size in bytes.
+    pub async fn picture(&self, name: &str) -> usize {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/screenshots");
         fs::create_dir_all(&folder).expect("a folder");
         let picture = self.page.screenshot().await.expect("a picture");
-        fs::write(folder.join(format!("{name}.png")), picture).expect("a file");
+        fs::write(folder.join(format!("{name}.png")), &picture).expect("a file");
+        picture.len()
     }
 
     pub async fn close(mut self) {

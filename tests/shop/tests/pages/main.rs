@@ -2,4 +2,5 @@
 
 mod browser;
 mod operator;
+mod pictures;
 mod shop_page;

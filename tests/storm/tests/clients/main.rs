@@ -9,6 +9,7 @@ mod bouncer;
 mod cluster;
 mod crash;
 mod ddl;
+mod demo;
 mod drivers;
 mod dump;
 mod expired_holds;
