@@ -23,6 +23,8 @@ pub fn purchase(request: &Request<'_>, strategy: Strategy) -> Result<Outcome, Fa
     }
     let request_alone = std::slice::from_ref(request);
     let outcome = match (sale::at_the_gate(request)?, obtain) {
+        // The seller's replays wait for standbys, too.
+        (Some(outcome), None) if outcome.is_replay() => caller::purchase(request)?,
         (Some(outcome), _) => outcome,
         (None, None) => caller::purchase(request)?,
         (None, Some(obtain)) => {

@@ -110,6 +110,37 @@ async fn no_success_before_the_standby_has_it() {
     shop.assert_sound().await;
 }
 
+/// Nor does a repeat succeed, though the gate is shut, where the caller finds its order by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_at_the_gate_waits_for_the_standby() {
+    let settings = [
+        "synchronous_commit = local",
+        "flashsale.group_wait = 60s",
+        "flashsale.sold_out_ttl = 60s",
+    ];
+    let shop = Shop::grouped(&settings).await;
+    let item_id = shop.item(1).await;
+    set(&shop.client, "synchronous_standby_names", "'nobody'").await;
+    let purchase = format!("SELECT flashsale.purchase_item({item_id}, 'alice', 1, 'click')");
+    let client = careful(&shop).await;
+    run(&client, "SET statement_timeout = '2s'").await;
+    assert_eq!(within(sqlstate(&client, &purchase)).await, CANCELLED);
+    let refused = within(buy(&shop.client, item_id, "bob")).await;
+    assert_eq!(refused.reason(), "out_of_stock", "{refused:?}");
+    let is_shut = "SELECT value > 0 FROM flashsale.stats WHERE subject = 'gate' AND name = 'shut'";
+    until(&shop.client, is_shut).await;
+
+    let client = careful(&shop).await;
+    let again = tokio::spawn(async move { crate::sql::ask(&client, &purchase).await });
+    sleep(Duration::from_millis(300)).await;
+    assert!(!again.is_finished(), "a success without the standby");
+    set(&shop.client, "synchronous_standby_names", "''").await;
+    let again = within(again).await.expect("an answer");
+    assert!(again.success(), "{again:?}");
+    assert_eq!(orders(&shop.client).await, 1);
+    shop.assert_sound().await;
+}
+
 /// Workers that wait for the standby are shut down: what they waited for is not a success yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_cut_short_is_no_success() {
