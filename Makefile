@@ -19,7 +19,7 @@ PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install package image dist demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
-	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-dist test-clients test-libraries test-monitoring test-docs test-shop test-storm test-asserts bench bench-status shop shop-up screenshots fmt lint
+	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-dist test-clients test-drivers test-libraries test-monitoring test-docs test-shop test-storm test-asserts bench bench-status shop shop-up screenshots fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -65,8 +65,8 @@ test: setup ## Run the suites SUITES="unit regress ...", or all; ends with the l
 test-versions: ## On PostgreSQL 16, 17 and 18, the suites that depend most on the version
 	@scripts/test-versions "unit regress isolation docs" 16 17 18
 
-test-all: ## All suites on PostgreSQL 15, 16, 17 and 18, the ways from 15 to the others, and the sum of their counts
-	@scripts/test-versions --from-15 "pg-upgrade dump replication" "$(SUITES)" 15 16 17 18
+test-all: ## All suites and the drivers on PostgreSQL 15, 16, 17 and 18, the ways from 15 to the others, and the sum of their counts
+	@scripts/test-versions --from-15 "pg-upgrade dump replication" "$(SUITES) drivers" 15 16 17 18
 
 test-unit: setup ## Unit and property tests of the decisions
 	@scripts/unit-test
@@ -131,6 +131,11 @@ test-libraries: build ## The client libraries in clients/, direct and through Pg
 	@scripts/build-clients
 	@cargo build --quiet $(CLIENTS) --bins --tests
 	@CLIENTS="$(CLIENTS)" $(PATIENT_SERVER) scripts/with-pooler scripts/test-libraries
+
+test-drivers: build ## psql, tokio-postgres, psycopg, pg and JDBC, direct and through PgBouncer; PostGraphile over docs/api-schema.sql
+	@scripts/setup drivers
+	@cargo build --quiet $(CLIENTS) --bins
+	@$(QUIET_SERVER) scripts/with-pooler scripts/test-drivers $(PROGRAMS)
 
 test-shop: build ## examples/checkout: its answers, its pages in a browser, and sales with failures
 	@scripts/setup shop
