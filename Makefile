@@ -19,7 +19,7 @@ PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install package image dist demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
-	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-dist test-clients test-drivers test-libraries test-monitoring test-docs test-shop test-storm test-asserts bench bench-status shop shop-up screenshots fmt lint
+	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-dist test-clients test-drivers test-libraries test-monitoring test-docs test-shop test-storm test-asserts bench bench-sides bench-status shop shop-up screenshots fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -165,6 +165,9 @@ test-asserts: ## The suites on a PostgreSQL built with assertions: SRC=folder of
 bench: setup ## Figures against the peers, a table and a plot: QUICK=1 shortens, ONLY=hot,rush selects, SAVE=1 saves
 	@scripts/bench $(if $(FLUSH_US),--flush-us $(FLUSH_US)) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
 		$(if $(SAVE),--save benches/results/$(shell date -u +%F)$(if $(FLUSH_US),-flush-$(FLUSH_US)-us))
+
+bench-sides: setup ## Builds compared under the same load, in turn: SIDES="15 16 17 18", or commits; ONLY=hot, ROUNDS=5
+	@scripts/bench-sides $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(SIDES)
 
 bench-status: build ## How long an item's status, the operator page's look and audits take with ORDERS=1000000
 	@$(QUIET_SERVER) scripts/bench-status
