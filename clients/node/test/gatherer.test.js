@@ -319,7 +319,7 @@ for (const state of ['XX001', '54001']) test(`an error of the server is everybod
   assert.deepEqual(new Set(answers.map((error) => error.code)), new Set([state]));
 });
 
-for (const state of ['40001', '40P01', '53200']) {
+for (const state of ['40001', '53200']) {
   test(`what passes is made again over the same connection: ${state}`, async (t) => {
     const { pool, item } = await open(t, 100);
     const lift = await trigger(pool, `nextval('public.tries') = 1`, state);
