@@ -331,11 +331,12 @@ UNION ALL
     WHERE c.relnamespace = 'flashsale'::regnamespace AND p.pronamespace = c.relnamespace
       AND NOT g.tgisinternal AND g.tgenabled IN ('D', 'R')
 UNION ALL
-    SELECT 'warning', 'guard_disabled', 'event trigger flashsale_guard is ' || CASE WHEN g.oid IS NULL THEN 'gone' ELSE 'disabled' END
-            || ': who has not loaded the library can drop or change the tables',
+    SELECT 'warning', 'guard_disabled', format('event trigger %s is %s: who has not loaded the library can drop or change the tables',
+            own.name, CASE WHEN g.oid IS NULL THEN 'gone' ELSE 'disabled' END),
         CASE WHEN g.oid IS NULL THEN 'Make it again as the extension''s script does: flashsale--' || e.extversion || '.sql, in the folder extension of pg_config --sharedir.'
-        ELSE 'ALTER EVENT TRIGGER flashsale_guard ENABLE' END
-    FROM pg_extension e LEFT JOIN pg_event_trigger g ON g.evtname = 'flashsale_guard'
+        ELSE format('ALTER EVENT TRIGGER %s ENABLE', own.name) END
+    FROM pg_extension e CROSS JOIN unnest('{flashsale_guard,flashsale_guard_end}'::text[]) AS own (name)
+    LEFT JOIN pg_event_trigger g ON g.evtname = own.name
     WHERE e.extname = 'flashsale' AND (g.oid IS NULL OR g.evtenabled IN ('D', 'R'))
 UNION ALL
     SELECT 'warning', 'event_triggers_off', 'event_triggers is off by default: who has not loaded the library can drop or change the tables',

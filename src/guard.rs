@@ -3,7 +3,7 @@
 //!
 //! An object access hook sees every such statement, whatever it is called and whatever cascades
 //! to the tables. Without preload the library has to be loaded first; the event trigger
-//! `flashsale_guard` does that.
+//! `flashsale_guard` does that, and guards by itself if it cannot.
 
 use crate::error::Fault;
 use crate::pg::{catalog, heap, hooks};

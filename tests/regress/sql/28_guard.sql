@@ -45,6 +45,14 @@ ALTER EVENT TRIGGER flashsale_guard DISABLE; -- it is not needed where the libra
 CALL t.try(
     'DROP EXTENSION flashsale', 'DROP EXTENSION flashsale CASCADE', 'DROP EXTENSION IF EXISTS t_unknown, flashsale',
     'DROP EXTENSION plpgsql CASCADE', 'DROP OWNED BY t_owner', 'DROP OWNED BY t_owner CASCADE');
+-- A library that the server has preloaded guards on when its file is gone, and there is nothing to warn of.
+\c
+SET client_min_messages = warning;
+BEGIN;
+ALTER EVENT TRIGGER flashsale_guard ENABLE;
+UPDATE pg_proc SET probin = '$libdir/gone' WHERE probin = 'flashsale';
+CALL t.try('DROP EXTENSION flashsale', 'ALTER TABLE flashsale.orders ADD COLUMN color text', 'ALTER TABLE t.parent ADD COLUMN color text');
+ROLLBACK;
 -- PostgreSQL's own rules.
 CALL t.try('DROP SCHEMA flashsale', 'DROP SCHEMA flashsale CASCADE', 'DROP TABLE flashsale.orders CASCADE', 'DROP SEQUENCE flashsale.orders_order_id_seq CASCADE');
 -- pg_dump takes along the rows of the extension's members.
@@ -117,7 +125,7 @@ DROP TABLE before;
 -- or disables it. The guard does not need it where the library is preloaded.
 CREATE PROCEDURE t.turn_off_event_triggers() LANGUAGE plpgsql AS $$ BEGIN
     IF current_setting('server_version_num')::int >= 170000 THEN SET LOCAL event_triggers = off;
-    ELSE ALTER EVENT TRIGGER flashsale_guard DISABLE; END IF;
+    ELSE ALTER EVENT TRIGGER flashsale_guard DISABLE; ALTER EVENT TRIGGER flashsale_guard_end DISABLE; END IF;
 END $$;
 BEGIN;
 ALTER EVENT TRIGGER flashsale_guard ENABLE;

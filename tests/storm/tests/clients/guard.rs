@@ -30,6 +30,49 @@ const REFUSED: [&str; 14] = [
     "ALTER SCHEMA flashsale RENAME TO sales",
 ];
 
+const REMOVE_LIBRARY: &str =
+    "UPDATE pg_proc SET probin = '$libdir/gone' WHERE probin = 'flashsale'";
+/// Whatever drops the tables, in ways that the text of the statement does not tell.
+const DROPS: [&str; 9] = [
+    "DROP EXTENSION flashsale",
+    "DROP EXTENSION flashsale CASCADE",
+    "DROP EXTENSION IF EXISTS nothing, flashsale",
+    "DROP EXTENSION plpgsql CASCADE",
+    "DROP OWNED BY keeper CASCADE",
+    "DROP TABLE mother CASCADE",
+    "SELECT 'DROP EXTENSION other'; DROP EXTENSION flashsale",
+    "DO $$ BEGIN EXECUTE 'DROP EXTENSION flashsale'; END $$",
+    "SET flashsale.protect_data = off; SET ROLE keeper; DROP EXTENSION flashsale",
+];
+/// Whatever changes the tables so that a dump cannot be restored.
+const CHANGES: [&str; 12] = [
+    ADD_COLUMN,
+    "ALTER TABLE flashsale.orders DROP COLUMN close_reason",
+    "ALTER TABLE flashsale.orders RENAME user_id TO buyer",
+    "ALTER TABLE flashsale.stock_movements ALTER reason TYPE varchar(100)",
+    "ALTER TABLE flashsale.orders RENAME TO sales",
+    "ALTER TABLE flashsale.orders SET SCHEMA of_shop",
+    "ALTER SEQUENCE flashsale.orders_order_id_seq RENAME TO numbers",
+    "ALTER VIEW flashsale.orders RENAME COLUMN user_id TO buyer",
+    "ALTER TYPE flashsale.orders RENAME ATTRIBUTE user_id TO buyer",
+    "ALTER SCHEMA flashsale RENAME TO sales",
+    "ALTER EXTENSION flashsale DROP TABLE flashsale.orders",
+    "ALTER TABLE mother ADD COLUMN color text",
+];
+/// What concerns others only, though some of it refers to our tables, or does no harm to them.
+const OF_OTHERS: [&str; 10] = [
+    "DROP EXTENSION other",
+    "DROP OWNED BY stranger CASCADE",
+    "DROP SCHEMA of_shop CASCADE",
+    "ALTER TABLE mine ADD COLUMN more text",
+    "ALTER TABLE mine RENAME TO yours",
+    "ALTER TABLE flashsale.orders SET (fillfactor = 80)",
+    "BEGIN; ALTER TABLE yours ADD note_2 text; ALTER TABLE yours DROP note_2; COMMIT",
+    "ALTER TABLE lines DROP CONSTRAINT of_order",
+    "DROP TABLE lines",
+    "DROP TYPE color CASCADE",
+];
+
 async fn session(cluster: &Cluster, user: &str) -> Client {
     let mut config = cluster.config.clone();
     connect(config.user(user)).await.expect("a connection")
@@ -63,37 +106,11 @@ async fn guards_without_preload() {
     let other = session(&cluster, "postgres").await;
     run(&other, "ALTER TABLE mine ADD COLUMN more text").await;
 
-    // Without the library nothing is guarded, and nothing blocked.
-    let (of_event_trigger, gone) = (
-        "stock_adds_up",
-        "UPDATE pg_proc SET probin = '$libdir/gone'",
-    );
-    run(
-        &admin,
-        &format!("{gone} WHERE proname = '{of_event_trigger}'"),
-    )
-    .await;
-    let client = session(&cluster, "postgres").await;
-    run(
-        &client,
-        "ALTER TABLE mine ADD COLUMN and_more text; CREATE SCHEMA another; DROP SCHEMA another",
-    )
-    .await;
-    run(&client, ADD_COLUMN).await;
-    run(&client, "ALTER TABLE flashsale.orders DROP COLUMN color").await;
-    run(
-        &admin,
-        &format!(
-            "UPDATE pg_proc SET probin = '$libdir/flashsale' WHERE proname = '{of_event_trigger}'"
-        ),
-    )
-    .await;
-
     // What a half-done removal leaves behind can be removed.
     run(
         &session(&cluster, "postgres").await,
         "DELETE FROM pg_depend WHERE classid = 'pg_event_trigger'::regclass AND deptype = 'e';
-         DROP EVENT TRIGGER flashsale_guard",
+         DROP EVENT TRIGGER flashsale_guard; DROP EVENT TRIGGER flashsale_guard_end",
     )
     .await;
     let client = session(&cluster, "postgres").await;
@@ -104,6 +121,79 @@ async fn guards_without_preload() {
         "SET flashsale.protect_data = off; DROP EXTENSION flashsale",
     )
     .await;
+}
+
+/// No process has loaded the library, and its file is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_library_nothing_drops_the_orders() {
+    const IN_USE: &str = "55006";
+    let _room = room_for_a_cluster().await;
+    let cluster = block_in_place(|| Cluster::start(&["shared_preload_libraries = ''"]));
+    let admin = session(&cluster, "postgres").await;
+    run(
+        &admin,
+        "CREATE ROLE keeper SUPERUSER LOGIN; SET ROLE keeper; CREATE EXTENSION flashsale; RESET ROLE;
+         ALTER ROLE keeper NOSUPERUSER;
+         SELECT flashsale.create_item(10); SELECT flashsale.purchase_item(1, 'alice');
+         CREATE ROLE stranger; CREATE SCHEMA of_shop CREATE TABLE notes (note text);
+         CREATE TYPE color AS ENUM ('red'); CREATE TABLE mine (note text, color color);
+         CREATE TABLE mother (order_id bigint NOT NULL); ALTER TABLE flashsale.orders INHERIT mother;
+         INSERT INTO pg_extension VALUES (99999, 'other', 10, 'public'::regnamespace, false, '1.0', NULL, NULL)",
+    )
+    .await;
+    run(&admin, REMOVE_LIBRARY).await;
+    for statement in DROPS {
+        let client = session(&cluster, "postgres").await;
+        assert_eq!(sqlstate(&client, statement).await, IN_USE, "{statement}");
+    }
+    for statement in CHANGES {
+        let client = session(&cluster, "postgres").await;
+        assert_eq!(sqlstate(&client, statement).await, PROTECTED, "{statement}");
+    }
+    let keeper = session(&cluster, "keeper").await;
+    run(&keeper, "SET flashsale.protect_data = off").await;
+    assert_eq!(sqlstate(&keeper, ADD_COLUMN).await, PROTECTED);
+    let drop = "DROP EXTENSION flashsale";
+    assert_eq!(sqlstate(&keeper, drop).await, IN_USE);
+    let client = session(&cluster, "postgres").await;
+    let lines =
+        "CREATE TABLE lines (order_id bigint CONSTRAINT of_order REFERENCES flashsale.orders)";
+    run(&client, lines).await;
+    for statement in OF_OTHERS {
+        assert_eq!(sqlstate(&client, statement).await, "", "{statement}");
+    }
+
+    // If it loses no order, or a superuser wants it.
+    run(
+        &client,
+        &format!("BEGIN; TRUNCATE flashsale.payments, flashsale.orders; {drop}; ROLLBACK"),
+    )
+    .await;
+    let orders: i64 = value(&client, "SELECT count(*) FROM flashsale.orders", &[]).await;
+    assert_eq!(orders, 1);
+    run(
+        &client,
+        &format!("SET flashsale.protect_data = off; {ADD_COLUMN}; {drop}"),
+    )
+    .await;
+}
+
+/// Such a schema is not the extension's, so PostgreSQL lets it be dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_library_a_schema_made_before_is_not_dropped() {
+    let _room = room_for_a_cluster().await;
+    let cluster = block_in_place(|| Cluster::start(&["shared_preload_libraries = ''"]));
+    let admin = session(&cluster, "postgres").await;
+    run(
+        &admin,
+        "CREATE SCHEMA flashsale; CREATE EXTENSION flashsale SCHEMA flashsale;
+         SELECT flashsale.confirm_order(99, 'stray charge')",
+    )
+    .await;
+    run(&admin, REMOVE_LIBRARY).await;
+    let client = session(&cluster, "postgres").await;
+    let drop = "DROP SCHEMA flashsale CASCADE";
+    assert_eq!(sqlstate(&client, drop).await, "55006");
 }
 
 /// A removal that was interrupted in the worst way: the event trigger is there, and its function gone.
@@ -123,9 +213,17 @@ async fn an_event_trigger_left_behind_locks_nobody_out() {
     .await;
     let client = session(&cluster, "postgres").await;
     assert_eq!(sqlstate(&client, &add("a")).await, INTERNAL);
-    run(&client, "ALTER EVENT TRIGGER flashsale_guard DISABLE").await;
+    run(
+        &client,
+        "ALTER EVENT TRIGGER flashsale_guard DISABLE; ALTER EVENT TRIGGER flashsale_guard_end DISABLE",
+    )
+    .await;
     run(&client, &add("a")).await;
-    run(&client, "ALTER EVENT TRIGGER flashsale_guard ENABLE").await;
+    run(
+        &client,
+        "ALTER EVENT TRIGGER flashsale_guard ENABLE; ALTER EVENT TRIGGER flashsale_guard_end ENABLE",
+    )
+    .await;
     assert_eq!(sqlstate(&client, &add("b")).await, INTERNAL);
 
     let major = "SELECT current_setting('server_version_num')::int / 10000";
