@@ -1,41 +1,106 @@
 -- What needs a person: one row for each problem. Reads catalogs, statistics views and the ends of indexes, no table whole.
 -- One function for each kind of problem, which only health() calls.
 
-CREATE FUNCTION flashsale.health_of_workers(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
+CREATE FUNCTION flashsale.health_of_library(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- A session looks for the library's file once, and for the control file each time; a removal deletes both.
+    PERFORM flashsale.stock_adds_up(0::bigint, 0::bigint);
+    PERFORM FROM pg_extension_update_paths('flashsale');
+EXCEPTION WHEN OTHERS THEN
+    RETURN QUERY SELECT 'error', 'library_missing', 'flashsale''s files are missing or do not fit, so calls fail: ' || SQLERRM,
+        'Install the package again, in the version of the extension, before the server is restarted: it does not start without a library that it preloads.';
+END $$;
+COMMENT ON FUNCTION flashsale.health_of_library() IS 'Part of health(): whether the library is there.';
+
+CREATE FUNCTION flashsale.health_of_version(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    advice text;
+BEGIN
+    BEGIN
+        -- It compares versions before it looks at its argument.
+        PERFORM flashsale.get_order(NULL::bigint);
+    EXCEPTION WHEN null_value_not_allowed THEN
+        NULL;
+    WHEN object_not_in_prerequisite_state THEN
+        GET STACKED DIAGNOSTICS advice = PG_EXCEPTION_HINT;
+        RETURN QUERY SELECT 'error', 'other_version', 'every call fails: ' || SQLERRM, advice;
+        RETURN;
+    END;
+    RETURN QUERY SELECT CASE WHEN l.is_preloaded THEN 'warning' ELSE 'error' END, 'other_version',
+        format('the extension in this database has version %s, the installed files %s; %s', x.installed_version, x.default_version,
+               CASE WHEN l.is_preloaded THEN 'until a restart the server goes on with the library that it has loaded' ELSE 'calls in new sessions fail' END),
+        CASE WHEN p.path IS NULL THEN format('Install the package of version %s again, before the server is restarted.', x.installed_version)
+             WHEN l.is_preloaded THEN 'Restart the server, and at once call ALTER EXTENSION flashsale UPDATE, in each database that has the extension: between the two every call fails.'
+             ELSE 'Call ALTER EXTENSION flashsale UPDATE in a new session.' END
+    FROM pg_available_extensions x
+    LEFT JOIN pg_extension_update_paths('flashsale') p ON p.source = x.installed_version AND p.target = x.default_version
+    CROSS JOIN (SELECT EXISTS (SELECT FROM pg_settings s WHERE s.name = 'flashsale.database' AND s.context = 'postmaster')) AS l (is_preloaded)
+    WHERE x.name = 'flashsale' AND x.installed_version <> x.default_version;
+END $$;
+COMMENT ON FUNCTION flashsale.health_of_version() IS 'Part of health(): whether library, files and database have the same version.';
+
+CREATE FUNCTION flashsale.health_of_service(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     -- The name in flashsale.database, if the library is preloaded.
-    served CONSTANT text := (SELECT s.setting FROM pg_settings s WHERE s.name = 'flashsale.database' AND s.context = 'postmaster');
+    served text;
+    is_pending boolean;
+    -- Somebody has strategy grouped, which fails without workers.
+    is_grouped boolean;
+    failing text;
+    remedy text;
 BEGIN
+    SELECT max(s.setting) FILTER (WHERE s.name = 'flashsale.database' AND s.context = 'postmaster'),
+           bool_or(s.name IN ('shared_preload_libraries', 'flashsale.database') AND s.pending_restart),
+           bool_or(s.name = 'flashsale.strategy' AND s.reset_val = 'grouped')
+               OR EXISTS (SELECT FROM pg_db_role_setting r LEFT JOIN pg_database d ON d.oid = r.setdatabase, unnest(r.setconfig) AS c (setting)
+                          WHERE lower(c.setting) = 'flashsale.strategy=grouped' AND (r.setdatabase = 0 OR d.datname = current_database()))
+    INTO served, is_pending, is_grouped
+    FROM pg_settings s;
+    failing := CASE WHEN is_grouped THEN ', and purchases fail for all who have flashsale.strategy = grouped' ELSE '' END;
+    remedy := CASE WHEN is_pending THEN 'Restart the server, whose configuration has been changed'
+                   WHEN served IS NULL THEN 'Preload it and restart the server'
+                   ELSE 'Set flashsale.database to this database and restart the server' END
+        || ', or call flashsale.reconcile_stale_reservations() every few seconds'
+        || CASE WHEN is_grouped THEN ' and set flashsale.strategy to another one' ELSE '' END || '.';
     IF served IS NULL THEN
-        RETURN QUERY SELECT 'warning', 'not_preloaded', 'flashsale is not in shared_preload_libraries: there are no workers',
-            'Preload it and restart the server, or call flashsale.reconcile_stale_reservations() every few seconds.';
+        RETURN QUERY SELECT CASE WHEN is_grouped THEN 'error' ELSE 'warning' END, 'not_preloaded',
+            'flashsale is not in shared_preload_libraries: there are no workers' || failing, remedy;
     ELSIF served <> current_database() THEN
-        RETURN QUERY SELECT 'warning', 'other_database', format('the workers serve database %I', served),
-            'Set flashsale.database to this database and restart the server, or call flashsale.reconcile_stale_reservations() every few seconds.';
+        RETURN QUERY SELECT CASE WHEN is_grouped THEN 'error' ELSE 'warning' END, 'other_database',
+            CASE WHEN EXISTS (SELECT FROM pg_database d WHERE d.datname = served) THEN format('the workers serve database %I', served)
+                 ELSE format('flashsale.database is %I, which does not exist, so the workers serve none', served) END || failing, remedy;
     ELSIF EXISTS (SELECT FROM pg_subscription_rel r JOIN pg_class c ON c.oid = r.srrelid
                   WHERE c.relnamespace = 'flashsale'::regnamespace) THEN
         RETURN QUERY SELECT 'warning', 'copy_of_subscription', 'a subscription writes the tables, so the workers leave them alone',
             'To sell here, drop the subscription and set the sequences past the ids in the tables.';
-    ELSE
-        RETURN QUERY SELECT 'error', 'worker_missing', format('there is no flashsale %s', w.worker),
-            'If it does not come within seconds, raise max_worker_processes and restart the server, and see the server''s log.'
-        FROM unnest(ARRAY['launcher', 'seller', 'publisher', 'reconciler']) AS w (worker)
-        WHERE NOT pg_is_in_recovery() AND pg_has_role('pg_read_all_stats', 'USAGE')
-          AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.backend_type = 'flashsale ' || w.worker);
-        RETURN QUERY SELECT 'warning', 'queue_full', format('%s calls wait for the seller', s.value),
-            'The seller does not keep up: look for slow triggers on flashsale.orders, and for locked items; flashsale.queue_size bounds the queue.'
-        FROM flashsale.read_stats() s
-        WHERE s.subject = 'seller' AND s.name = 'waiting' AND s.value >= 0.75 * current_setting('flashsale.queue_size')::int;
-        RETURN QUERY SELECT 'error', 'seller_slow', format('a call has waited for the seller for %s s', round(s.value::numeric, 1)),
-            format('Its callers get busy. See what process %s (flashsale seller) does, in pg_stat_activity and whether it is stopped; look for slow triggers on flashsale.orders.',
-                   (SELECT a.pid FROM pg_stat_activity a WHERE a.backend_type = 'flashsale seller'))
-        FROM flashsale.read_stats() s
-        WHERE s.subject = 'seller' AND s.name = 'oldest_wait_seconds'
-          AND s.value > 0.5 * extract(epoch FROM current_setting('flashsale.group_wait')::interval);
     END IF;
 END $$;
-COMMENT ON FUNCTION flashsale.health_of_workers() IS 'Part of health(): the workers.';
+COMMENT ON FUNCTION flashsale.health_of_service() IS 'Part of health(): whether workers serve this database.';
+
+CREATE FUNCTION flashsale.health_of_workers(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 'error', 'worker_missing', format('there is no flashsale %s', w.worker),
+        'If it does not come within seconds, raise max_worker_processes and restart the server, and see the server''s log.'
+    FROM unnest(ARRAY['launcher', 'seller', 'publisher', 'reconciler']) AS w (worker)
+    WHERE NOT pg_is_in_recovery() AND pg_has_role('pg_read_all_stats', 'USAGE')
+      AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.backend_type = 'flashsale ' || w.worker)
+UNION ALL
+    SELECT 'warning', 'queue_full', format('%s calls wait for the seller', s.value),
+        'The seller does not keep up: look for slow triggers on flashsale.orders, and for locked items; flashsale.queue_size bounds the queue.'
+    FROM flashsale.read_stats() s
+    WHERE s.subject = 'seller' AND s.name = 'waiting' AND s.value >= 0.75 * current_setting('flashsale.queue_size')::int
+UNION ALL
+    SELECT 'error', 'seller_slow', format('a call has waited for the seller for %s s', round(s.value::numeric, 1)),
+        format('Its callers get busy. See what process %s (flashsale seller) does, in pg_stat_activity and whether it is stopped; look for slow triggers on flashsale.orders.',
+               (SELECT a.pid FROM pg_stat_activity a WHERE a.backend_type = 'flashsale seller'))
+    FROM flashsale.read_stats() s
+    WHERE s.subject = 'seller' AND s.name = 'oldest_wait_seconds'
+      AND s.value > 0.5 * extract(epoch FROM current_setting('flashsale.group_wait')::interval)
+$$;
+COMMENT ON FUNCTION flashsale.health_of_workers() IS 'Part of health(): the workers that serve this database.';
 
 CREATE FUNCTION flashsale.health_of_work(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -316,10 +381,6 @@ UNION ALL
         'Set flashsale.protect_data to on in postgresql.conf.'
     FROM pg_settings s WHERE s.name = 'flashsale.protect_data' AND s.reset_val = 'off'
 UNION ALL
-    SELECT 'warning', 'other_version', format('the extension in this database has version %s, the installed files %s', x.installed_version, x.default_version),
-        'ALTER EXTENSION flashsale UPDATE'
-    FROM pg_available_extensions x WHERE x.name = 'flashsale' AND x.installed_version <> x.default_version
-UNION ALL
     SELECT 'error', 'unlogged', format('%s is UNLOGGED: a crash empties it, and standbys do not have its rows', o.oid),
         format('ALTER %s %s SET LOGGED', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, o.oid)
     FROM flashsale.id_sequences() s CROSS JOIN LATERAL unnest(ARRAY[s.relation, s.sequence]) AS o (oid)
@@ -343,7 +404,7 @@ UNION ALL
         'Set event_triggers to on in postgresql.conf.'
     FROM pg_settings s WHERE s.name = 'event_triggers' AND s.reset_val = 'off'
 $$;
-COMMENT ON FUNCTION flashsale.health_of_installation() IS 'Part of health(): the protection of the data, and the version.';
+COMMENT ON FUNCTION flashsale.health_of_installation() IS 'Part of health(): the protection of the data.';
 
 CREATE FUNCTION flashsale.health(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms'
@@ -353,7 +414,14 @@ DECLARE
     part text;
     is_locked boolean := false;
 BEGIN
-    RETURN QUERY SELECT * FROM flashsale.health_of_workers();
+    RETURN QUERY SELECT * FROM flashsale.health_of_library();
+    IF NOT FOUND THEN -- else what calls the library fails, and its hints do harm
+        RETURN QUERY SELECT * FROM flashsale.health_of_version();
+        RETURN QUERY SELECT * FROM flashsale.health_of_service();
+        IF NOT FOUND THEN
+            RETURN QUERY SELECT * FROM flashsale.health_of_workers();
+        END IF;
+    END IF;
     RETURN QUERY SELECT * FROM flashsale.health_of_sessions(clock_timestamp());
     RETURN QUERY SELECT * FROM flashsale.health_of_commits();
     RETURN QUERY SELECT * FROM flashsale.health_of_installation();

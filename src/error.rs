@@ -127,12 +127,7 @@ impl From<Fault> for ErrorReport {
             Fault::NotPreloaded(_) => report.set_hint(
                 "Add flashsale to shared_preload_libraries and restart the server. The other strategies work without it.",
             ),
-            Fault::OtherVersion { is_older: true, .. } => {
-                report.set_hint("Call ALTER EXTENSION flashsale UPDATE.")
-            }
-            Fault::OtherVersion { .. } => report.set_hint(
-                "This session has loaded the earlier library. Restart the server if flashsale is preloaded, else connect again.",
-            ),
+            Fault::OtherVersion { is_older, .. } => report.set_hint(what_updates(is_older)),
             Fault::OtherDatabase => report.set_hint(
                 "Set flashsale.database to this database and restart the server, or use another strategy.",
             ),
@@ -146,6 +141,16 @@ impl From<Fault> for ErrorReport {
             )),
             Fault::Raised { detail, hint, .. } => with_texts(report, detail, hint),
             _ => report,
+        }
+    }
+}
+
+/// What makes the versions agree; `is_older` says that the database has the older one.
+pub fn what_updates(is_older: bool) -> &'static str {
+    match is_older {
+        true => "Call ALTER EXTENSION flashsale UPDATE.",
+        false => {
+            "This session has loaded the earlier library. Restart the server if flashsale is preloaded, else connect again."
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The reconciler: the worker that expires stale reservations every `flashsale.reconcile_interval`.
 
 use crate::database::Database;
-use crate::error::{Fault, is_lock_refused};
+use crate::error::{self, Fault, is_lock_refused};
 use crate::pg::clock;
 use crate::pg::signals;
 use crate::pg::subtransaction::End;
@@ -112,9 +112,11 @@ impl Skipped {
                 0 => String::new(),
                 more => format!(" ({more} more such errors since the last line)"),
             };
-            log!(
-                "flashsale reconciler: {what}{fault}{others}; flashsale.reconcile_interval = 0 turns it off"
-            );
+            let advice = match fault {
+                Fault::OtherVersion { is_older, .. } => error::what_updates(*is_older),
+                _ => "flashsale.reconcile_interval = 0 turns it off",
+            };
+            log!("flashsale reconciler: {what}{fault}{others}; {advice}");
         }
         order_id.is_some()
     }

@@ -132,7 +132,7 @@ all_were_shown() {
     local name
     while read -r name; do
         check "no test makes the problem $name of health() appear" grep -qE "^$name(_off)?\$" <<<"$shown"
-    done < <(grep -oE "'(error|warning)', '[a-z_]+'" sql/health.sql | sed "s/.*, '//; s/'//" | sort -u)
+    done < <(problems_of_health)
 }
 
 check_each_problem() {
@@ -157,6 +157,7 @@ check_each_problem() {
     within_transaction unlogged 'ALTER TABLE flashsale.stock_movements SET UNLOGGED'
     within_transaction trigger_disabled 'ALTER TABLE flashsale.items DISABLE TRIGGER check_item'
     within_transaction guard_disabled 'ALTER EVENT TRIGGER flashsale_guard DISABLE'
+    within_transaction library_missing "UPDATE pg_proc SET probin = '\$libdir/gone' WHERE probin = 'flashsale'"
     within_transaction other_version "UPDATE pg_extension SET extversion = '0.1.0' WHERE extname = 'flashsale'"
     # As if the schema had been made before the extension.
     within_transaction schema_owner "CREATE ROLE schema_owner; ALTER SCHEMA flashsale OWNER TO schema_owner;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Functions that neither set of privileges contains.
-const NOT_GRANTED: [&str; 18] = [
+const NOT_GRANTED: [&str; 21] = [
     "check_item()",
     "definitions()",
     "grant_app(regrole)",
@@ -18,7 +18,10 @@ const NOT_GRANTED: [&str; 18] = [
     "health_of_dumps()",
     "health_of_ids()",
     "health_of_installation()",
+    "health_of_library()",
+    "health_of_service()",
     "health_of_sessions(timestamptz)",
+    "health_of_version()",
     "health_of_work()",
     "health_of_workers()",
     "id_sequences()",

@@ -175,10 +175,28 @@ SELECT severity, problem, detail, hint FROM flashsale.health();
 ROLLBACK PREPARED 'locks';
 SELECT * FROM flashsale.health();
 
--- Files of another version than the extension in the database.
+-- Files of another version than the extension in the database, where this session and the server go on with the
+-- library that they have; it compares again when a function has changed, and then every call fails.
 BEGIN;
 UPDATE pg_extension SET extversion = '0.1.0' WHERE extname = 'flashsale';
-SELECT severity, problem, regexp_replace(detail, 'files .*', 'files …'), hint FROM flashsale.health();
+SELECT severity, problem, regexp_replace(detail, 'files [0-9.]+', 'files …'), hint FROM flashsale.health();
+CREATE FUNCTION t.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+SELECT severity, problem, regexp_replace(detail, 'library of .*', 'library of …'), hint FROM flashsale.health();
+SELECT flashsale.get_order(1);
+ROLLBACK;
+-- Files of a version that the extension cannot be updated to, since it is an earlier one.
+BEGIN;
+UPDATE pg_extension SET extversion = '0.2.99' WHERE extname = 'flashsale';
+SELECT severity, problem, regexp_replace(detail, 'files [0-9.]+', 'files …'), hint FROM flashsale.health();
+ROLLBACK;
+SELECT * FROM flashsale.health();
+
+-- Without the library's file: first that, and what needs no library.
+\c
+BEGIN;
+UPDATE pg_proc SET probin = '$libdir/gone' WHERE probin = 'flashsale';
+ALTER EVENT TRIGGER flashsale_guard DISABLE;
+SELECT severity, problem, regexp_replace(detail, 'fail: .*', 'fail: …'), hint FROM flashsale.health();
 ROLLBACK;
 SELECT * FROM flashsale.health();
 

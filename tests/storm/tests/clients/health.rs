@@ -42,14 +42,93 @@ async fn assert_problems(settings: &[&str], expected: &str) {
     until_problems(&client, expected).await;
 }
 
+/// The only problem that a new session finds: severity, detail and hint, each a line.
+async fn only_problem(cluster: &Cluster, name: &str) -> String {
+    let client = connect(&cluster.config).await.expect("a connection");
+    assert_eq!(problems(&client).await, name);
+    let row = "SELECT concat_ws(E'\n', severity, detail, hint) FROM flashsale.health()";
+    value(&client, row, &[]).await
+}
+
+/// For roles that have grouped as their strategy, all purchases fail.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_preload() {
-    assert_problems(&["shared_preload_libraries = ''"], "not_preloaded").await;
+    let _room = room_for_a_cluster().await;
+    let cluster = block_in_place(|| Cluster::start(&["shared_preload_libraries = ''"]));
+    let client = connect(&cluster.config).await.expect("a connection");
+    run(&client, "CREATE EXTENSION flashsale; CREATE ROLE app").await;
+    let row = only_problem(&cluster, "not_preloaded").await;
+    assert!(row.starts_with("warning\n"), "{row}");
+    run(&client, "ALTER ROLE app SET flashsale.strategy = 'Grouped'").await;
+    let row = only_problem(&cluster, "not_preloaded").await;
+    assert!(row.starts_with("error\n"), "{row}");
+    assert!(row.contains("set flashsale.strategy"), "{row}");
+    run(
+        &client,
+        "ALTER ROLE app RESET ALL;
+         ALTER ROLE app IN DATABASE template1 SET flashsale.strategy = grouped",
+    )
+    .await;
+    let row = only_problem(&cluster, "not_preloaded").await;
+    assert!(row.starts_with("warning\n"), "{row}");
+    set(&client, "flashsale.strategy = grouped").await;
+    within(async {
+        while !only_problem(&cluster, "not_preloaded")
+            .await
+            .starts_with("error\n")
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_workers_serve_another_database() {
-    assert_problems(&["flashsale.database = other"], "other_database").await;
+    let _room = room_for_a_cluster().await;
+    let cluster = block_in_place(|| Cluster::start(&["flashsale.database = other"]));
+    let client = connect(&cluster.config).await.expect("a connection");
+    run(&client, "CREATE EXTENSION flashsale; CREATE ROLE app").await;
+    let row = only_problem(&cluster, "other_database").await;
+    assert!(row.starts_with("warning\n"), "{row}");
+    assert!(row.contains("other, which does not exist"), "{row}");
+    run(&client, "CREATE DATABASE other").await;
+    let row = only_problem(&cluster, "other_database").await;
+    assert!(row.contains("serve database other\nSet "), "{row}");
+    let grouped = "ALTER ROLE app IN DATABASE postgres SET flashsale.strategy = grouped";
+    run(&client, grouped).await;
+    let row = only_problem(&cluster, "other_database").await;
+    assert!(row.starts_with("error\n"), "{row}");
+    // The name is changed already, and only a restart is left to do.
+    set(&client, "flashsale.database = postgres").await;
+    within(async {
+        while !only_problem(&cluster, "other_database")
+            .await
+            .contains("\nRestart the server")
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+/// Neither its workers nor its versions are judged without the library.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_without_the_library() {
+    let _room = room_for_a_cluster().await;
+    for settings in [&["shared_preload_libraries = ''"][..], &[]] {
+        let cluster = block_in_place(|| Cluster::start(settings));
+        let client = connect(&cluster.config).await.expect("a connection");
+        run(
+            &client,
+            "CREATE EXTENSION flashsale;
+             UPDATE pg_proc SET probin = '$libdir/gone' WHERE probin = 'flashsale'",
+        )
+        .await;
+        let row = only_problem(&cluster, "library_missing").await;
+        assert!(row.starts_with("error\n"), "{row}");
+        assert!(row.contains("$libdir/gone"), "{row}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

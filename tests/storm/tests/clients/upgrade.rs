@@ -114,6 +114,15 @@ async fn sessions_sell_after_an_update_and_refuse_before_it() {
     ] {
         assert_eq!(sqlstate(&shop.client, call).await, "55000", "{call}");
     }
+    // The reconciler says what to do.
+    let advice = "the library of 0.2.0; Call ALTER EXTENSION flashsale UPDATE.";
+    let server = shop.cluster.as_ref().expect("its own");
+    within(async {
+        while !server.log().contains(advice) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     let early = Session::open(&shop, Strategy::Nowait).await;
     run(
         &early.client,
