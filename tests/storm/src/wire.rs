@@ -62,8 +62,9 @@ async fn forward(
     let mut buffer = vec![0; 65_536];
     loop {
         let read = tokio::select! {
-            read = from.read(&mut buffer) => read,
+            biased;
             _ = silent.changed() => pending().await,
+            read = from.read(&mut buffer) => read,
         };
         match read {
             Ok(length @ 1..) if to.write_all(&buffer[..length]).await.is_ok() => {}

@@ -21,6 +21,14 @@ pub fn tool(name: &str) -> Command {
     }
 }
 
+/// Sends a signal, such as STOP, to a process of a server.
+pub fn signal(process: i32, name: &str) {
+    let kill = Command::new("kill")
+        .args([format!("-{name}"), process.to_string()])
+        .status();
+    assert!(kill.expect("kill").success());
+}
+
 /// The same program by the user that servers run as: neither PostgreSQL nor PgBouncer runs as root.
 pub fn as_server_user(mut command: Command) -> Command {
     if let Some((user, group)) = server_user() {
@@ -121,7 +129,7 @@ impl Cluster {
     }
 
     /// With the extension preloaded and these settings, each `name = value`. The workers work
-    /// for the database postgres.
+    /// for the database postgres. Nobody is told busy because a process was slow.
     pub fn start(settings: &[&str]) -> Self {
         let cluster = Self::planned();
         let data = cluster.data();
@@ -132,6 +140,8 @@ impl Cluster {
         let defaults = [
             "max_connections = 300",
             "shared_preload_libraries = flashsale",
+            "flashsale.group_wait = 60s",
+            "flashsale.lock_wait = 60s",
         ];
         let lines = [&defaults, settings].concat().join("\n") + "\n";
         let file = OpenOptions::new()

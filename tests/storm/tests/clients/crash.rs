@@ -73,8 +73,11 @@ async fn a_crash_in_mid_storm_loses_nothing(strategy: Strategy) {
             .expect("connections"),
     );
 
+    // The first crash meets all of them: until then nobody can buy.
+    let hold = "BEGIN; SELECT FROM flashsale.items FOR UPDATE";
+    run(&client, hold).await;
     let storm = tokio::spawn(Crowd::start(&pool, keyed_buyers(item_id)).all());
-    for crash in 1..=CRASHES {
+    for crash in 0..=CRASHES {
         // Never so late that the last unit is gone.
         within(until_sold(
             &cluster.config,
@@ -103,13 +106,15 @@ async fn broken_connections_lose_nothing(strategy: Strategy) {
     let shop = Shop::open_under(strategy, CROWD + 10).await;
     let item_id = shop.item(UNITS as i64).await;
     let pool = shop.pool(CROWD).await;
-    let storm = tokio::spawn(Crowd::start(&pool, keyed_buyers(item_id)).all());
-    const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    const TERMINATE: &str = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
          WHERE datname = current_database() AND backend_type = 'client backend'
-           AND pid <> pg_backend_pid() ORDER BY random() LIMIT 2";
+           AND pid <> pg_backend_pid() ORDER BY random() LIMIT";
+    // When the storm begins, every connection is broken.
+    shop.run(&format!("{TERMINATE} {CROWD}")).await;
+    let storm = tokio::spawn(Crowd::start(&pool, keyed_buyers(item_id)).all());
     let mut rounds = 0;
     while !storm.is_finished() {
-        shop.run(TERMINATE).await;
+        shop.run(&format!("{TERMINATE} 2")).await;
         rounds += 1;
         sleep(Duration::from_millis(10)).await;
     }

@@ -117,7 +117,7 @@ async fn a_buyer_is_busy_while_a_stale_hold_is_undecided(strategy: Strategy) {
         quantity: 2,
         key: None,
     };
-    let refused = pool.call(&two).await.expect("an answer");
+    let refused = pool.settle(&two).await.expect("an answer");
     assert_eq!(refused.reason(), "out_of_stock");
     run(&holder, "COMMIT").await;
     assert_eq!(sold(&rush(&pool, [Call::buy(item_id, "buyer")]).await), 1);

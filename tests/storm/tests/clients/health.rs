@@ -1,6 +1,5 @@
 //! What health() says of a server: its workers, its settings, and sessions in the way of others.
 
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use storm::connect;
@@ -8,7 +7,7 @@ use tokio::task::block_in_place;
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, signal};
 use crate::room::room_for_a_cluster;
 use crate::shop::{Shop, within};
 use crate::sql::{ask, run, value};
@@ -156,17 +155,10 @@ async fn a_server_that_does_not_wait_for_its_standby() {
     assert_problems(&settings, "not_synchronous").await;
 }
 
-fn signal(process: i32, name: &str) {
-    let kill = Command::new("kill")
-        .args([format!("-{name}"), process.to_string()])
-        .status();
-    assert!(kill.expect("kill").success());
-}
-
 /// Its buyers wait for as long as they may, and get busy.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seller_that_is_stopped() {
-    let shop = Shop::grouped(&[]).await;
+    let shop = Shop::grouped(&["flashsale.group_wait = 1s"]).await;
     let item_id = shop.item(1_000).await;
     until_healthy(&shop.client).await;
     let seller = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'flashsale seller'";

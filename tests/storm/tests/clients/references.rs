@@ -68,8 +68,8 @@ async fn buyers_and_referring_inserts_do_not_meet() {
     shop.run(PAGES).await;
     shop.item(1_000).await;
     let (buyer, editor) = (shop.connect().await, shop.connect().await);
-    run(&buyer, "SET flashsale.lock_wait = '10ms'").await;
-    run(&editor, "SET lock_timeout = '10ms'").await;
+    run(&buyer, "SET flashsale.lock_wait = '10s'").await;
+    run(&editor, "SET lock_timeout = '10s'").await;
     for n in 0..100 {
         run(&editor, "BEGIN; INSERT INTO pages VALUES (1)").await;
         run(&buyer, "BEGIN").await;

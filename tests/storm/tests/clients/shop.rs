@@ -22,7 +22,7 @@ use crate::strategy::Strategy;
 /// What a crowd of the size the server is built for needs.
 pub const CROWD: usize = 200;
 /// Not a measure of speed: only a bound on a test that would otherwise hang for ever.
-const HANGS_AFTER: Duration = Duration::from_secs(300);
+pub const HANGS_AFTER: Duration = Duration::from_secs(300);
 /// Each shop talks over one connection of its own, and connects once more to drop itself.
 const OWN_CONNECTIONS: usize = 2;
 
@@ -48,8 +48,13 @@ impl Shop {
     /// A shop whose sessions purchase by this strategy.
     pub async fn open_under(strategy: Strategy, connections: usize) -> Self {
         if strategy == Strategy::Grouped {
-            // No reconciler works for the databases of the other strategies either.
-            return Self::grouped(&["flashsale.reconcile_interval = 0"]).await;
+            // As where the other strategies purchase: no reconciler works there, and waits are short.
+            let settings = [
+                "flashsale.reconcile_interval = 0",
+                "flashsale.group_wait = 1s",
+                "flashsale.lock_wait = 2s",
+            ];
+            return Self::grouped(&settings).await;
         }
         let mut shop = Self::open(connections).await;
         shop.config = strategy.of(&shop.config);

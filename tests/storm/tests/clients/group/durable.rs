@@ -54,7 +54,7 @@ async fn shop_without_its_standby() -> (Shop, i64) {
     let settings = ["synchronous_commit = local", "flashsale.group_wait = 60s"];
     let shop = Shop::grouped(&settings).await;
     let item_id = shop.item(100).await;
-    set(&shop.client, "synchronous_standby_names", "'nobody'").await;
+    set(&shop, "synchronous_standby_names", "nobody").await;
     (shop, item_id)
 }
 
@@ -73,7 +73,7 @@ fn purchase(client: Client, item_id: i64, user_id: &str) -> JoinHandle<String> {
 async fn no_success_before_the_standby_has_it() {
     let (shop, item_id) = shop_without_its_standby().await;
     let client = careful(&shop).await;
-    run(&client, "SET statement_timeout = '2s'").await;
+    run(&client, "SET statement_timeout = '5s'").await;
     let caller = purchase(client, item_id, "the hasty");
     until(&shop.client, "SELECT count(*) = 1 FROM flashsale.orders").await;
     assert_eq!(within(caller).await.expect("an error"), CANCELLED);
@@ -98,7 +98,7 @@ async fn no_success_before_the_standby_has_it() {
     assert!(!caller.is_finished(), "a success without the standby");
 
     // No standby is required any more, and callers that still wait get their answers.
-    set(&shop.client, "synchronous_standby_names", "''").await;
+    set(&shop, "synchronous_standby_names", "").await;
     let told = within(caller).await.expect("an answer");
     assert_eq!(told, "", "the patient");
     assert!(
@@ -120,11 +120,15 @@ async fn a_replay_at_the_gate_waits_for_the_standby() {
     ];
     let shop = Shop::grouped(&settings).await;
     let item_id = shop.item(1).await;
-    set(&shop.client, "synchronous_standby_names", "'nobody'").await;
+    set(&shop, "synchronous_standby_names", "nobody").await;
     let purchase = format!("SELECT flashsale.purchase_item({item_id}, 'alice', 1, 'click')");
     let client = careful(&shop).await;
-    run(&client, "SET statement_timeout = '2s'").await;
-    assert_eq!(within(sqlstate(&client, &purchase)).await, CANCELLED);
+    let token = client.cancel_token();
+    let first = purchase.clone();
+    let caller = tokio::spawn(async move { sqlstate(&client, &first).await });
+    until(&shop.client, "SELECT count(*) = 1 FROM flashsale.orders").await;
+    token.cancel_query(NoTls).await.expect("a cancel request");
+    assert_eq!(within(caller).await.expect("an error"), CANCELLED);
     let refused = within(buy(&shop.client, item_id, "bob")).await;
     assert_eq!(refused.reason(), "out_of_stock", "{refused:?}");
     let is_shut = "SELECT value > 0 FROM flashsale.stats WHERE subject = 'gate' AND name = 'shut'";
@@ -134,7 +138,7 @@ async fn a_replay_at_the_gate_waits_for_the_standby() {
     let again = tokio::spawn(async move { crate::sql::ask(&client, &purchase).await });
     sleep(Duration::from_millis(300)).await;
     assert!(!again.is_finished(), "a success without the standby");
-    set(&shop.client, "synchronous_standby_names", "''").await;
+    set(&shop, "synchronous_standby_names", "").await;
     let again = within(again).await.expect("an answer");
     assert!(again.success(), "{again:?}");
     assert_eq!(orders(&shop.client).await, 1);
@@ -153,7 +157,7 @@ async fn a_wait_cut_short_is_no_success() {
     }
     sleep(Duration::from_millis(300)).await;
     let cut_short = caller.is_finished();
-    set(&shop.client, "synchronous_standby_names", "''").await;
+    set(&shop, "synchronous_standby_names", "").await;
     let told = within(caller).await.expect("an answer or an error");
     assert_eq!(told, if cut_short { OUTCOME_UNKNOWN } else { "" });
     let pool = shop.pool(1).await;
@@ -169,7 +173,7 @@ async fn each_waits_for_its_own_durability() {
     let shop = Shop::grouped(&["synchronous_commit = local", "flashsale.group_wait = 60s"]).await;
     shop.run(DOORS).await;
     let (item_id, other) = (shop.item(100).await, shop.item(1).await);
-    set(&shop.client, "synchronous_standby_names", "'nobody'").await;
+    set(&shop, "synchronous_standby_names", "nobody").await;
     let doors = shop.connect().await;
     close_door(&doors, 1).await;
     // The four requests gather while the seller serves another item.
@@ -204,7 +208,7 @@ async fn each_waits_for_its_own_durability() {
     }
     assert_eq!(orders(&shop.client).await, 4);
     assert!(!careful.is_finished(), "a success without the standby");
-    set(&shop.client, "synchronous_standby_names", "''").await;
+    set(&shop, "synchronous_standby_names", "").await;
     assert!(within(careful).await.expect("an answer").success());
     shop.assert_sound().await;
 }

@@ -172,10 +172,13 @@ async fn terminate(client: &Client, pid: i32) {
     .await;
 }
 
-/// Changes a setting of the server's, and waits until its sessions have heard of it.
-async fn set(client: &Client, name: &str, to: &str) {
-    run(client, &format!("ALTER SYSTEM SET {name} = {to}")).await;
-    run(client, "SELECT pg_reload_conf()").await;
-    // Each process reloads when it checks for it, and no query shows whether another process has.
+/// Changes a setting of the server's, and waits until its processes have been told. A session that
+/// begins then has the new value, and others have it from their next statement on.
+async fn set(shop: &Shop, name: &str, to: &str) {
+    shop.run(&format!("ALTER SYSTEM SET {name} = '{to}'")).await;
+    shop.run("SELECT pg_reload_conf()").await;
+    let is_set = format!("SELECT current_setting('{name}') = '{to}'");
+    within(async { while !value::<bool>(&shop.connect().await, &is_set, &[]).await {} }).await;
+    // No query shows whether a worker has reloaded it, too.
     sleep(Duration::from_millis(100)).await;
 }

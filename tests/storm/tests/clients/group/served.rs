@@ -70,10 +70,22 @@ async fn the_log_is_told_once_that_no_worker_can_be_started() {
     let shop = Shop::grouped(&["max_worker_processes = 2"]).await;
     shop.item(10).await;
     assert_no_seller(&shop.client, "max_worker_processes").await;
-    sleep(A_WHILE).await;
-    let log = shop.cluster.as_ref().expect("its own").log();
+    let cluster = shop.cluster.as_ref().expect("its own");
     let line = "LOG:  flashsale: no background worker can be started";
+    let log = log_a_while_after(cluster, line).await;
     assert_eq!(log.matches(line).count(), 1, "{log}");
+}
+
+/// What the server has logged a while after it logged this.
+async fn log_a_while_after(cluster: &Cluster, text: &str) -> String {
+    within(async {
+        while !cluster.log().contains(text) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    sleep(A_WHILE).await;
+    cluster.log()
 }
 
 /// Buys by way of the seller, which may just be starting.
@@ -94,8 +106,7 @@ async fn the_database_comes_later_goes_and_comes_back() {
         ])
     });
     let admin = connect(&cluster.config).await.expect("a connection");
-    sleep(A_WHILE).await;
-    let log = cluster.log();
+    let log = log_a_while_after(&cluster, "later").await;
     let lines = log.lines().filter(|line| line.contains("later"));
     assert_eq!(lines.count(), 1, "{log}");
     assert!(log.contains("flashsale.database"), "{log}");
@@ -191,7 +202,13 @@ async fn the_copy_of_a_subscription_is_left_alone() {
     )
     .await;
     until(&shop.client, EXPIRED).await;
+    until_sells(&shop.client).await;
     assert_sells(&shop.config).await;
+}
+
+/// While there is no seller, this is an error.
+async fn until_sells(client: &Client) {
+    within(async { while client.batch_execute(BUY).await.is_err() {} }).await;
 }
 
 /// A seller that cannot find out whether its database is to be served does not serve it, and says so.
@@ -215,7 +232,7 @@ async fn a_database_that_cannot_be_looked_at_is_not_served() {
         "{log}"
     );
     run(&locker, "ROLLBACK").await;
-    within(async { while shop.client.batch_execute(BUY).await.is_err() {} }).await;
+    until_sells(&shop.client).await;
     assert_sells(&shop.config).await;
 }
 
