@@ -5,9 +5,11 @@ SHELL := /bin/bash
 WITH_SERVER := scripts/with-server
 # For tests in which no order may expire by itself.
 QUIET_SERVER := $(WITH_SERVER) --postgres-setting flashsale.reconcile_interval=0
-# For tests that make calls wait, on however slow a machine.
-PATIENT_SERVER := $(QUIET_SERVER) --postgres-setting flashsale.lock_wait=10s
-NO_DIRECT := $(QUIET_SERVER) --postgres-setting flashsale.direct_access=off
+# And for tests whose purchases wait for the seller, on however slow a machine.
+GROUPED_SERVER := $(QUIET_SERVER) --postgres-setting flashsale.group_wait=60s
+# And for tests that make calls wait for locks.
+PATIENT_SERVER := $(GROUPED_SERVER) --postgres-setting flashsale.lock_wait=60s
+NO_DIRECT := $(GROUPED_SERVER) --postgres-setting flashsale.direct_access=off
 SHOP_SERVER := $(WITH_SERVER) --postgres-setting flashsale.strategy=grouped \
 	--postgres-setting flashsale.reconcile_interval=1s
 # Programs and tests around the extension. They are always built together, so that cargo compiles
@@ -76,10 +78,10 @@ ANY_STRATEGY := 00_setup 02_items 03_purchase 04_overloads 06_keys_and_limits 07
 	08_cancel_and_refund 09_reconcile 10_lookups 26_expired_holds
 
 test-regress: build ## Every function, reason and error; T="name ..." selects, ACCEPT=1 accepts the output
-	@$(QUIET_SERVER) scripts/regress regress $(T)
+	@$(GROUPED_SERVER) scripts/regress regress $(T)
 	@$(if $(T)$(ACCEPT),,set -e; for strategy in optimistic atomic grouped; do \
 		echo "--- strategy $$strategy"; \
-		$(QUIET_SERVER) --postgres-setting "flashsale.strategy=$$strategy" \
+		$(GROUPED_SERVER) --postgres-setting "flashsale.strategy=$$strategy" \
 			scripts/regress regress $(ANY_STRATEGY); done; \
 		echo "--- without direct table access"; \
 		$(NO_DIRECT) scripts/regress regress)
@@ -89,7 +91,7 @@ test-isolation: build ## Interleavings of sessions; T="name ..." selects, ACCEPT
 	@$(if $(T)$(ACCEPT),,$(NO_DIRECT) scripts/regress isolation)
 
 test-docs: build ## The examples in docs/
-	@$(QUIET_SERVER) tests/docs/run
+	@$(GROUPED_SERVER) tests/docs/run
 
 test-pg-upgrade: both-versions ## Upgrade a server with orders from PostgreSQL 15 to PG_MAJOR=16..18 with pg_upgrade, to 17 also from 16
 	@scripts/test-pg-upgrade

@@ -276,8 +276,8 @@ async fn a_busy_purchase_is_repeated_with_its_key() {
     let refusal = refused(purchase_item(&shop.client, &purchase).await);
     assert_eq!(refusal.reason, Reason::Busy);
     assert!(refusal.retryable && refusal.retry_after().is_some());
-    let repeated =
-        Patience::default().purchase(&purchase, || purchase_item(&shop.client, &purchase));
+    let patience = Patience::of(Duration::from_secs(60));
+    let repeated = patience.purchase(&purchase, || purchase_item(&shop.client, &purchase));
     let release = async { transaction.commit().await.expect("a commit") };
     let (outcome, ()) = tokio::join!(repeated, release);
     done(outcome);

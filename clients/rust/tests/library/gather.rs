@@ -1,14 +1,16 @@
 //! Clicks gathered into batches: exact, each answered for itself, whatever fails.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use flashsale_client::{
     Answer, Error, Gatherer, GathererOptions, Patience, Purchase, Reason, Reservation,
 };
 use storm::connect;
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 use tokio_postgres::{Client, Config};
 
@@ -25,13 +27,48 @@ pub fn gatherer(config: &Config, name: &str, options: GathererOptions) -> Gather
     })
 }
 
-/// Long enough for a test to click several times before the batch goes.
+/// One call at a time. Nothing is given up because the machine is slow, or because a test takes its
+/// time.
 pub fn one_connection() -> GathererOptions {
     GathererOptions {
         connections: 1,
-        longest_wait: Duration::from_millis(100),
+        patience: Duration::from_secs(60),
+        call_timeout: Duration::from_secs(60),
         ..GathererOptions::default()
     }
+}
+
+/// Clicks go in calls of so many, however slow the machine is.
+pub fn in_calls_of(count: usize) -> GathererOptions {
+    GathererOptions {
+        largest_batch: count,
+        longest_wait: Duration::from_secs(60),
+        ..one_connection()
+    }
+}
+
+/// Begins it in a task of its own: a click is in the queue when this returns.
+pub async fn begin<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    let (began, has_begun) = oneshot::channel();
+    let task = tokio::spawn(async move {
+        let mut work = pin!(work);
+        let first = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
+        began.send(()).ok();
+        match first {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => work.await,
+        }
+    });
+    has_begun.await.expect("no panic");
+    task
+}
+
+/// A click that is in the queue.
+pub async fn click(gatherer: &Gatherer, purchase: Purchase) -> JoinHandle<Outcome> {
+    let gatherer = gatherer.clone();
+    begin(async move { gatherer.purchase(purchase).await }).await
 }
 
 /// All at once; the outcomes have the order of the purchases. Who is answered `busy` clicks again,
@@ -108,7 +145,11 @@ async fn a_crowd_gets_every_unit_through_a_pooler() {
 async fn crowd_buys(config: fn(&Shop) -> Config) {
     const UNITS: usize = 100;
     let shop = Shop::open(UNITS as i64).await;
-    let gatherer = gatherer(&config(&shop), "crowd", GathererOptions::default());
+    let options = GathererOptions {
+        connections: 2,
+        ..one_connection()
+    };
+    let gatherer = gatherer(&config(&shop), "crowd", options);
     let purchase = |n| Purchase::new(shop.item_id, format!("user {n}")).key("my click");
     let patience = Patience::of(Duration::from_secs(60));
     let outcomes = rush_for(patience, &gatherer, (0..2_000).map(purchase).collect()).await;
@@ -188,12 +229,11 @@ async fn rush_with(shop: &Shop, config: &Config, what: &str) -> Vec<Outcome> {
     let of = |user: String| Purchase::new(shop.item_id, user);
     let mut purchases: Vec<_> = (0..50).map(|n| of(format!("user {n}"))).collect();
     purchases.push(of(format!("mallory of {}", shop.item_id)));
-    // They go in one call, however slow the machine is.
+    // All go in one call. One that is asked again waits in vain for others.
     let options = GathererOptions {
         patience: Duration::from_secs(10),
-        longest_wait: Duration::from_secs(2),
-        largest_batch: purchases.len(),
-        ..one_connection()
+        longest_wait: Duration::from_secs(5),
+        ..in_calls_of(purchases.len())
     };
     let gatherer = gatherer(config, "halves", options);
     let outcomes = rush(&gatherer, purchases).await;
@@ -241,23 +281,16 @@ async fn an_error_of_the_server_is_everybodys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_who_leaves_harms_nobody() {
     let shop = Shop::open(100).await;
-    let gatherer = gatherer(
-        &waiting(&shop),
-        &format!("leave {}", shop.item_id),
-        one_connection(),
-    );
     let name = format!("leave {}", shop.item_id);
+    let gatherer = gatherer(&waiting(&shop), &name, in_calls_of(2));
     let lock = lock_item(&shop).await;
-    let click = |user: &str| {
-        let (gatherer, purchase) = (gatherer.clone(), Purchase::new(shop.item_id, user).key("k"));
-        tokio::spawn(async move { gatherer.purchase(purchase).await })
-    };
-    let (gone, stays) = (click("gone"), click("stays"));
+    let click = |user: &str| click(&gatherer, Purchase::new(shop.item_id, user).key("k"));
+    let (gone, stays) = (click("gone").await, click("stays").await);
     until_waiting(&shop, &name, 1).await;
     gone.abort();
-    let (never, later) = (click("never"), click("later"));
-    sleep(Duration::from_millis(20)).await; // both are in the queue, which nobody can see
+    let (never, later) = (click("never").await, click("later").await);
     never.abort();
+    assert!(never.await.is_err_and(|error| error.is_cancelled()));
     lock.batch_execute("COMMIT").await.expect("a commit");
     done(within(stays).await.expect("no panic"));
     done(within(later).await.expect("no panic"));
@@ -277,11 +310,8 @@ async fn a_slow_database_makes_a_full_queue_and_no_more() {
     let shop = Shop::open(1_000).await;
     let name = format!("slow {}", shop.item_id);
     let options = GathererOptions {
-        largest_batch: 10,
         queue_size: 20,
-        patience: Duration::from_secs(60),
-        call_timeout: Duration::from_secs(60),
-        ..one_connection()
+        ..in_calls_of(10)
     };
     let gatherer = gatherer(&waiting(&shop), &name, options);
     let lock = lock_item(&shop).await;
@@ -318,37 +348,30 @@ async fn a_slow_database_makes_a_full_queue_and_no_more() {
 async fn drain_answers_what_was_accepted_and_accepts_no_more() {
     let shop = Shop::open(1_000).await;
     let name = format!("drain {}", shop.item_id);
-    let options = GathererOptions {
-        largest_batch: 10,
-        ..one_connection()
-    };
-    let gatherer = gatherer(&waiting(&shop), &name, options);
+    let gatherer = gatherer(&waiting(&shop), &name, in_calls_of(10));
     let lock = lock_item(&shop).await;
-    let mut buyers = JoinSet::new();
+    let mut buyers = Vec::new();
     for n in 0..50 {
-        let (gatherer, item_id) = (gatherer.clone(), shop.item_id);
-        buyers.spawn(async move {
-            gatherer
-                .purchase(Purchase::new(item_id, format!("user {n}")))
-                .await
-        });
+        let purchase = Purchase::new(shop.item_id, format!("user {n}"));
+        buyers.push(click(&gatherer, purchase).await);
     }
     until_waiting(&shop, &name, 1).await;
-    let drained = Arc::new(AtomicBool::new(false));
-    let draining = tokio::spawn({
-        let (gatherer, drained) = (gatherer.clone(), Arc::clone(&drained));
-        async move {
-            gatherer.drain().await;
-            drained.store(true, SeqCst);
-        }
-    });
+    let draining = begin({
+        let gatherer = gatherer.clone();
+        async move { gatherer.drain().await }
+    })
+    .await;
     sleep(Duration::from_millis(50)).await;
-    assert!(!drained.load(SeqCst), "it waits for the answers");
+    assert!(!draining.is_finished(), "it waits for the answers");
     let late = gatherer.purchase(Purchase::new(shop.item_id, "late")).await;
     assert!(matches!(late, Err(Error::Closed)));
     lock.batch_execute("COMMIT").await.expect("a commit");
     within(draining).await.expect("no panic");
-    assert_eq!(sold(&within(buyers.join_all()).await), 50);
+    let mut outcomes = Vec::new();
+    for buyer in buyers {
+        outcomes.push(within(buyer).await.expect("no panic"));
+    }
+    assert_eq!(sold(&outcomes), 50);
     assert_eq!(shop.orders().await, 50);
 }
 
