@@ -41,9 +41,15 @@ DROP TRIGGER see_waits ON flashsale.orders;
 -- no error of the seller's, and the buyer is told to come again.
 CREATE FUNCTION t.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(600); RETURN NULL; END $$;
 CREATE TRIGGER dawdle AFTER INSERT ON flashsale.orders FOR EACH ROW EXECUTE FUNCTION t.dawdle();
+ALTER SYSTEM SET flashsale.group_wait = '1s';
+SELECT pg_reload_conf();
+-- A new session has it.
+\c
 SELECT flashsale.stats_reset();
 SELECT t.answer(flashsale.purchase_item(2, 'bob', strategy => 'grouped'));
 SELECT value FROM flashsale.stats WHERE subject = 'seller' AND name = 'errors';
+ALTER SYSTEM RESET flashsale.group_wait;
+SELECT pg_reload_conf();
 DROP TRIGGER dawdle ON flashsale.orders;
 SELECT t.stock(1), t.stock(2);
 SELECT * FROM flashsale.audit();
