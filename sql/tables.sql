@@ -23,7 +23,8 @@ DECLARE
 BEGIN
     IF getdatabaseencoding() <> 'UTF8' THEN
         RAISE EXCEPTION 'flashsale needs a database with encoding UTF8, not %', getdatabaseencoding()
-            USING ERRCODE = 'feature_not_supported';
+            USING ERRCODE = 'feature_not_supported',
+                HINT = 'This makes one: createdb --template=template0 --encoding=UTF8 --locale=C.UTF-8 shop';
     END IF;
     IF schema_owner IS NOT NULL THEN
         RAISE EXCEPTION 'schema flashsale exists and belongs to %', schema_owner

@@ -5,6 +5,7 @@
 \set regression :DBNAME
 SET client_min_messages = error; -- the extension warns in a database that the workers do not serve
 DROP DATABASE IF EXISTS flashsale_schema;
+DROP DATABASE IF EXISTS flashsale_latin;
 DROP ROLE IF EXISTS regress_squatter, regress_superuser, regress_demoted;
 CREATE ROLE regress_squatter;
 CREATE ROLE regress_superuser SUPERUSER;
@@ -119,6 +120,11 @@ CREATE EXTENSION flashsale;
 CREATE EXTENSION flashsale SCHEMA pg_catalog;
 SELECT extname FROM pg_extension WHERE extname = 'flashsale';
 
+-- A database with another encoding than UTF8.
+CREATE DATABASE flashsale_latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C';
+\c flashsale_latin
+CREATE EXTENSION flashsale;
 \c :regression
+DROP DATABASE flashsale_latin;
 DROP DATABASE flashsale_schema;
 DROP ROLE regress_squatter, regress_superuser, regress_demoted;
