@@ -10,6 +10,8 @@
 const { createRequire } = require('node:module');
 const { pathToFileURL } = require('node:url');
 
+const CONNECTIONS = 2; // of the gatherer: one call is made while the answers of another are read
+
 const [how, ...numbers] = process.argv.slice(2);
 const [item, users, seconds] = numbers.map(Number);
 
@@ -28,13 +30,13 @@ async function main() {
   const pg = createRequire(pathToFileURL(`${process.env.CLIENT}/`))('pg');
   const { Gatherer, purchaseItem } = await import(pathToFileURL(`${process.env.CLIENT}/dist/index.js`));
   const pool = new pg.Pool({ max: users });
-  const gatherer = new Gatherer(pool);
+  const gatherer = new Gatherer(pool, { connections: CONNECTIONS });
   const idempotencyKey = 'click';
   const buy = {
     single: (user) => purchaseItem(pool, item, user, { idempotencyKey, strategy: 'grouped' }),
     gathered: (user) => gatherer.purchase(item, user, { idempotencyKey }),
   }[how];
-  const connected = Array.from({ length: how === 'single' ? users : 1 }, () => pool.connect());
+  const connected = Array.from({ length: how === 'single' ? users : CONNECTIONS }, () => pool.connect());
   for (const client of await Promise.all(connected)) client.release();
 
   const waits = [];

@@ -15,6 +15,8 @@ from psycopg import AsyncConnection
 
 from flashsale_client import Gatherer, purchase_item, run_async
 
+CONNECTIONS = 2  # of the gatherer: one call is made while the answers of another are read
+
 how, item, users, seconds = sys.argv[1], *map(int, sys.argv[2:])
 
 
@@ -45,7 +47,7 @@ async def single(stack):
 
 
 async def gathered(stack):
-    gatherer = await stack.enter_async_context(Gatherer(connect))
+    gatherer = await stack.enter_async_context(Gatherer(connect, connections=CONNECTIONS))
 
     def buy(name):
         return gatherer.purchase(item, name, idempotency_key="click")

@@ -14,7 +14,8 @@ def run(size):
     item = NOWAIT.items["first"]
     server.sql(
         # With a limit, so that each purchase looks up what its user holds.
-        f"UPDATE flashsale.items SET max_per_user = 1000 WHERE item_id = {item}",
+        f"UPDATE flashsale.items SET max_per_user = 1000, cancelled_units = {size.dead_orders}"
+        f" WHERE item_id = {item}",
         "INSERT INTO flashsale.orders"
         " (item_id, quantity, units_held, created_at, status, user_id, closed_at)"
         f" SELECT {item}, 1, 0, now(), 'cancelled', 'user 0', now()"

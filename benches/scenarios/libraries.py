@@ -29,7 +29,7 @@ def run(size):
         rates = {how: statistics.median(each["per_second"] for each in told[how]) for how in USERS}
         what = f"{language}: {USERS['single']} users, each with a connection, single calls, `grouped`"
         yield Row("libraries", what, rates["single"], "/s")
-        what = f"{language}: clicks of {USERS['gathered']} users gathered, 1 connection"
+        what = f"{language}: clicks of {USERS['gathered']} users gathered, 2 connections"
         yield against(
             "libraries", what, rates["gathered"], "/s", rates["single"], "single calls", AT_LEAST
         )
