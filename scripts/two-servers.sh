@@ -115,10 +115,12 @@ SQL
 
 # ---- a sale with buyers who go on -----------------------------------------------------------------
 
-# start_sale UNITS: item 8 on the old server, and its buyers.
+# start_sale UNITS: item 8 on the old server, and its buyers. It becomes node 1 of 2, so from then on its ids are odd.
 start_sale() {
     ask -c "SELECT flashsale.create_item($1, 'Console', 500, 'EUR', item_id => 8)" >/dev/null
     start_buyers old 0.01
+    all_buy old
+    ask -c "SELECT flashsale.set_node(1, 2)" >/dev/null
     all_buy old
 }
 buyers=(grouped atomic grouped nowait) # the strategy of each

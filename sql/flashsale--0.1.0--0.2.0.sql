@@ -95,6 +95,43 @@ AS 'MODULE_PATHNAME', 'new_ref_code_wrapper';
 COMMENT ON FUNCTION flashsale.new_ref_code() IS 'DEFAULT: ten random characters of Crockford''s base 32, from PostgreSQL''s strong source.';
 CALL flashsale.revoke_all('FUNCTION', 'flashsale.new_ref_code()');
 
+-- The place of this server among several, in at most one row; without a row it is the only one. A table,
+-- because pg_dump takes its rows along, as it does the positions of the sequences, but not their INCREMENT.
+CREATE TABLE flashsale.node (
+    is_only boolean NOT NULL DEFAULT true PRIMARY KEY,
+    node    integer NOT NULL,
+    nodes   integer NOT NULL,
+    CONSTRAINT node_is_only CHECK (is_only),
+    CONSTRAINT node_range CHECK (node >= 0 AND node < nodes AND nodes <= 1024)
+);
+
+COMMENT ON TABLE flashsale.node IS 'The place of this server among several, written by set_node. No row: this is the only server.';
+COMMENT ON COLUMN flashsale.node.is_only IS 'True: there is one row at most.';
+COMMENT ON COLUMN flashsale.node.node IS 'Number of this server, from 0. Its ids leave this remainder when divided by nodes.';
+COMMENT ON COLUMN flashsale.node.nodes IS 'Number of servers.';
+
+-- Each session remembers the row.
+CREATE FUNCTION flashsale.forget_node() RETURNS trigger
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'forget_node_wrapper';
+COMMENT ON FUNCTION flashsale.forget_node() IS 'Trigger: has all sessions read the place of this server again.';
+CREATE TRIGGER forget_node AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON flashsale.node
+    FOR EACH STATEMENT EXECUTE FUNCTION flashsale.forget_node();
+-- Also when a subscription copies the table.
+ALTER TABLE flashsale.node ENABLE ALWAYS TRIGGER forget_node;
+
+CREATE FUNCTION flashsale.next_id(sequence regclass) RETURNS bigint
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'next_id_wrapper';
+COMMENT ON FUNCTION flashsale.next_id(regclass) IS 'DEFAULT: the next number of a sequence, times nodes, plus node, as set_node has set them; without, that number. Errors: 2200H for an id above 2^53 - 1.';
+CALL flashsale.revoke_all('TABLE', 'flashsale.node');
+CALL flashsale.revoke_all('FUNCTION', 'flashsale.forget_node()', 'flashsale.next_id(regclass)');
+ALTER TABLE flashsale.items ALTER item_id SET DEFAULT flashsale.next_id('flashsale.items_item_id_seq');
+ALTER TABLE flashsale.orders ALTER order_id SET DEFAULT flashsale.next_id('flashsale.orders_order_id_seq');
+ALTER TABLE flashsale.payments ALTER payment_id SET DEFAULT flashsale.next_id('flashsale.payments_payment_id_seq');
+ALTER TABLE flashsale.stock_movements ALTER movement_id SET DEFAULT flashsale.next_id('flashsale.stock_movements_movement_id_seq');
+SELECT pg_catalog.pg_extension_config_dump('flashsale.node', '');
+
 DO $$
 DECLARE twice text := (SELECT string_agg(order_id::text, ', ') FROM (
     SELECT order_id FROM flashsale.orders GROUP BY order_id HAVING count(*) > 1 ORDER BY order_id LIMIT 10) o);
@@ -251,7 +288,7 @@ CALL flashsale.revoke_all('FUNCTION', 'flashsale.get_order(text)');
 
 COMMENT ON FUNCTION flashsale.create_item(bigint, text, bigint, text, integer, timestamptz, timestamptz, interval, bigint) IS
 'Puts a new item on sale with inventory units and returns its id; unit_price is in minor units of currency, reservation_ttl 1 second to 7 days. Writes the first stock movement. Locks nothing, but waits for a transaction that creates the same id.
-Errors: 22004 for a NULL inventory; 22023 for a negative number, a reversed window, a malformed currency, an item_id that is taken; 22003 for numbers above 2^53 - 1; 55P03 after a wait of flashsale.lock_wait.';
+Errors: 22004 for a NULL inventory; 22023 for a negative number, a reversed window, a malformed currency, an item_id that is taken or of another node; 22003 for numbers above 2^53 - 1; 55P03 after a wait of flashsale.lock_wait.';
 CREATE FUNCTION flashsale.restock_item(
     item_id bigint, delta bigint, reason text DEFAULT NULL, idempotency_key text DEFAULT NULL) RETURNS jsonb
 LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -275,6 +312,13 @@ COMMENT ON FUNCTION flashsale.refund_payment(text, text) IS
 'Reports that a payment due for refund was refunded at the gateway, under refund_ref. Changes neither order nor stock; idempotent. Locks the payment.
 Success: payment_ref, order_id, order_ref, status (refunded), refund_ref, already_refunded.
 Reasons: payment_not_found, payment_not_due (it pays a confirmed order), busy. Errors: 22004 for a NULL payment_ref, 22023 for a text not of 1 to 255 bytes.';
+CREATE FUNCTION flashsale.set_node(node integer, nodes integer) RETURNS void
+LANGUAGE c SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'set_node_wrapper';
+COMMENT ON FUNCTION flashsale.set_node(integer, integer) IS
+'Makes this server node, from 0, of so many nodes: the ids that it assigns leave the remainder node when divided by nodes, and a call for an item or order of another node is error 22023. Once there are items, the new place must be a part of the old one: nodes a multiple, with the same remainder. Runs with the caller''s rights: call it as the owner of the extension. Waits for all transactions that write to the tables, up to flashsale.lock_wait for each table, and keeps others from it until the transaction ends.
+Errors: 22004 for NULL; 22023 for nodes below 1 or above 1024, a node not below nodes, a place that is no part of the old one; 55P03 if a lock was not obtained.';
+CALL flashsale.revoke_all('FUNCTION', 'flashsale.set_node(integer, integer)');
 COMMENT ON FUNCTION flashsale.grant_operator(regrole) IS
 'Lets a role call the operator functions, confirm and cancel orders, read everything, and change an item''s name, price, window and limits, but write nothing else. Runs with the caller''s rights, as grant_app.';
 COMMENT ON FUNCTION flashsale.read_stats() IS
@@ -760,21 +804,27 @@ CREATE FUNCTION flashsale.health_of_ids(OUT severity text, OUT problem text, OUT
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ids record;
+    here record;
     newest bigint;
     reached bigint;
 BEGIN
+    -- An id is the number of its sequence, times nodes, plus node.
+    SELECT coalesce(max(n.node), 0) AS node, coalesce(max(n.nodes), 1) AS nodes INTO here FROM flashsale.node n;
     -- Ids stay below 2^53, whatever the sequence allows.
     FOR ids IN SELECT s.relation, s.id, s.sequence, q.seqincrement AS step, q.seqmax AS most,
-                      CASE WHEN q.seqincrement > 0 THEN greatest(q.seqmin, 1) ELSE least(q.seqmax, 9007199254740991) END AS first,
-                      CASE WHEN q.seqincrement > 0 THEN least(q.seqmax, 9007199254740991) ELSE greatest(q.seqmin, 1) END AS last
-               FROM flashsale.id_sequences() s JOIN pg_sequence q ON q.seqrelid = s.sequence
+                      CASE WHEN q.seqincrement > 0 THEN greatest(q.seqmin, 1) ELSE least(q.seqmax, l.number) END AS first,
+                      CASE WHEN q.seqincrement > 0 THEN least(q.seqmax, l.number) ELSE greatest(q.seqmin, 1) END AS last
+               FROM flashsale.id_sequences() s JOIN pg_sequence q ON q.seqrelid = s.sequence,
+                    (VALUES ((9007199254740991 - here.node) / here.nodes)) AS l (number)
     LOOP
         EXECUTE format('SELECT s.last_value - CASE WHEN s.is_called THEN 0 ELSE %s END FROM %s s', ids.step, ids.sequence) INTO reached;
-        EXECUTE format('SELECT max(t.%I) FROM %s t', ids.id, ids.relation) INTO newest;
+        -- Rows of other nodes may have been moved here.
+        EXECUTE format('SELECT max(t.%1$I) FROM %2$s t WHERE t.%1$I %% %3$s = %4$s', ids.id, ids.relation, here.nodes, here.node) INTO newest;
         -- Ids of items may be chosen.
-        IF reached < newest AND ids.step > 0 AND ids.relation <> 'flashsale.items'::regclass THEN
-            RETURN QUERY SELECT 'error', 'sequence_behind', format('%s is at %s, but its table at %s', ids.sequence, reached, newest),
-                format('SELECT setval(%L, %s)', ids.sequence, reached + (newest - reached + ids.step - 1) / ids.step * ids.step);
+        IF reached * here.nodes + here.node < newest AND ids.step > 0 AND ids.relation <> 'flashsale.items'::regclass THEN
+            RETURN QUERY SELECT 'error', 'sequence_behind',
+                format('%s is at %s, but its table at %s', ids.sequence, reached * here.nodes + here.node, newest),
+                format('SELECT setval(%L, %s)', ids.sequence, reached + ((newest - here.node) / here.nodes - reached + ids.step - 1) / ids.step * ids.step);
         END IF;
         IF sign(ids.step) * (reached::numeric - ids.first) > 0.9 * abs(ids.last - ids.first) THEN
             RETURN QUERY SELECT 'warning', 'sequence_near_its_end', format('%s is at %s of %s', ids.sequence, reached, ids.last),
@@ -788,7 +838,7 @@ COMMENT ON FUNCTION flashsale.health_of_ids() IS 'Part of health(): the sequence
 CREATE FUNCTION flashsale.definitions(OUT relation text, OUT kind text, OUT name text) RETURNS SETOF record
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT o.relation::regclass::text, o.kind, o.name
-    FROM unnest(ARRAY['flashsale.items'::regclass, 'flashsale.orders', 'flashsale.payments', 'flashsale.stock_movements']) AS t (oid),
+    FROM unnest(ARRAY['flashsale.items'::regclass, 'flashsale.orders', 'flashsale.payments', 'flashsale.stock_movements', 'flashsale.node']) AS t (oid),
     LATERAL (
         SELECT t.oid, 'trigger', g.tgname::text FROM pg_trigger g WHERE g.tgrelid = t.oid AND NOT g.tgisinternal
         UNION ALL SELECT t.oid, 'index', i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = t.oid AND x.indisvalid
@@ -828,26 +878,32 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
         SELECT 'flashsale.' || p.relation AS relation, p.kind, unnest(p.names) AS name FROM (VALUES
         ('trigger', 'items', '{guard_items,guard_items_truncate,check_item,raise_version}'::text[]),
         ('trigger', 'orders', '{guard_orders_truncate}'),
+        ('trigger', 'node', '{forget_node}'),
         ('index', 'items', '{items_pkey}'),
         ('index', 'orders', '{orders_pkey,orders_idempotency_key,orders_holdings,orders_expiry,orders_item_expiry,orders_payment_deadline}'),
         ('index', 'payments', '{payments_pkey,payments_payment_ref_key,payments_order,payments_paid_once,payments_without_ref,payments_order_ref,payments_due_since}'),
         ('index', 'stock_movements', '{stock_movements_pkey,stock_movements_item,stock_movements_idempotency_key}'),
+        ('index', 'node', '{node_pkey}'),
         ('constraint', 'items', '{items_inventory_range}'),
         ('constraint', 'orders', '{orders_units_held}'),
         ('constraint', 'payments', '{payments_fate}'),
         ('constraint', 'stock_movements', '{stock_movements_delta}'),
+        ('constraint', 'node', '{node_is_only,node_range}'),
         ('column', 'items', '{item_id,inventory,stock,version,paused,max_per_user,starts_at,ends_at,reservation_ttl,unit_price,currency,name,created_at,cancelled_units,expired_units,refunded_units}'),
         ('column', 'orders', '{order_id,item_id,quantity,units_held,unit_price,created_at,expires_at,paying_at,payment_deadline,confirmed_at,closed_at,status,user_id,currency,idempotency_key,closed_by,close_reason,ref_code}'),
         ('column', 'payments', '{payment_id,order_id,payment_ref,amount,currency,status,why,created_at,due_since,refunded_at,refund_ref,order_ref}'),
         ('column', 'stock_movements', '{movement_id,item_id,delta,order_id,reason,moved_by,created_at,idempotency_key,stock_after,inventory_after}'),
+        ('column', 'node', '{is_only,node,nodes}'),
         ('NOT NULL of column', 'items', '{item_id,inventory,stock,version,paused,created_at,cancelled_units,expired_units,refunded_units}'),
         ('NOT NULL of column', 'orders', '{order_id,item_id,quantity,units_held,created_at,status,user_id,ref_code}'),
         ('NOT NULL of column', 'payments', '{payment_id,status,created_at}'),
         ('NOT NULL of column', 'stock_movements', '{movement_id,item_id,delta,moved_by,created_at}'),
+        ('NOT NULL of column', 'node', '{is_only,node,nodes}'),
         ('default of column', 'items', '{"version, 0,","paused, false,","created_at, clock_timestamp(),","cancelled_units, 0,","expired_units, 0,","refunded_units, 0,"}'),
         ('default of column', 'orders', '{"status, ''reserved''::text,","ref_code, flashsale.new_ref_code(),"}'),
         ('default of column', 'payments', '{"created_at, clock_timestamp(),"}'),
         ('default of column', 'stock_movements', '{"moved_by, SESSION_USER,","created_at, clock_timestamp(),"}'),
+        ('default of column', 'node', '{"is_only, true,"}'),
         ('storage parameter', 'items', '{fillfactor=50,autovacuum_vacuum_scale_factor=0.0,autovacuum_vacuum_threshold=1000}'),
         ('storage parameter', 'orders', '{fillfactor=90,autovacuum_vacuum_scale_factor=0.05,autovacuum_analyze_scale_factor=0.05}'),
         ('sequence', 'items', '{flashsale.items_item_id_seq}'),
@@ -871,7 +927,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
                c.oid = ANY (e.extconfig) IS TRUE AS is_registered,
                EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
                          AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e') AS is_member
-        FROM flashsale.id_sequences() s CROSS JOIN LATERAL unnest(ARRAY[s.relation, s.sequence]) AS o (oid)
+        FROM (SELECT unnest(ARRAY[s.relation, s.sequence]) FROM flashsale.id_sequences() s UNION ALL SELECT 'flashsale.node') AS o (oid)
         JOIN pg_class c ON c.oid = o.oid JOIN pg_extension e ON e.extname = 'flashsale'
     )
     SELECT 'warning', 'not_dumped', format('%s of %s', concat_ws(' ', o.kind, o.name), o.relation), CASE o.kind
@@ -913,7 +969,7 @@ UNION ALL
 UNION ALL
     SELECT 'error', 'unlogged', format('%s is UNLOGGED: a crash empties it, and standbys do not have its rows', o.oid),
         format('ALTER %s %s SET LOGGED', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, o.oid)
-    FROM flashsale.id_sequences() s CROSS JOIN LATERAL unnest(ARRAY[s.relation, s.sequence]) AS o (oid)
+    FROM (SELECT unnest(ARRAY[s.relation, s.sequence]) FROM flashsale.id_sequences() s UNION ALL SELECT 'flashsale.node') AS o (oid)
     JOIN pg_class c ON c.oid = o.oid AND c.relpersistence = 'u'
 UNION ALL
     SELECT 'error', 'trigger_disabled', format('trigger %I of %s is disabled, so nothing holds its rules', g.tgname, g.tgrelid::regclass),

@@ -230,21 +230,27 @@ CREATE FUNCTION flashsale.health_of_ids(OUT severity text, OUT problem text, OUT
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ids record;
+    here record;
     newest bigint;
     reached bigint;
 BEGIN
+    -- An id is the number of its sequence, times nodes, plus node.
+    SELECT coalesce(max(n.node), 0) AS node, coalesce(max(n.nodes), 1) AS nodes INTO here FROM flashsale.node n;
     -- Ids stay below 2^53, whatever the sequence allows.
     FOR ids IN SELECT s.relation, s.id, s.sequence, q.seqincrement AS step, q.seqmax AS most,
-                      CASE WHEN q.seqincrement > 0 THEN greatest(q.seqmin, 1) ELSE least(q.seqmax, 9007199254740991) END AS first,
-                      CASE WHEN q.seqincrement > 0 THEN least(q.seqmax, 9007199254740991) ELSE greatest(q.seqmin, 1) END AS last
-               FROM flashsale.id_sequences() s JOIN pg_sequence q ON q.seqrelid = s.sequence
+                      CASE WHEN q.seqincrement > 0 THEN greatest(q.seqmin, 1) ELSE least(q.seqmax, l.number) END AS first,
+                      CASE WHEN q.seqincrement > 0 THEN least(q.seqmax, l.number) ELSE greatest(q.seqmin, 1) END AS last
+               FROM flashsale.id_sequences() s JOIN pg_sequence q ON q.seqrelid = s.sequence,
+                    (VALUES ((9007199254740991 - here.node) / here.nodes)) AS l (number)
     LOOP
         EXECUTE format('SELECT s.last_value - CASE WHEN s.is_called THEN 0 ELSE %s END FROM %s s', ids.step, ids.sequence) INTO reached;
-        EXECUTE format('SELECT max(t.%I) FROM %s t', ids.id, ids.relation) INTO newest;
+        -- Rows of other nodes may have been moved here.
+        EXECUTE format('SELECT max(t.%1$I) FROM %2$s t WHERE t.%1$I %% %3$s = %4$s', ids.id, ids.relation, here.nodes, here.node) INTO newest;
         -- Ids of items may be chosen.
-        IF reached < newest AND ids.step > 0 AND ids.relation <> 'flashsale.items'::regclass THEN
-            RETURN QUERY SELECT 'error', 'sequence_behind', format('%s is at %s, but its table at %s', ids.sequence, reached, newest),
-                format('SELECT setval(%L, %s)', ids.sequence, reached + (newest - reached + ids.step - 1) / ids.step * ids.step);
+        IF reached * here.nodes + here.node < newest AND ids.step > 0 AND ids.relation <> 'flashsale.items'::regclass THEN
+            RETURN QUERY SELECT 'error', 'sequence_behind',
+                format('%s is at %s, but its table at %s', ids.sequence, reached * here.nodes + here.node, newest),
+                format('SELECT setval(%L, %s)', ids.sequence, reached + ((newest - here.node) / here.nodes - reached + ids.step - 1) / ids.step * ids.step);
         END IF;
         IF sign(ids.step) * (reached::numeric - ids.first) > 0.9 * abs(ids.last - ids.first) THEN
             RETURN QUERY SELECT 'warning', 'sequence_near_its_end', format('%s is at %s of %s', ids.sequence, reached, ids.last),
@@ -258,7 +264,7 @@ COMMENT ON FUNCTION flashsale.health_of_ids() IS 'Part of health(): the sequence
 CREATE FUNCTION flashsale.definitions(OUT relation text, OUT kind text, OUT name text) RETURNS SETOF record
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT o.relation::regclass::text, o.kind, o.name
-    FROM unnest(ARRAY['flashsale.items'::regclass, 'flashsale.orders', 'flashsale.payments', 'flashsale.stock_movements']) AS t (oid),
+    FROM unnest(ARRAY['flashsale.items'::regclass, 'flashsale.orders', 'flashsale.payments', 'flashsale.stock_movements', 'flashsale.node']) AS t (oid),
     LATERAL (
         SELECT t.oid, 'trigger', g.tgname::text FROM pg_trigger g WHERE g.tgrelid = t.oid AND NOT g.tgisinternal
         UNION ALL SELECT t.oid, 'index', i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = t.oid AND x.indisvalid
@@ -298,26 +304,32 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
         SELECT 'flashsale.' || p.relation AS relation, p.kind, unnest(p.names) AS name FROM (VALUES
         ('trigger', 'items', '{guard_items,guard_items_truncate,check_item,raise_version}'::text[]),
         ('trigger', 'orders', '{guard_orders_truncate}'),
+        ('trigger', 'node', '{forget_node}'),
         ('index', 'items', '{items_pkey}'),
         ('index', 'orders', '{orders_pkey,orders_idempotency_key,orders_holdings,orders_expiry,orders_item_expiry,orders_payment_deadline}'),
         ('index', 'payments', '{payments_pkey,payments_payment_ref_key,payments_order,payments_paid_once,payments_without_ref,payments_order_ref,payments_due_since}'),
         ('index', 'stock_movements', '{stock_movements_pkey,stock_movements_item,stock_movements_idempotency_key}'),
+        ('index', 'node', '{node_pkey}'),
         ('constraint', 'items', '{items_inventory_range}'),
         ('constraint', 'orders', '{orders_units_held}'),
         ('constraint', 'payments', '{payments_fate}'),
         ('constraint', 'stock_movements', '{stock_movements_delta}'),
+        ('constraint', 'node', '{node_is_only,node_range}'),
         ('column', 'items', '{item_id,inventory,stock,version,paused,max_per_user,starts_at,ends_at,reservation_ttl,unit_price,currency,name,created_at,cancelled_units,expired_units,refunded_units}'),
         ('column', 'orders', '{order_id,item_id,quantity,units_held,unit_price,created_at,expires_at,paying_at,payment_deadline,confirmed_at,closed_at,status,user_id,currency,idempotency_key,closed_by,close_reason,ref_code}'),
         ('column', 'payments', '{payment_id,order_id,payment_ref,amount,currency,status,why,created_at,due_since,refunded_at,refund_ref,order_ref}'),
         ('column', 'stock_movements', '{movement_id,item_id,delta,order_id,reason,moved_by,created_at,idempotency_key,stock_after,inventory_after}'),
+        ('column', 'node', '{is_only,node,nodes}'),
         ('NOT NULL of column', 'items', '{item_id,inventory,stock,version,paused,created_at,cancelled_units,expired_units,refunded_units}'),
         ('NOT NULL of column', 'orders', '{order_id,item_id,quantity,units_held,created_at,status,user_id,ref_code}'),
         ('NOT NULL of column', 'payments', '{payment_id,status,created_at}'),
         ('NOT NULL of column', 'stock_movements', '{movement_id,item_id,delta,moved_by,created_at}'),
+        ('NOT NULL of column', 'node', '{is_only,node,nodes}'),
         ('default of column', 'items', '{"version, 0,","paused, false,","created_at, clock_timestamp(),","cancelled_units, 0,","expired_units, 0,","refunded_units, 0,"}'),
         ('default of column', 'orders', '{"status, ''reserved''::text,","ref_code, flashsale.new_ref_code(),"}'),
         ('default of column', 'payments', '{"created_at, clock_timestamp(),"}'),
         ('default of column', 'stock_movements', '{"moved_by, SESSION_USER,","created_at, clock_timestamp(),"}'),
+        ('default of column', 'node', '{"is_only, true,"}'),
         ('storage parameter', 'items', '{fillfactor=50,autovacuum_vacuum_scale_factor=0.0,autovacuum_vacuum_threshold=1000}'),
         ('storage parameter', 'orders', '{fillfactor=90,autovacuum_vacuum_scale_factor=0.05,autovacuum_analyze_scale_factor=0.05}'),
         ('sequence', 'items', '{flashsale.items_item_id_seq}'),
@@ -341,7 +353,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
                c.oid = ANY (e.extconfig) IS TRUE AS is_registered,
                EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
                          AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e') AS is_member
-        FROM flashsale.id_sequences() s CROSS JOIN LATERAL unnest(ARRAY[s.relation, s.sequence]) AS o (oid)
+        FROM (SELECT unnest(ARRAY[s.relation, s.sequence]) FROM flashsale.id_sequences() s UNION ALL SELECT 'flashsale.node') AS o (oid)
         JOIN pg_class c ON c.oid = o.oid JOIN pg_extension e ON e.extname = 'flashsale'
     )
     SELECT 'warning', 'not_dumped', format('%s of %s', concat_ws(' ', o.kind, o.name), o.relation), CASE o.kind
@@ -383,7 +395,7 @@ UNION ALL
 UNION ALL
     SELECT 'error', 'unlogged', format('%s is UNLOGGED: a crash empties it, and standbys do not have its rows', o.oid),
         format('ALTER %s %s SET LOGGED', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, o.oid)
-    FROM flashsale.id_sequences() s CROSS JOIN LATERAL unnest(ARRAY[s.relation, s.sequence]) AS o (oid)
+    FROM (SELECT unnest(ARRAY[s.relation, s.sequence]) FROM flashsale.id_sequences() s UNION ALL SELECT 'flashsale.node') AS o (oid)
     JOIN pg_class c ON c.oid = o.oid AND c.relpersistence = 'u'
 UNION ALL
     SELECT 'error', 'trigger_disabled', format('trigger %I of %s is disabled, so nothing holds its rules', g.tgname, g.tgrelid::regclass),

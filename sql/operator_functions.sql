@@ -8,7 +8,7 @@ LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'create_item_wrapper';
 COMMENT ON FUNCTION flashsale.create_item(bigint, text, bigint, text, integer, timestamptz, timestamptz, interval, bigint) IS
 'Puts a new item on sale with inventory units and returns its id; unit_price is in minor units of currency, reservation_ttl 1 second to 7 days. Writes the first stock movement. Locks nothing, but waits for a transaction that creates the same id.
-Errors: 22004 for a NULL inventory; 22023 for a negative number, a reversed window, a malformed currency, an item_id that is taken; 22003 for numbers above 2^53 - 1; 55P03 after a wait of flashsale.lock_wait.';
+Errors: 22004 for a NULL inventory; 22023 for a negative number, a reversed window, a malformed currency, an item_id that is taken or of another node; 22003 for numbers above 2^53 - 1; 55P03 after a wait of flashsale.lock_wait.';
 
 CREATE FUNCTION flashsale.restock_item(
     item_id bigint, delta bigint, reason text DEFAULT NULL, idempotency_key text DEFAULT NULL) RETURNS jsonb
@@ -64,6 +64,13 @@ COMMENT ON FUNCTION flashsale.refund_payment(text, text) IS
 'Reports that a payment due for refund was refunded at the gateway, under refund_ref. Changes neither order nor stock; idempotent. Locks the payment.
 Success: payment_ref, order_id, order_ref, status (refunded), refund_ref, already_refunded.
 Reasons: payment_not_found, payment_not_due (it pays a confirmed order), busy. Errors: 22004 for a NULL payment_ref, 22023 for a text not of 1 to 255 bytes.';
+
+CREATE FUNCTION flashsale.set_node(node integer, nodes integer) RETURNS void
+LANGUAGE c SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'set_node_wrapper';
+COMMENT ON FUNCTION flashsale.set_node(integer, integer) IS
+'Makes this server node, from 0, of so many nodes: the ids that it assigns leave the remainder node when divided by nodes, and a call for an item or order of another node is error 22023. Once there are items, the new place must be a part of the old one: nodes a multiple, with the same remainder. Runs with the caller''s rights: call it as the owner of the extension. Waits for all transactions that write to the tables, up to flashsale.lock_wait for each table, and keeps others from it until the transaction ends.
+Errors: 22004 for NULL; 22023 for nodes below 1 or above 1024, a node not below nodes, a place that is no part of the old one; 55P03 if a lock was not obtained.';
 
 CREATE FUNCTION flashsale.grant_app(role regrole) RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp

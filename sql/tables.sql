@@ -87,10 +87,40 @@ LANGUAGE c VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'new_ref_code_wrapper';
 COMMENT ON FUNCTION flashsale.new_ref_code() IS 'DEFAULT: ten random characters of Crockford''s base 32, from PostgreSQL''s strong source.';
 
+-- The place of this server among several, in at most one row; without a row it is the only one. A table,
+-- because pg_dump takes its rows along, as it does the positions of the sequences, but not their INCREMENT.
+CREATE TABLE flashsale.node (
+    is_only boolean NOT NULL DEFAULT true PRIMARY KEY,
+    node    integer NOT NULL,
+    nodes   integer NOT NULL,
+    CONSTRAINT node_is_only CHECK (is_only),
+    CONSTRAINT node_range CHECK (node >= 0 AND node < nodes AND nodes <= 1024)
+);
+
+COMMENT ON TABLE flashsale.node IS 'The place of this server among several, written by set_node. No row: this is the only server.';
+COMMENT ON COLUMN flashsale.node.is_only IS 'True: there is one row at most.';
+COMMENT ON COLUMN flashsale.node.node IS 'Number of this server, from 0. Its ids leave this remainder when divided by nodes.';
+COMMENT ON COLUMN flashsale.node.nodes IS 'Number of servers.';
+
+-- Each session remembers the row.
+CREATE FUNCTION flashsale.forget_node() RETURNS trigger
+LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'forget_node_wrapper';
+COMMENT ON FUNCTION flashsale.forget_node() IS 'Trigger: has all sessions read the place of this server again.';
+CREATE TRIGGER forget_node AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON flashsale.node
+    FOR EACH STATEMENT EXECUTE FUNCTION flashsale.forget_node();
+-- Also when a subscription copies the table.
+ALTER TABLE flashsale.node ENABLE ALWAYS TRIGGER forget_node;
+
+CREATE FUNCTION flashsale.next_id(sequence regclass) RETURNS bigint
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'next_id_wrapper';
+COMMENT ON FUNCTION flashsale.next_id(regclass) IS 'DEFAULT: the next number of a sequence, times nodes, plus node, as set_node has set them; without, that number. Errors: 2200H for an id above 2^53 - 1.';
+
 -- A purchase changes only inventory and version. No index contains either of them, and pages stay
 -- half empty, so each change is a HOT update.
 CREATE TABLE flashsale.items (
-    item_id         bigint      NOT NULL DEFAULT nextval('flashsale.items_item_id_seq') PRIMARY KEY,
+    item_id         bigint      NOT NULL DEFAULT flashsale.next_id('flashsale.items_item_id_seq') PRIMARY KEY,
     inventory       bigint      NOT NULL,
     stock           bigint      NOT NULL,
     version         bigint      NOT NULL DEFAULT 0,
@@ -131,7 +161,7 @@ COMMENT ON COLUMN flashsale.items.refunded_units IS 'Units of its refunded order
 -- No foreign key to items: every insert of an order would lock the hot row FOR KEY SHARE, which makes
 -- a multixact beside another buyer's lock.
 CREATE TABLE flashsale.orders (
-    order_id         bigint      NOT NULL DEFAULT nextval('flashsale.orders_order_id_seq') PRIMARY KEY,
+    order_id         bigint      NOT NULL DEFAULT flashsale.next_id('flashsale.orders_order_id_seq') PRIMARY KEY,
     item_id          bigint      NOT NULL,
     quantity         bigint      NOT NULL,
     units_held       bigint      NOT NULL,
@@ -186,7 +216,7 @@ COMMENT ON COLUMN flashsale.orders.close_reason IS 'Why it was closed.';
 COMMENT ON COLUMN flashsale.orders.ref_code IS 'The random part of its ref, which is order_id || ''-'' || ref_code. The ref names the order outside: at the gateway, in links and e-mails.';
 
 CREATE TABLE flashsale.payments (
-    payment_id  bigint      NOT NULL DEFAULT nextval('flashsale.payments_payment_id_seq') PRIMARY KEY,
+    payment_id  bigint      NOT NULL DEFAULT flashsale.next_id('flashsale.payments_payment_id_seq') PRIMARY KEY,
     order_id    bigint,
     payment_ref text        UNIQUE,
     amount      bigint,
@@ -224,7 +254,7 @@ COMMENT ON COLUMN flashsale.payments.refund_ref IS 'The gateway''s id of the ref
 COMMENT ON COLUMN flashsale.payments.order_ref IS 'The ref that the charge was reported for, if it names no order; else NULL.';
 
 CREATE TABLE flashsale.stock_movements (
-    movement_id bigint      NOT NULL DEFAULT nextval('flashsale.stock_movements_movement_id_seq') PRIMARY KEY,
+    movement_id bigint      NOT NULL DEFAULT flashsale.next_id('flashsale.stock_movements_movement_id_seq') PRIMARY KEY,
     item_id     bigint      NOT NULL,
     delta       bigint      NOT NULL,
     order_id    bigint,
@@ -350,3 +380,4 @@ SELECT pg_catalog.pg_extension_config_dump('flashsale.payments', '');
 SELECT pg_catalog.pg_extension_config_dump('flashsale.payments_payment_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('flashsale.stock_movements', '');
 SELECT pg_catalog.pg_extension_config_dump('flashsale.stock_movements_movement_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('flashsale.node', '');

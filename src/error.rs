@@ -41,6 +41,9 @@ pub enum Fault {
     #[error("{}", .0.message)]
     Protected(Refusal),
 
+    #[error("no id below 2^53 is left")]
+    NoMoreIds,
+
     #[error("cannot sell in a read-only transaction")]
     ReadOnly,
 
@@ -75,7 +78,9 @@ impl Fault {
         use PgSqlErrorCode::*;
         match self {
             Self::Argument(Invalid::Null { .. }) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
-            Self::Argument(Invalid::Value { .. }) => ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::Argument(Invalid::Value { .. } | Invalid::Foreign { .. }) => {
+                ERRCODE_INVALID_PARAMETER_VALUE
+            }
             Self::Argument(Invalid::OutOfRange { .. }) => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
             Self::Locked(_) => ERRCODE_LOCK_NOT_AVAILABLE,
             Self::NotPreloaded(_)
@@ -85,6 +90,7 @@ impl Fault {
             Self::NotOnItsOwn(_) => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Protected(_) => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Self::Suppressed(_) => ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+            Self::NoMoreIds => ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED,
             Self::ReadOnly => ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Self::Raised { sqlstate, .. } => *sqlstate,
             Self::OutcomeUnknown(_) => ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN,

@@ -7,7 +7,7 @@ use crate::error::Fault;
 use crate::pg::jsonb::list::JsonbArgument;
 use crate::sale::{order, payment};
 use crate::settings::{self, Strategy};
-use crate::store::lookups;
+use crate::store::{lookups, node};
 use flashsale_core::argument::{
     Invalid, at_least, currency, number, optional_text, required, required_text, span,
 };
@@ -67,7 +67,7 @@ fn checked_purchase(
     strategy: Option<&str>,
 ) -> Result<Purchased, Fault> {
     let request = Request {
-        item_id: required("item_id", item_id)?,
+        item_id: own_item(item_id)?,
         user_id: required_text("user_id", user_id)?,
         quantity: at_least("quantity", required("quantity", quantity)?, 1)?,
         idempotency_key: optional_text("idempotency_key", idempotency_key)?,
@@ -75,6 +75,13 @@ fn checked_purchase(
     };
     let outcome = doors::purchase(&request, named_strategy(strategy)?)?;
     Ok(answer::purchased(request.item_id, &outcome, &SESSION))
+}
+
+/// The item of an argument `item_id`. An error if another server has it.
+pub fn own_item(item_id: Option<i64>) -> Result<i64, Fault> {
+    let item_id = required("item_id", item_id)?;
+    node::check_item(item_id)?;
+    Ok(item_id)
 }
 
 /// The strategy of an argument `strategy`; the session's if it is NULL.
@@ -107,6 +114,7 @@ fn checked_batch(
     let list = requests.list(MAX_BATCH);
     let clicks = clicks::clicks(&list)?;
     let requests = clicks::requests(&clicks, settings::reservation_ttl())?;
+    node::check_items(requests.iter().map(|request| request.item_id))?;
     let outcomes = doors::purchase_batch(&requests, named_strategy(strategy)?)?;
     let answers = requests.iter().zip(&outcomes);
     Ok(answers
@@ -114,14 +122,21 @@ fn checked_batch(
         .collect())
 }
 
-/// The order of an argument `order_id`.
-pub fn by_id(order_id: Option<i64>) -> Result<OrderName<'static>, Invalid> {
-    required("order_id", order_id).map(OrderName::Id)
+/// The order of an argument `order_id`. An error if another server has it.
+pub fn by_id(order_id: Option<i64>) -> Result<OrderName<'static>, Fault> {
+    own(OrderName::Id(required("order_id", order_id)?))
 }
 
-/// The order of an argument `order_ref`.
-pub fn by_ref(order_ref: Option<&str>) -> Result<OrderName<'_>, Invalid> {
-    OrderName::parse(required_text("order_ref", order_ref)?)
+/// The order of an argument `order_ref`. An error if another server has it.
+pub fn by_ref(order_ref: Option<&str>) -> Result<OrderName<'_>, Fault> {
+    own(OrderName::parse(required_text("order_ref", order_ref)?)?)
+}
+
+fn own(name: OrderName<'_>) -> Result<OrderName<'_>, Fault> {
+    if let Some((order_id, _)) = name.key() {
+        node::check_order(order_id)?;
+    }
+    Ok(name)
 }
 
 #[pg_extern(sql = false)]
@@ -246,7 +261,7 @@ fn find_payment(payment_ref: Option<&str>) -> Answer {
 #[pg_extern(sql = false)]
 fn item_availability(item_id: Option<i64>) -> Answer {
     to_jsonb(|| {
-        let item_id = required("item_id", item_id)?;
+        let item_id = own_item(item_id)?;
         look(
             |client| lookups::availability(client, item_id),
             Reason::ItemNotFound,

@@ -1,13 +1,13 @@
 //! Operator functions: arguments checked, the work done elsewhere.
 
 use super::answer::{self, SESSION};
-use super::buyer::{by_id, by_ref};
+use super::buyer::{by_id, by_ref, own_item};
 use super::{Answer, run, to_jsonb};
 use crate::error::Fault;
 use crate::group::queue::{Queue, queue};
 use crate::pg::{clock, session};
 use crate::sale::expiry::{self, FailedOrder};
-use crate::sale::{order, payment, stock};
+use crate::sale::{node, order, payment, stock};
 use crate::stats;
 use crate::store::grants;
 use crate::store::items::NewItem;
@@ -85,7 +85,7 @@ fn restock_item_with_key(
     idempotency_key: Option<&str>,
 ) -> Answer {
     to_jsonb(|| {
-        let item_id = required("item_id", item_id)?;
+        let item_id = own_item(item_id)?;
         let delta = argument::delta(required("delta", delta)?)?;
         let reason = optional_text("reason", reason)?;
         let key = optional_text("idempotency_key", idempotency_key)?;
@@ -108,7 +108,7 @@ fn resume_item(item_id: Option<i64>) -> Answer {
 
 fn set_paused(item_id: Option<i64>, paused: bool) -> Answer {
     to_jsonb(|| {
-        let item_id = required("item_id", item_id)?;
+        let item_id = own_item(item_id)?;
         let paused = stock::set_paused(item_id, paused)?;
         Ok(answer::paused_to_json(item_id, paused, &SESSION))
     })
@@ -167,6 +167,11 @@ fn refund_payment(payment_ref: Option<&str>, refund_ref: Option<&str>) -> Answer
             &SESSION,
         ))
     })
+}
+
+#[pg_extern(sql = false)]
+fn set_node(node: Option<i32>, nodes: Option<i32>) -> Result<(), ErrorReport> {
+    run(|| node::set(required("node", node)?, required("nodes", nodes)?))
 }
 
 #[pg_extern(sql = false)]

@@ -4,6 +4,7 @@
 pub mod atomic;
 pub mod batch;
 pub mod expiry;
+pub mod node;
 pub mod nowait;
 pub mod numbered;
 pub mod optimistic;

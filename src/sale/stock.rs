@@ -7,16 +7,17 @@ use crate::pg::wal;
 use crate::sale::expiry::{ForSale, Freed};
 use crate::sale::numbered::attempt_or_busy;
 use crate::store::items::{self, NewItem};
+use crate::store::node;
 use flashsale_core::argument::Invalid;
 use flashsale_core::item::{self, Paused, Restocked, Stock};
 use pgrx::spi::SpiClient;
 
 /// Creates an item and returns its id; a generated id skips ids already taken. 22023 if the id
-/// that is asked for is taken, 55P03 if a lock was refused.
+/// that is asked for is taken or belongs to another server, 55P03 if a lock was refused.
 pub fn create(item: &NewItem<'_>) -> Result<i64, Fault> {
     loop {
         match (
-            attempt_or_busy(|client| Ok(End::Commit(items::create(client, item)?)))?,
+            attempt_or_busy(|client| create_or_none(client, item))?,
             item.item_id,
         ) {
             (Some(Some(item_id)), _) => return Ok(item_id),
@@ -29,6 +30,16 @@ pub fn create(item: &NewItem<'_>) -> Result<i64, Fault> {
             (None, _) => return Err(Fault::Locked("create_item")),
         }
     }
+}
+
+/// Creates an item; `None` if its id is taken. Now that the table is locked, the place of this server
+/// stays the same.
+fn create_or_none(client: &SpiClient<'_>, item: &NewItem<'_>) -> Result<End<Option<i64>>, Fault> {
+    let created = items::create(client, item)?;
+    if let Some(item_id) = created {
+        node::here()?.check("item", item_id)?;
+    }
+    Ok(End::Commit(created))
 }
 
 /// Adds units, or removes free ones if `delta` is negative, and then also those of stale reservations;

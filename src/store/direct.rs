@@ -4,9 +4,9 @@
 //! as installed, and only a statement respects the difference; because [`Table::open`] refuses; or
 //! because `flashsale.direct_access` is off.
 
-use super::{Found, Order};
+use super::{Found, Order, node};
 use crate::pg::heap::{
-    self, Ctid, LockResult, Purpose, Remembered, Seen, Snapshot, Table, Updated, Value, Write,
+    Ctid, LockResult, Purpose, Remembered, Seen, Snapshot, Table, Updated, Value, Write,
 };
 use crate::pg::{clock, random, session};
 use crate::settings;
@@ -21,7 +21,7 @@ use std::cell::Cell;
 
 /// The definition of `items` as `sql/tables.sql` creates it.
 const ITEMS_AS_MADE: &str = "\
-    item_id bigint NOT NULL nextval('flashsale.items_item_id_seq'::regclass), \
+    item_id bigint NOT NULL flashsale.next_id('flashsale.items_item_id_seq'::regclass), \
     inventory bigint NOT NULL, stock bigint NOT NULL, version bigint NOT NULL 0, \
     paused boolean NOT NULL false, max_per_user integer, starts_at timestamp with time zone, \
     ends_at timestamp with time zone, reservation_ttl interval, unit_price bigint, currency text, \
@@ -32,7 +32,7 @@ const ITEMS_AS_MADE: &str = "\
 
 /// The definition of `orders` as `sql/tables.sql` creates it.
 const ORDERS_AS_MADE: &str = "\
-    order_id bigint NOT NULL nextval('flashsale.orders_order_id_seq'::regclass), \
+    order_id bigint NOT NULL flashsale.next_id('flashsale.orders_order_id_seq'::regclass), \
     item_id bigint NOT NULL, quantity bigint NOT NULL, units_held bigint NOT NULL, \
     unit_price bigint, created_at timestamp with time zone NOT NULL, \
     expires_at timestamp with time zone, paying_at timestamp with time zone, \
@@ -447,20 +447,20 @@ fn move_order<const M: usize>(order: &Order, changes: [(usize, Value<'_>); M]) -
 }
 
 /// Inserts a reserved order for each request and returns their refs. The CHECK is not evaluated: it
-/// holds for every reserved order. Locks only the new rows.
+/// holds for every reserved order. Locks only the new rows. `None` also if no id is left.
 pub fn insert(item: &Item, requests: &[&Request<'_>], now: Micros) -> Option<Vec<OrderRef>> {
     if !settings::direct_access() {
         return None;
     }
     let table = Orders::open(c"flashsale", c"orders", Purpose::Insert)?;
     let sequence = ORDERS_IF_AS_MADE.with(|known| known.about(&table, sequence_if_as_made))?;
-    let order_refs: Vec<OrderRef> = requests
-        .iter()
-        .map(|_| OrderRef {
-            order_id: heap::next_value(sequence),
+    let order_refs = requests.iter().map(|_| {
+        Some(OrderRef {
+            order_id: node::next_id(sequence).ok()?,
             code: random::ref_code(),
         })
-        .collect();
+    });
+    let order_refs = order_refs.collect::<Option<Vec<_>>>()?;
     let rows: Vec<_> = order_refs
         .iter()
         .zip(requests)

@@ -28,7 +28,7 @@ const OPERATOR_FUNCTIONS: &str = "flashsale.create_item(bigint, text, bigint, te
      flashsale.item_state(bigint, timestamptz, timestamptz, boolean), flashsale.stock_adds_up(bigint, bigint)";
 
 const OPERATOR_RELATIONS: &str = "flashsale.items, flashsale.orders, flashsale.payments, \
-     flashsale.stock_movements, flashsale.item_status, flashsale.payment_checks, flashsale.refunds_due, \
+     flashsale.stock_movements, flashsale.node, flashsale.item_status, flashsale.payment_checks, flashsale.refunds_due, \
      flashsale.broken_invariants, flashsale.stats";
 
 /// Grants what an application needs. `role` is a quoted identifier.

@@ -229,7 +229,7 @@ static CREATE: Statement = Statement::deciding(
     "WITH created AS ( \
          INSERT INTO flashsale.items (item_id, inventory, stock, name, unit_price, currency, \
                                       max_per_user, starts_at, ends_at, reservation_ttl) \
-         VALUES (coalesce($1, nextval('flashsale.items_item_id_seq')), $2, $2, $3, $4, $5, $6, $7, $8, $9) \
+         VALUES (coalesce($1, flashsale.next_id('flashsale.items_item_id_seq')), $2, $2, $3, $4, $5, $6, $7, $8, $9) \
          ON CONFLICT (item_id) DO NOTHING RETURNING item_id, stock), \
      supplied AS ( \
          INSERT INTO flashsale.stock_movements (item_id, delta, reason) \

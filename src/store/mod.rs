@@ -5,6 +5,7 @@ pub mod direct;
 pub mod grants;
 pub mod items;
 pub mod lookups;
+pub mod node;
 pub mod orders;
 pub mod payments;
 pub mod schema;
@@ -16,6 +17,7 @@ pub use crate::pg::datum::Stamp;
 use crate::pg::heap::Ctid;
 use crate::pg::planner::by_index;
 use crate::pg::session::Kept;
+use crate::pg::subtransaction::{self, End};
 use flashsale_core::charge::Price;
 use flashsale_core::item::Item;
 use flashsale_core::order::Status;
@@ -24,7 +26,7 @@ use flashsale_core::time::Micros;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::BuiltinOid;
 use pgrx::prelude::*;
-use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData, SpiTupleTable};
+use pgrx::spi::{OwnedPreparedStatement, Spi, SpiClient, SpiHeapTupleData, SpiTupleTable};
 use std::ops::Deref;
 
 /// The snapshot with which a statement runs.
@@ -132,6 +134,15 @@ impl Statement {
         arguments: &[DatumWithOid<'_>],
     ) -> Result<usize, Fault> {
         Ok(self.run(client, arguments)?.len())
+    }
+}
+
+/// Looks something up in a subtransaction that is rolled back, so that the locks of the tables end
+/// here: nobody who waits for the seller holds one.
+fn aside<T>(look: impl FnOnce(&SpiClient<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
+    match subtransaction::run(|| End::RollBack(Spi::connect(look))) {
+        Ok(found) => found,
+        Err(error) => error.rethrow(),
     }
 }
 

@@ -1,11 +1,10 @@
 //! The version of the extension's objects in this database.
 
-use super::Statement;
+use super::{Statement, aside};
 use crate::error::Fault;
 use crate::pg::session;
-use crate::pg::subtransaction::{self, End};
 use crate::pg::transaction::{has_one_snapshot, with_latest_snapshot};
-use pgrx::spi::{Spi, SpiClient};
+use pgrx::spi::SpiClient;
 use std::cell::Cell;
 
 /// The version of the library. Its SQL objects are those of its first two numbers: a version that
@@ -39,11 +38,7 @@ pub fn check_version() -> Result<(), Fault> {
         }
         Ok(())
     };
-    // Rolled back, so that the catalog's locks end here: nobody who waits for the seller holds one.
-    match subtransaction::run(|| End::RollBack(Spi::connect(check))) {
-        Ok(checked) => checked?,
-        Err(error) => error.rethrow(),
-    }
+    aside(check)?;
     AGREED_AT.set(Some(changes));
     Ok(())
 }

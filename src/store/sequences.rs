@@ -1,9 +1,9 @@
 //! Statements on the sequences of ids. After a restore, a `setval` or on a copy of the tables, a
 //! sequence may be behind its table, so that it returns ids that are taken.
 
-use super::{Statement, cell};
+use super::{Statement, cell, node};
 use crate::error::Fault;
-use pgrx::pg_sys::BuiltinOid::OIDOID;
+use pgrx::pg_sys::BuiltinOid::{INT8OID, OIDOID};
 use pgrx::pg_sys::Oid;
 use pgrx::spi::SpiClient;
 
@@ -26,31 +26,28 @@ static LOCK: Statement = Statement::deciding(
     &[],
 );
 
-/// Moves a sequence 1,000 numbers past the ids that can be seen, because open transactions may have
-/// written further ids. It still counts in the same steps, so that several servers can have
-/// numbers of their own. Nothing undoes the move. Locks no row.
-macro_rules! move_past {
+/// Moves a sequence 1,000 numbers past the number of the last id that can be seen, because open
+/// transactions may have written further ids. It still counts in the same steps. Nothing undoes the
+/// move. Locks no row.
+static MOVE_PAST: Statement = Statement::deciding(
+    "WITH next AS MATERIALIZED ( \
+         SELECT nextval($1::regclass) AS number, seqincrement AS step \
+         FROM pg_sequence WHERE seqrelid = $1) \
+     SELECT setval($1::regclass, number + (($2 - number) / step + 1000) * step) \
+     FROM next WHERE number <= $2 AND step > 0",
+    &[OIDOID, INT8OID],
+);
+
+/// The highest id. Locks nothing.
+macro_rules! last {
     ($id:literal, $table:literal) => {
-        Statement::deciding(
-            concat!(
-                "WITH next AS MATERIALIZED ( \
-                     SELECT nextval($1::regclass) AS id, seqincrement AS step \
-                     FROM pg_sequence WHERE seqrelid = $1), \
-                 last AS MATERIALIZED (SELECT max(",
-                $id,
-                ") AS id FROM ",
-                $table,
-                ") SELECT setval($1::regclass, next.id + ((last.id - next.id) / step + 1000) * step) \
-                 FROM next, last WHERE next.id <= last.id AND step > 0"
-            ),
-            &[OIDOID],
-        )
+        Statement::deciding(concat!("SELECT max(", $id, ") FROM ", $table), &[])
     };
 }
 
-static MOVE_PAST_ORDERS: Statement = move_past!("order_id", "flashsale.orders");
-static MOVE_PAST_PAYMENTS: Statement = move_past!("payment_id", "flashsale.payments");
-static MOVE_PAST_MOVEMENTS: Statement = move_past!("movement_id", "flashsale.stock_movements");
+static LAST_ORDER: Statement = last!("order_id", "flashsale.orders");
+static LAST_PAYMENT: Statement = last!("payment_id", "flashsale.payments");
+static LAST_MOVEMENT: Statement = last!("movement_id", "flashsale.stock_movements");
 
 /// Whether a row was refused (23505, with this message) because its id is taken. If so, its sequence
 /// is moved past the table, unless it is past it by now. Waits for others that do the same; call it
@@ -60,15 +57,16 @@ pub fn move_past_taken(client: &SpiClient<'_>, message: &str) -> Result<bool, Fa
         if !names(message, &cell::<String>(&key, 2)?) {
             continue;
         }
-        let statement = match &*cell::<String>(&key, 1)? {
-            "orders" => &MOVE_PAST_ORDERS,
-            "payments" => &MOVE_PAST_PAYMENTS,
-            "stock_movements" => &MOVE_PAST_MOVEMENTS,
+        let last = match &*cell::<String>(&key, 1)? {
+            "orders" => &LAST_ORDER,
+            "payments" => &LAST_PAYMENT,
+            "stock_movements" => &LAST_MOVEMENT,
             _ => continue,
         };
         let sequence: Oid = cell(&key, 3)?;
         LOCK.run(client, &[])?;
-        if statement.count(client, &[sequence.into()])? > 0 {
+        let last = node::here()?.number(last_id(client, last)?);
+        if MOVE_PAST.count(client, &[sequence.into(), last.into()])? > 0 {
             pgrx::log!(
                 "flashsale: a sequence was behind its table and was moved past it: {message}"
             );
@@ -76,6 +74,12 @@ pub fn move_past_taken(client: &SpiClient<'_>, message: &str) -> Result<bool, Fa
         return Ok(true);
     }
     Ok(false)
+}
+
+/// The highest id of a table; 0 if the snapshot sees none.
+fn last_id(client: &SpiClient<'_>, last: &Statement) -> Result<i64, Fault> {
+    let row = last.run(client, &[])?.first();
+    Ok(row.get(1)?.unwrap_or_default())
 }
 
 /// Whether a message is about this key, and not about one whose name only contains that name.

@@ -29,6 +29,20 @@ pub enum Invalid {
         value: String,
         rule: String,
     },
+
+    /// An id that another server assigns.
+    #[error(
+        "{within}{what} {id} belongs to node {owner} of {nodes}, and this server is node {node}"
+    )]
+    Foreign {
+        /// The part of an argument in which the id is, with a colon, or nothing.
+        within: Cow<'static, str>,
+        what: &'static str,
+        id: i64,
+        owner: i64,
+        nodes: i64,
+        node: i64,
+    },
 }
 
 impl Invalid {
@@ -52,12 +66,15 @@ impl Invalid {
     /// `whole` if this error has no name of its own.
     #[must_use]
     pub fn within(mut self, whole: &str) -> Self {
-        let (Self::Null { name } | Self::Value { name, .. } | Self::OutOfRange { name, .. }) =
-            &mut self;
-        *name = match &**name {
-            "" => Cow::Owned(whole.to_owned()),
-            part => Cow::Owned(format!("{whole}.{part}")),
-        };
+        match &mut self {
+            Self::Null { name } | Self::Value { name, .. } | Self::OutOfRange { name, .. } => {
+                *name = match &**name {
+                    "" => Cow::Owned(whole.to_owned()),
+                    part => Cow::Owned(format!("{whole}.{part}")),
+                };
+            }
+            Self::Foreign { within, .. } => *within = format!("{whole}: ").into(),
+        }
         self
     }
 }

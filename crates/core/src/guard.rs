@@ -25,7 +25,7 @@ pub enum Object<'a> {
 }
 
 /// The tables whose rows pg_dump takes along.
-const TABLES: [&str; 4] = ["items", "orders", "payments", "stock_movements"];
+const TABLES: [&str; 5] = ["items", "orders", "payments", "stock_movements", "node"];
 const SEQUENCES: [&str; 4] = [
     "items_item_id_seq",
     "orders_order_id_seq",

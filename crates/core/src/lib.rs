@@ -20,6 +20,7 @@ pub mod guard;
 pub mod item;
 pub mod launch;
 pub mod limits;
+pub mod node;
 pub mod order;
 pub mod order_ref;
 pub mod outcome;

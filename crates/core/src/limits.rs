@@ -18,6 +18,9 @@ pub const MAX_BATCH: usize = 1_000;
 /// The most reservations that one call of `reconcile_stale_reservations` expires.
 pub const MAX_EXPIRED: i32 = 100_000;
 
+/// The most servers among which items can be spread.
+pub const MAX_NODES: i32 = 1_024;
+
 /// The number of slots in the queue; `flashsale.queue_size` limits how many of them are used.
 pub const SLOTS: usize = 1_024;
 

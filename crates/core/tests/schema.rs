@@ -1,15 +1,18 @@
 //! Compares what the SQL files repeat with the code: the limits, the statuses of
 //! orders, and the functions and relations that `grant_app` and `grant_operator` name.
 
-use flashsale_core::limits::{MAX_EXPIRED, MAX_NUMBER, MAX_SPAN_SECONDS, MAX_TEXT_BYTES};
+use flashsale_core::limits::{
+    MAX_EXPIRED, MAX_NODES, MAX_NUMBER, MAX_SPAN_SECONDS, MAX_TEXT_BYTES,
+};
 use flashsale_core::order::Status;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Functions that neither set of privileges contains.
-const NOT_GRANTED: [&str; 21] = [
+const NOT_GRANTED: [&str; 24] = [
     "check_item()",
     "definitions()",
+    "forget_node()",
     "grant_app(regrole)",
     "grant_operator(regrole)",
     "guard_items()",
@@ -26,8 +29,10 @@ const NOT_GRANTED: [&str; 21] = [
     "health_of_workers()",
     "id_sequences()",
     "new_ref_code()",
+    "next_id(regclass)",
     "payment_adds_up(text, text, boolean, boolean, text, text, bigint)",
     "raise_version()",
+    "set_node(integer, integer)",
     "units_add_up(text, bigint, bigint)",
 ];
 
@@ -78,6 +83,9 @@ fn the_schema_repeats_the_limits() {
         numbers_after(&schema, "(1 to "),
         [i64::from(MAX_EXPIRED)].into()
     );
+    let nodes = [i64::from(MAX_NODES)].into();
+    assert_eq!(numbers_after(&schema, "nodes <= "), nodes);
+    assert_eq!(numbers_after(&schema, "or above "), nodes);
     let digits = schema.split(|letter: char| !letter.is_ascii_digit());
     let large = digits
         .filter_map(|number| number.parse().ok())

@@ -66,23 +66,25 @@ impl<const N: usize> Table<N> {
         indexes.map_or(0, |list| list.length as usize)
     }
 
-    /// The sequence whose next value is the default of the column, if that is its default.
+    /// The sequence that the default of the column names, if that is the call of a function with a
+    /// sequence as its first argument. The caller knows which function it is from the definition.
     pub fn sequence(&self, column: usize) -> Option<Oid> {
         let mut defaults = self.relation.defaults().iter();
         let default = defaults.find(|default| default.adnum as usize == column + 1)?;
-        // SAFETY: the text of an expression. What it says is looked at by its node tags; nextval()
-        // has one argument.
+        // SAFETY: the text of an expression. What it says is looked at by its node tags; the list of
+        // a call without arguments is null.
         unsafe {
             let node = pg_sys::stringToNode(default.adbin).cast::<pg_sys::Node>();
             let call = is_a(node, pg_sys::NodeTag::T_FuncExpr)
                 .then(|| &*node.cast::<pg_sys::FuncExpr>())?;
-            if call.funcid != Oid::from(pg_sys::F_NEXTVAL) {
+            if call.args.is_null() {
                 return None;
             }
             let argument = pg_sys::list_nth(call.args, 0).cast::<pg_sys::Node>();
             let name = is_a(argument, pg_sys::NodeTag::T_Const)
                 .then(|| &*argument.cast::<pg_sys::Const>())?;
-            Oid::from_datum(name.constvalue, name.constisnull)
+            let is_name = name.consttype == pg_sys::REGCLASSOID;
+            Oid::from_datum(name.constvalue, name.constisnull).filter(|_| is_name)
         }
     }
 }

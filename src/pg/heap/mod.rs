@@ -16,7 +16,7 @@ mod table;
 mod write;
 
 pub use definition::Write;
-pub use remembered::Remembered;
+pub use remembered::{Remembered, rows_have_changed};
 pub use row::{LockResult, Seen};
 pub use strength::{Strength, lock_for_update, strength};
 pub use table::{Ctid, Purpose, Snapshot, Table, has_rows};

@@ -1,9 +1,10 @@
 //! What was found out about a table, kept until its definition may have changed.
 
-use super::table::Table;
+use super::table::{Table, oid_of};
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
+use std::ffi::CStr;
 
 thread_local! {
     /// Tables about which something is remembered.
@@ -38,6 +39,41 @@ impl<T: Copy> Remembered<T> {
         let known = find_out(table);
         self.0.set(Some((oid, changes, known)));
         known
+    }
+
+    /// The result of `find_out`, which reads rows of the table of that name; called only if it is not
+    /// remembered. Who changes these rows calls [`rows_have_changed()`]. A session learns of that when
+    /// it begins a transaction, or obtains a lock.
+    pub fn about_rows<E>(
+        &self,
+        schema: &CStr,
+        name: &CStr,
+        find_out: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let changes = CHANGES.get();
+        if let Some((_, at, known)) = self.0.get()
+            && at == changes
+        {
+            return Ok(known);
+        }
+        let oid = oid_of(schema, name);
+        watch(oid);
+        let changes = CHANGES.get();
+        let known = find_out()?;
+        self.0.set(Some((oid, changes, known)));
+        Ok(known)
+    }
+}
+
+/// Says that what sessions remember about the rows of a table may have changed: to this one at the end
+/// of the command, to others when the transaction commits.
+pub fn rows_have_changed(schema: &CStr, name: &CStr) {
+    // SAFETY: in a transaction. If there is no such table, there is nothing to say.
+    unsafe {
+        let oid = oid_of(schema, name);
+        if oid != Oid::INVALID {
+            pg_sys::CacheInvalidateRelcacheByRelid(oid);
+        }
     }
 }
 

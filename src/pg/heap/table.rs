@@ -55,6 +55,15 @@ impl IntoDatum for Ctid {
     }
 }
 
+/// The relation of that name; INVALID if there is none.
+pub(super) fn oid_of(schema: &CStr, name: &CStr) -> Oid {
+    // SAFETY: NUL-terminated names, looked up in a transaction. No relation is in the schema INVALID.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
+        pg_sys::get_relname_relid(name.as_ptr(), schema)
+    }
+}
+
 /// An open relation. Its lock stays until the transaction ends.
 pub(super) struct Relation(pub(super) pg_sys::Relation);
 
@@ -62,15 +71,11 @@ impl Relation {
     /// `None` if there is no relation of that name, or if the name had been given to another one by
     /// the time the lock was obtained.
     pub(super) fn open(schema: &CStr, name: &CStr, lock: u32) -> Option<Self> {
-        // SAFETY: NUL-terminated names. If one does not exist, its oid is INVALID, for which
-        // try_relation_open returns null.
-        unsafe {
-            let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
-            let named = || pg_sys::get_relname_relid(name.as_ptr(), schema);
-            let relation = pg_sys::try_relation_open(named(), lock as i32);
-            let relation = (!relation.is_null()).then(|| Self(relation))?;
-            (relation.oid() == named()).then_some(relation)
-        }
+        let named = || oid_of(schema, name);
+        // SAFETY: if there is none of that name, its oid is INVALID, for which null is returned.
+        let relation = unsafe { pg_sys::try_relation_open(named(), lock as i32) };
+        let relation = (!relation.is_null()).then(|| Self(relation))?;
+        (relation.oid() == named()).then_some(relation)
     }
 
     pub(super) fn oid(&self) -> Oid {

@@ -15,13 +15,14 @@ SELECT format('%s(%s) -> %s %s %s', proname, pg_get_function_arguments(oid), pg_
               provolatile, proparallel) COLLATE "C" AS signature
 FROM pg_proc WHERE pronamespace = 'flashsale'::regnamespace ORDER BY signature;
 
--- All functions but the two grants act as their owner, and each has its search_path pinned: purchase_item
--- by its own code. item_state and the CHECKs need neither, since they read no table.
+-- All functions but the two grants and set_node act as their owner, and each has its search_path pinned: purchase_item
+-- by its own code. item_state and the CHECKs need neither, since they read no table; nor does the default of ids, whose
+-- statements name their schema.
 SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'flashsale'::regnamespace AND NOT prosecdef ORDER BY proname;
 SELECT oid::regprocedure, proconfig FROM pg_proc WHERE pronamespace = 'flashsale'::regnamespace
   AND proconfig IS DISTINCT FROM '{"search_path=pg_catalog, pg_temp"}' AND prosqlbody IS NULL
 ORDER BY oid::regprocedure::text COLLATE "C";
--- None is leakproof, and only CHECKs are strict: a NULL argument raises an error.
+-- None is leakproof, and only CHECKs and the default of ids are strict: a NULL argument raises an error.
 SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'flashsale'::regnamespace AND (proleakproof OR proisstrict)
 ORDER BY proname;
 

@@ -43,7 +43,7 @@ CREATE SEQUENCE t.other_ids START 5000;
 ALTER TABLE flashsale.orders ALTER order_id SET DEFAULT nextval('t.other_ids');
 SELECT t.buy('bob'), t.buy_two('bob', 'bob');
 SELECT order_id, close_reason FROM flashsale.orders WHERE user_id = 'bob' ORDER BY 1;
-ALTER TABLE flashsale.orders ALTER order_id SET DEFAULT nextval('flashsale.orders_order_id_seq'), ALTER close_reason SET DEFAULT 'not yet';
+ALTER TABLE flashsale.orders ALTER order_id SET DEFAULT flashsale.next_id('flashsale.orders_order_id_seq'), ALTER close_reason SET DEFAULT 'not yet';
 BEGIN;
 SELECT t.buy('bill'), t.buy_two('bill', 'bill');
 SELECT close_reason FROM flashsale.orders WHERE user_id = 'bill';

@@ -93,6 +93,7 @@ fn name(invalid: &Invalid) -> &str {
         Invalid::Null { name } | Invalid::Value { name, .. } | Invalid::OutOfRange { name, .. } => {
             name
         }
+        Invalid::Foreign { within, .. } => within,
     }
 }
 

@@ -17,12 +17,13 @@ const CONNECTIONS: usize = 40;
 /// Both shops, and what the tools need.
 const ROOM: usize = 2 * CONNECTIONS + 10;
 
-/// A shop with orders and payments in every state, and a role that may buy.
+/// A shop with orders and payments in every state, and a role that may buy. It is one of several servers.
 async fn shop_with_a_past() -> (Shop, String, i64) {
     let mut shop = Shop::open(ROOM).await;
     let app = shop.role("app").await;
     shop.run(&format!("SELECT flashsale.grant_app('{app}')"))
         .await;
+    shop.run("SELECT flashsale.set_node(1, 3)").await;
     let create = "SELECT flashsale.create_item(300, 'a \"cup\"\n', 1999, 'EUR', item_id => 70)";
     let item_id: i64 = shop.value(create, &[]).await;
     shop.run("SELECT flashsale.create_item(5), flashsale.restock_item(70, 10, 'found some')")
@@ -47,7 +48,7 @@ async fn shop_with_a_past() -> (Shop, String, i64) {
 /// Every row of every table and the state of every sequence, as text.
 async fn contents(shop: &Shop) -> Vec<String> {
     let mut contents = Vec::new();
-    for table in ["items", "orders", "payments", "stock_movements"] {
+    for table in ["items", "orders", "payments", "stock_movements", "node"] {
         let rows = format!("SELECT '{table} ' || t::text FROM flashsale.{table} t ORDER BY 1");
         let rows = shop.client.query(&rows, &[]).await.expect("rows");
         assert!(!rows.is_empty(), "{table} is empty, so it shows nothing");
@@ -111,6 +112,8 @@ async fn assert_carries_on(old: &Shop, new: &Shop, app: &str, item_id: i64) {
     new.run("SELECT flashsale.restock_item(70, 1)").await;
     let another: i64 = new.value("SELECT flashsale.create_item(1)", &[]).await;
     assert_ne!(another, item_id);
+    assert_eq!(another % 3, 1);
+    assert!(all_orders.iter().all(|order_id| order_id % 3 == 1));
     let buyer = new.connect_as(app).await;
     let purchase = format!("SELECT flashsale.purchase_item({another}, 'alice')");
     assert!(ask(&buyer, &purchase).await.success());

@@ -25,11 +25,13 @@ const BUYERS: usize = 100;
 
 async fn open_shop(client: &Client) {
     run(client, "CREATE EXTENSION IF NOT EXISTS flashsale").await;
+    run(client, "SELECT flashsale.set_node(1, 3)").await;
     let create = format!("SELECT flashsale.create_item(1000, NULL, {PRICE}, 'EUR', item_id => 1)");
     run(client, &create).await;
 }
 
-/// One unit for each of a hundred buyers; returns their ids and refs.
+/// One unit for each of a hundred buyers; returns their ids, which are those of the server's place,
+/// and refs.
 async fn sell(config: &Config, name: &str) -> Vec<(i64, String)> {
     let pool = Arc::new(Pool::open(config, 20).await.expect("connections"));
     let done = rush(
@@ -40,6 +42,7 @@ async fn sell(config: &Config, name: &str) -> Vec<(i64, String)> {
     assert_eq!(sold(&done), BUYERS);
     let order = |answer: &Answer| {
         let order_id = answer.order_id().expect("an order id");
+        assert_eq!(order_id % 3, 1);
         (order_id, answer.text("order_ref").to_owned())
     };
     done.iter().map(|done| order(answer(done))).collect()

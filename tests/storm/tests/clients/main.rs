@@ -24,6 +24,7 @@ mod lifecycle;
 mod limits;
 mod locks;
 mod mix;
+mod node;
 mod privileges;
 mod reconciler;
 mod references;
