@@ -94,6 +94,7 @@ pub mod pg_test {
 
     #[must_use]
     pub fn postgresql_conf_options() -> Vec<&'static str> {
-        vec![]
+        // A test that alters a table makes those wait that run at the same time.
+        vec!["flashsale.lock_wait = '60s'"]
     }
 }

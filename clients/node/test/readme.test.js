@@ -12,6 +12,6 @@ test('the examples print what they say', async () => {
   const code = [...text.matchAll(/^```js\n(.*?)^```$/gms)].map(([, block]) => block).join('\n');
   const stated = [...code.matchAll(/^ *\/\/ => (.*)$/gm)].map(([, line]) => line);
   const run = ['--input-type=module', '--eval', code];
-  const { stdout } = await promisify(execFile)(process.execPath, run, { cwd: folder, timeout: 60_000 });
+  const { stdout } = await promisify(execFile)(process.execPath, run, { cwd: folder, timeout: 300_000 });
   assert.deepEqual(stdout.trimEnd().split('\n'), stated);
 });

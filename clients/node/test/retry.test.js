@@ -38,7 +38,8 @@ test('busy is tried again', async (t) => {
   const { pool, item } = await open(t);
   const release = await lock(t, item);
   setTimeout(release, 100);
-  const answer = await purchaseWithRetry(pool, item, 'alice', { strategy: 'nowait' });
+  const options = { strategy: 'nowait', withinMs: 60_000 };
+  const answer = await purchaseWithRetry(pool, item, 'alice', options);
   assert.ok(answer.success);
   assert.equal(await freeUnits(pool, item), 9);
 });
@@ -54,7 +55,8 @@ test('after the deadline the last refusal is the answer', async (t) => {
 test('a lost answer is asked for with the same key', async (t) => {
   const { pool, item } = await open(t);
   const lossy = new AnswersGetLost(2);
-  const answer = await purchaseWithRetry(lossy, item, 'bob', { idempotencyKey: 'basket 1' });
+  const options = { idempotencyKey: 'basket 1', withinMs: 60_000 };
+  const answer = await purchaseWithRetry(lossy, item, 'bob', options);
   assert.ok(answer.success && answer.replayed);
   assert.equal(lossy.tries, 3);
   assert.equal(await freeUnits(pool, item), 9);
@@ -81,7 +83,7 @@ test('the outcome stays unknown if all answers get lost', async (t) => {
 test('a killed session', async (t) => {
   const { pool, item } = await open(t);
   const release = await lock(t, item);
-  const options = { idempotencyKey: 'basket 1', strategy: 'atomic' };
+  const options = { idempotencyKey: 'basket 1', strategy: 'atomic', withinMs: 60_000 };
   const answer = purchaseWithRetry(pool, item, 'erin', options);
   await until(async () => (await callsThatWait(pool)) > 0);
   assert.equal(await killCallsThatWait(pool), 1);

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import unittest
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
@@ -46,6 +46,14 @@ def sold(answers: Iterable[Answer | BaseException]) -> int:
     return sum(isinstance(answer, flashsale.Reservation) for answer in answers)
 
 
+# Nothing is given up because the machine is slow, or because a test takes its time.
+PATIENT: dict[str, Any] = {"patience": 60.0, "call_timeout": 60.0}
+
+
+def patient(connect: Callable[[], Awaitable[AsyncConnection[Any]]], **options: Any) -> Gatherer:
+    return Gatherer(connect, **(PATIENT | options))
+
+
 def calls_of(count: int) -> dict[str, Any]:
     """Each call waits until it has as many clicks, however slow the machine is."""
     return {"largest_batch": count, "longest_wait": 60.0}
@@ -63,7 +71,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
         await until_async(lambda: calls_that_wait() >= calls)
 
     async def test_a_crowd_gets_exactly_what_there_is(self) -> None:
-        async with Gatherer(open_async, connections=2) as gatherer:
+        async with patient(open_async, connections=2) as gatherer:
             answers = await settle(gatherer.purchase(self.item, n) for n in range(2_000))
         self.assertEqual(sold(answers), 100)
         reasons = {a.reason for a in answers if isinstance(a, flashsale.Refusal)}
@@ -73,7 +81,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(ask(flashsale.audit()), [])
 
     async def test_each_caller_gets_its_own_answer(self) -> None:
-        async with Gatherer(open_async) as gatherer:
+        async with patient(open_async) as gatherer:
             answers = await settle(
                 gatherer.purchase(self.item, n, n, idempotency_key=f"key {n}") for n in range(1, 11)
             )
@@ -84,7 +92,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_caller_who_leaves_harms_nobody(self) -> None:
         users = [f"sent {self.item}", f"queued {self.item}"]
-        async with Gatherer(open_async, **calls_of(2)) as gatherer:
+        async with patient(open_async, **calls_of(2)) as gatherer:
             with locked(self.item):
                 first, sent = self.click(gatherer, "a"), self.click(gatherer, users[0])
                 await self.under_way()
@@ -100,7 +108,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
         self.assertFalse(ask(flashsale.user_orders(users[1])).success)
 
     async def test_a_slow_database_overloads_it(self) -> None:
-        async with Gatherer(open_async, **calls_of(2), queue_size=4) as gatherer:
+        async with patient(open_async, **calls_of(2), queue_size=4) as gatherer:
             with locked(self.item):
                 under_way = [self.click(gatherer, str(n)) for n in range(2)]
                 await self.under_way()
@@ -113,7 +121,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(sold(await settle(later)), 2)
 
     async def test_it_drains_when_it_closes(self) -> None:
-        gatherer = Gatherer(open_async, connections=2, largest_batch=8)
+        gatherer = patient(open_async, connections=2, largest_batch=8)
         async with gatherer:
             clicks = [self.click(gatherer, str(n)) for n in range(50)]
             await asyncio.sleep(0)
@@ -124,7 +132,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
 
     async def test_it_closes_even_if_the_database_hangs(self) -> None:
         with locked(self.item):
-            async with Gatherer(open_async, largest_batch=1) as gatherer:
+            async with patient(open_async, largest_batch=1) as gatherer:
                 sent = self.click(gatherer, "sent", idempotency_key="k")
                 await self.under_way()
                 queued = self.click(gatherer, "queued")
@@ -135,7 +143,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
         self.assertIsInstance(answers[1], flashsale.Closed)
 
     async def test_a_lost_connection(self) -> None:
-        async with Gatherer(open_async, **calls_of(2)) as gatherer:
+        async with patient(open_async, **calls_of(2)) as gatherer:
             with locked(self.item):
                 keyed = self.click(gatherer, "keyed", idempotency_key="basket 1")
                 unkeyed = self.click(gatherer, "unkeyed")
@@ -148,7 +156,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(free_units(self.item), 98)
 
     async def test_a_lost_connection_without_keys(self) -> None:
-        async with Gatherer(open_async) as gatherer:
+        async with patient(open_async) as gatherer:
             with locked(self.item):
                 lost = self.click(gatherer, "lost")
                 await self.under_way()
@@ -168,7 +176,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             return connection
 
         CountingCursor.answers = 0
-        async with Gatherer(connect, strategy="nowait", **options) as gatherer:
+        async with patient(connect, strategy="nowait", **options) as gatherer:
             self.gatherer = gatherer
             with open_connection() as shop, open_connection() as other:
                 shop.execute("BEGIN; LOCK flashsale.orders IN EXCLUSIVE MODE", prepare=False)
@@ -196,15 +204,17 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             self.assertIsInstance((await settle([click]))[0], flashsale.OutcomeUnknown)
 
     async def test_a_call_takes_no_longer_than_it_may(self) -> None:
-        async with Gatherer(open_async, call_timeout=0.3) as gatherer:
+        async with patient(open_async, call_timeout=0.3) as gatherer:
             with locked(self.item):
                 slow = self.click(gatherer, "slow")
                 self.assertIsInstance((await settle([slow]))[0], flashsale.OutcomeUnknown)
                 await until_async(lambda: calls_that_wait() == 0)  # cancelled in the server
-            self.assertEqual(sold(await settle([self.click(gatherer, "next")])), 1)
+            # With a key it is made again if it takes too long, too.
+            following = self.click(gatherer, "next", idempotency_key="basket 1")
+            self.assertEqual(sold(await settle([following])), 1)
 
     async def test_a_cancelled_call_is_made_again(self) -> None:
-        async with Gatherer(open_async) as gatherer:
+        async with patient(open_async) as gatherer:
             with locked(self.item):
                 click = self.click(gatherer, "alice")
                 await self.under_way()
@@ -218,7 +228,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
         async def nowhere() -> AsyncConnection[Any]:
             return await AsyncConnection.connect("host=/nowhere")
 
-        async with Gatherer(nowhere, patience=0.2) as gatherer:
+        async with patient(nowhere, patience=0.2) as gatherer:
             answers = await settle(gatherer.purchase(self.item, n) for n in range(3))
         self.assertTrue(all(isinstance(a, psycopg.OperationalError) for a in answers), answers)
 
@@ -232,7 +242,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
                 await asyncio.Event().wait()
             return await open_async()
 
-        async with Gatherer(connect) as gatherer:
+        async with patient(connect) as gatherer:
             self.assertEqual(sold(await settle([self.click(gatherer, "alice")])), 1)
 
     async def test_a_database_that_comes_back(self) -> None:
@@ -243,7 +253,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             tries += 1
             return await (open_async() if tries > 3 else AsyncConnection.connect("host=/nowhere"))
 
-        async with Gatherer(later) as gatherer:
+        async with patient(later) as gatherer:
             self.assertTrue((await gatherer.purchase(self.item, "alice")).success)
 
     async def test_wrong_arguments_are_their_callers_errors(self) -> None:
@@ -258,7 +268,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             ((2**63, "alice"), "22003"),
             ((self.item, "alice", 1.5), "22023"),  # found by the server
         ]
-        async with Gatherer(open_async) as gatherer:
+        async with patient(open_async) as gatherer:
             good = [self.click(gatherer, str(n)) for n in range(20)]
             bad = [asyncio.create_task(gatherer.purchase(*arguments)) for arguments, _ in wrong]
             more = [self.click(gatherer, str(n)) for n in range(20, 40)]
@@ -271,7 +281,7 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
     async def cursed_and_others(self, state: str) -> tuple[Answer | BaseException, list[Any]]:
         """What became of the click for which a trigger raises this, and of the others of its call."""
         with trigger("NEW.user_id = 'cursed'", state):
-            async with Gatherer(open_async, **calls_of(40)) as gatherer:
+            async with patient(open_async, **calls_of(40)) as gatherer:
                 answers = await settle(
                     gatherer.purchase(self.item, "cursed" if n == 13 else n) for n in range(40)
                 )
@@ -301,14 +311,14 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
                 return opened[-1]
 
             with self.subTest(state), trigger("nextval('public.tries') = 1", state):
-                async with Gatherer(connect) as gatherer:
+                async with patient(connect) as gatherer:
                     clicks = [self.click(gatherer, f"{state} {n}") for n in range(3)]
                     self.assertEqual(sold(await settle(clicks)), 3)
                 self.assertEqual(len(opened), 1)
 
     async def test_it_answers_what_rests_when_it_closes(self) -> None:
         with trigger("nextval('public.tries') < 4", "40001"):
-            async with Gatherer(open_async) as gatherer:
+            async with patient(open_async) as gatherer:
                 click = self.click(gatherer, "alice")
                 await asyncio.to_thread(until_tried)
             self.assertTrue(click.done())
@@ -323,18 +333,18 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
 
     async def test_an_error_about_all_is_everybodys(self) -> None:
         strategy: Any = "fastest"
-        async with Gatherer(open_async, strategy=strategy) as gatherer:
+        async with patient(open_async, strategy=strategy) as gatherer:
             answers = await settle(gatherer.purchase(self.item, n) for n in range(3))
         self.assertEqual([getattr(a, "sqlstate", None) for a in answers], ["22023"] * 3)
 
     async def test_busy_is_tried_again(self) -> None:
-        async with Gatherer(open_async, strategy="nowait") as gatherer:
+        async with patient(open_async, strategy="nowait") as gatherer:
             with locked(self.item) as release:
                 busy = await gatherer.purchase(self.item, "alice")
                 assert not busy.success
                 self.assertEqual(busy.reason, "busy")
                 threading.Timer(0.1, release).start()
-                answer = await gatherer.purchase_with_retry(self.item, "alice")
+                answer = await gatherer.purchase_with_retry(self.item, "alice", within=PATIENCE)
         self.assertTrue(answer.success)
 
 
@@ -343,14 +353,14 @@ class Threads(unittest.TestCase):
         self.item = ask(flashsale.create_item(20))
 
     def test_threads_gather(self) -> None:
-        with ThreadGatherer(open_async) as gatherer, ThreadPoolExecutor(32) as pool:
+        with ThreadGatherer(open_async, **PATIENT) as gatherer, ThreadPoolExecutor(32) as pool:
             answers = list(pool.map(lambda n: gatherer.purchase(self.item, n), range(200)))
         self.assertEqual(sold(answers), 20)
         with self.assertRaises(flashsale.Closed):
             gatherer.purchase(self.item, "late")
 
     def test_a_thread_that_does_not_wait(self) -> None:
-        with ThreadGatherer(open_async) as gatherer:
+        with ThreadGatherer(open_async, **PATIENT) as gatherer:
             with locked(self.item):
                 with self.assertRaises(TimeoutError):
                     gatherer.purchase(self.item, "impatient", timeout=0.1)
@@ -359,7 +369,7 @@ class Threads(unittest.TestCase):
         self.assertIn(free_units(self.item), (18, 19))
 
     def test_busy_is_tried_again(self) -> None:
-        with ThreadGatherer(open_async, strategy="nowait") as gatherer:
+        with ThreadGatherer(open_async, **PATIENT, strategy="nowait") as gatherer:
             with locked(self.item) as release:
                 busy = gatherer.purchase_with_retry(self.item, "alice", within=0.1)
                 assert not busy.success

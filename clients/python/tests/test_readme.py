@@ -22,7 +22,7 @@ class Readme(unittest.TestCase):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=300,
         )
         self.assertEqual((done.returncode, done.stdout.splitlines()), (0, stated), done.stderr)
         self.assertTrue(stated)
@@ -38,6 +38,6 @@ class Readme(unittest.TestCase):
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=120,
+                timeout=600,
             )
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)

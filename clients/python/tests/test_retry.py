@@ -11,6 +11,7 @@ from psycopg import AsyncConnection, Connection
 
 import flashsale_client as flashsale
 from shop import (
+    PATIENCE,
     ask,
     calls_that_wait,
     cancel_calls_that_wait,
@@ -57,7 +58,7 @@ class Retry(unittest.IsolatedAsyncioTestCase):
         call = flashsale.purchase_item(self.item, "alice", strategy="nowait")
         with locked(self.item) as release:
             threading.Timer(0.1, release).start()
-            answer = flashsale.run_with_retry(open_connection, call)
+            answer = flashsale.run_with_retry(open_connection, call, within=PATIENCE)
         self.assertTrue(answer.success)
         self.assertEqual(free_units(self.item), 9)
 
@@ -71,7 +72,7 @@ class Retry(unittest.IsolatedAsyncioTestCase):
     def test_a_lost_answer_is_asked_for_with_the_same_key(self) -> None:
         lossy = AnswersGetLost(times=2)
         call = flashsale.purchase_item(self.item, "bob", idempotency_key="basket 1")
-        answer = flashsale.run_with_retry(lossy.connection, call)
+        answer = flashsale.run_with_retry(lossy.connection, call, within=PATIENCE)
         assert answer.success
         self.assertTrue(answer.replayed)
         self.assertEqual(lossy.tries, 3)
@@ -80,7 +81,9 @@ class Retry(unittest.IsolatedAsyncioTestCase):
     async def test_a_lost_answer_in_asyncio(self) -> None:
         lossy = AnswersGetLost(times=1)
         call = flashsale.purchase_item(self.item, "bob", idempotency_key="basket 1")
-        answer = await flashsale.run_with_retry_async(lossy.async_connection, call)
+        answer = await flashsale.run_with_retry_async(
+            lossy.async_connection, call, within=PATIENCE
+        )
         assert answer.success
         self.assertTrue(answer.replayed)
 
@@ -103,14 +106,14 @@ class Retry(unittest.IsolatedAsyncioTestCase):
         answers: list[flashsale.Reservation | flashsale.Refusal] = []
 
         def buy() -> None:
-            answers.append(flashsale.run_with_retry(open_connection, call))
+            answers.append(flashsale.run_with_retry(open_connection, call, within=PATIENCE))
 
         with locked(self.item):
             buyer = threading.Thread(target=buy)
             buyer.start()
             until(lambda: calls_that_wait() > 0)
             self.assertEqual(kill_calls_that_wait(), 1)
-        buyer.join(20)
+        buyer.join(PATIENCE)
         self.assertTrue(answers[0].success)
         self.assertEqual(free_units(self.item), 9)
 
@@ -120,7 +123,7 @@ class Retry(unittest.IsolatedAsyncioTestCase):
                 self.item, "erin", idempotency_key=key, strategy="atomic"
             )
             try:
-                outcomes[key] = flashsale.run_with_retry(open_connection, call)
+                outcomes[key] = flashsale.run_with_retry(open_connection, call, within=PATIENCE)
             except flashsale.OutcomeUnknown as error:
                 outcomes[key] = error
 
@@ -131,7 +134,7 @@ class Retry(unittest.IsolatedAsyncioTestCase):
                 buyer.start()
                 until(lambda: calls_that_wait() > 0)
                 self.assertEqual(cancel_calls_that_wait(), 1)
-            buyer.join(20)
+            buyer.join(PATIENCE)
         self.assertIsInstance(outcomes[None], flashsale.OutcomeUnknown)
         self.assertIsInstance(outcomes["basket 1"], flashsale.Reservation)
         self.assertEqual(free_units(self.item), 9)

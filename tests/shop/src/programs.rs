@@ -5,6 +5,8 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -56,6 +58,21 @@ impl Program {
         // It may be dead already.
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+
+    /// SIGSTOP: it stands still, and requests to it wait, until it goes on.
+    pub fn stop(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.child.id().to_string();
+        let status = Command::new("kill").args([signal, &process]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill {signal}");
     }
 
     /// Starts it again where it was, without waiting for it.
@@ -130,11 +147,13 @@ pub fn program(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// An address of this machine that was free a moment ago. From below the ports that outgoing
-/// connections take, or one of those could take it while its program is down.
+/// An address of this machine that was free a moment ago, and another one each time. From below the
+/// ports that outgoing connections take, or one of those could take it while its program is down.
 pub fn free_address() -> SocketAddr {
+    static NEXT: LazyLock<AtomicU16> =
+        LazyLock::new(|| AtomicU16::new(rand::random_range(20_000..29_000)));
     loop {
-        let port = rand::random_range(20_000..30_000);
+        let port = NEXT.fetch_add(1, Relaxed);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return ([127, 0, 0, 1], port).into();
         }

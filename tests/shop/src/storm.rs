@@ -102,11 +102,11 @@ pub async fn hold(plan: &Plan) -> Outcome {
     };
     // Where nothing goes wrong, no payment comes too late either.
     let (ttl, settings) = if plan.faults {
-        ("5 s", Vec::new())
-    } else {
-        let settings = [("PAYMENT_WINDOW_S", "60"), ("GATEWAY_TIMEOUT_MS", "30000")];
+        let settings = [("PAYMENT_WINDOW_S", "3"), ("GATEWAY_TIMEOUT_MS", "1500")];
         let settings = settings.map(|(name, value)| (name, value.to_owned()));
-        ("60 s", settings.into())
+        ("5 s", settings.into())
+    } else {
+        ("60 s", Vec::new())
     };
     let mut stage = Stage::open(Setup {
         apps: plan.apps,

@@ -101,8 +101,8 @@ async fn stay_up() -> ! {
     let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
     let faults = [("GATEWAY_SLOW", "1"), ("GATEWAY_LOST", "0.05")]
         .map(|(name, rate)| (name, rate.to_owned()));
-    // A person needs longer than a test.
-    let settings = vec![("PAYMENT_WINDOW_S", "20".to_owned())];
+    let settings = [("PAYMENT_WINDOW_S", "20"), ("GATEWAY_TIMEOUT_MS", "1500")]
+        .map(|(name, value)| (name, value.to_owned()));
     let addresses = (address(8080), address(8090));
     for taken in [addresses.0, addresses.1] {
         if let Err(error) = TcpListener::bind(taken) {
@@ -113,7 +113,7 @@ async fn stay_up() -> ! {
     let stage = Stage::open(Setup {
         addresses: Some(addresses),
         faults: faults.into(),
-        settings,
+        settings: settings.into(),
         ..Setup::default()
     })
     .await;

@@ -13,6 +13,9 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::shopper::{Shop, With};
 
 const DECLINED: &str = r#"{"paymentMethod": "pm_card_chargeDeclined"}"#;
+/// Whether an order of the item is being paid.
+const PAYING: &str =
+    "SELECT EXISTS (SELECT FROM flashsale.orders WHERE item_id = $1 AND paying_at IS NOT NULL)";
 
 #[tokio::test]
 async fn a_purchase_is_paid_and_confirmed() {
@@ -110,7 +113,7 @@ async fn a_repeat_without_a_card_does_not_end_a_payment_that_goes_on() {
         let shop = shop.clone();
         async move { shop.buy("alice", "a").await.status.as_u16() }
     });
-    sleep(Duration::from_millis(50)).await;
+    shop.until(PAYING).await;
     let repeat = shop
         .buy_with("alice", "a", r#"{"paymentMethod": ""}"#)
         .await
@@ -174,28 +177,20 @@ async fn a_card_that_asks_its_owner_for_more_holds_no_unit() {
 
 #[tokio::test]
 async fn an_order_that_another_charge_paid_meanwhile_is_paid_and_the_second_given_back() {
-    let shop = Arc::new(Shop::with(1, Setup::slow()).await);
+    let shop = Arc::new(Shop::open(1).await);
+    shop.stage.gateway.stop();
     let buyer = shop.clone();
     let click = tokio::spawn(async move { buyer.buy("alice", "a").await });
+    shop.until(PAYING).await;
     let confirm = "SELECT flashsale.confirm_order(order_id, 'at the counter', 49900, 'EUR') ->> 'success' \
-                   FROM flashsale.orders WHERE item_id = $1 AND status = 'paying'";
-    let owner = shop.stage.database.owner().await;
-    let at_the_counter = async {
-        while owner
-            .execute(confirm, &[&shop.item_id])
-            .await
-            .expect("a look")
-            == 0
-        {}
-    };
-    timeout(Duration::from_secs(60), at_the_counter)
-        .await
-        .expect("an order that is being paid");
+                   FROM flashsale.orders WHERE item_id = $1";
+    assert_eq!(shop.sql::<String>(confirm, shop.item_id).await, "true");
+    shop.stage.gateway.go_on();
     assert_eq!(
         click.await.expect("an answer").is(200)["status"],
         "confirmed"
     );
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while shop.stage.book().refunds().count() == 0 {
         assert!(
             Instant::now() < deadline,
@@ -382,14 +377,11 @@ async fn a_purchase_whose_answer_was_lost_is_repeated_with_the_key_of_the_answer
 async fn an_unknown_outcome_is_202_and_becomes_known() {
     let held = [
         ("GATEWAY_TIMEOUTS", "0.4"),
-        ("GATEWAY_HOLD_MS", "2000"),
+        ("GATEWAY_HOLD_MS", "600000"),
         ("GATEWAY_SEED", "1"),
     ];
     let faults = held.map(|(name, value)| (name, value.to_owned())).to_vec();
-    let settings = vec![
-        ("GATEWAY_TIMEOUT_MS", "300".to_owned()),
-        ("PAYMENT_WINDOW_S", "1".to_owned()),
-    ];
+    let settings = vec![("GATEWAY_TIMEOUT_MS", "300".to_owned())];
     let shop = Shop::with(
         20,
         Setup {
@@ -409,6 +401,10 @@ async fn an_unknown_outcome_is_202_and_becomes_known() {
         }
     }
     assert!(!unknown.is_empty());
+    // As if the payment window had passed.
+    let overdue = "UPDATE flashsale.orders SET payment_deadline = now() WHERE status = 'paying'";
+    let owner = shop.stage.database.owner().await;
+    owner.batch_execute(overdue).await.expect("late payments");
     shop.ledgers().await;
     for (n, bought) in unknown {
         assert_eq!(bought["status"], "paying");
@@ -432,20 +428,12 @@ async fn a_charge_whose_answer_is_lost_is_confirmed_all_the_same() {
         ("GATEWAY_LOST", "0.5".to_owned()),
         ("GATEWAY_SEED", "3".to_owned()),
     ];
-    // Time enough to ask until an answer is not lost.
-    let settings = vec![
-        ("GATEWAY_TIMEOUT_MS", "30000".to_owned()),
-        ("PAYMENT_WINDOW_S", "60".to_owned()),
-    ];
-    let shop = Shop::with(
-        20,
-        Setup {
-            faults,
-            settings,
-            ..Setup::default()
-        },
-    )
-    .await;
+    // There is time enough to ask until an answer is not lost.
+    let setup = Setup {
+        faults,
+        ..Setup::default()
+    };
+    let shop = Shop::with(20, setup).await;
     for n in 0..10 {
         shop.buy(&format!("user {n}"), "a").await.is(200);
     }
@@ -455,17 +443,14 @@ async fn a_charge_whose_answer_is_lost_is_confirmed_all_the_same() {
 
 #[tokio::test]
 async fn a_buyer_who_leaves_has_bought_once() {
-    let shop = Shop::with(2, Setup::slow()).await;
-    let ordered = "SELECT count(*) = 1 FROM flashsale.orders WHERE item_id = $1";
-    let ordered = async {
-        while !shop.stage.database.value(ordered, &[&shop.item_id]).await {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
+    let shop = Shop::open(2).await;
+    shop.stage.gateway.stop();
+    let ordered = shop.until("SELECT count(*) = 1 FROM flashsale.orders WHERE item_id = $1");
     tokio::select! {
-        _ = shop.buy("alice", "a") => panic!("the gateway takes longer"),
+        _ = shop.buy("alice", "a") => panic!("the gateway stands still"),
         () = ordered => {}
     }
+    shop.stage.gateway.go_on();
     let ledgers = shop.ledgers().await;
     assert_eq!(ledgers.confirmed(), 1, "the purchase went on");
     shop.buy("alice", "a").await.is(200);

@@ -3,15 +3,15 @@
 use std::process::Command;
 use std::time::Duration;
 
-use reqwest::Method;
-use serde_json::json;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
 use shop::database::Database;
 use shop::programs::program;
 use shop::stage::{SESSION_SECRET, Setup, session_of, session_until, signed_by};
 use storm::wire::Wire;
 use tokio::time::timeout;
 
-use crate::shopper::{Shop, With};
+use crate::shopper::{Answer, Shop, With};
 
 #[tokio::test]
 async fn without_a_valid_session_it_is_401() {
@@ -226,7 +226,9 @@ async fn without_its_database_it_is_503_and_back_with_it() {
     // First for the sessions to come; in one transaction one could come in between.
     for close in [
         format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
-        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"),
+        format!(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '{name}'"
+        ),
     ] {
         main.batch_execute(&close).await.expect("a closed database");
     }
@@ -238,9 +240,7 @@ async fn without_its_database_it_is_503_and_back_with_it() {
     assert_eq!(refused.headers["retry-after"], "1");
     let open = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true");
     main.batch_execute(&open).await.expect("an open database");
-    shop.call(Method::GET, "/healthz", With::default())
-        .await
-        .is(200);
+    shop.until_well().await;
     shop.buy("alice", "a").await.is(200);
     assert_eq!(shop.ledgers().await.confirmed(), 1);
 }
@@ -266,8 +266,8 @@ async fn a_database_that_falls_silent_is_given_up_for_new_connections() {
             order_id,
         )
         .await;
-    let ledgers = timeout(Duration::from_secs(60), shop.ledgers()).await;
-    assert_eq!(ledgers.expect("the resolver found one too").free(), 1);
+    let ledgers = shop.ledgers().await; // the resolver finds one, too
+    assert_eq!(ledgers.free(), 1);
 }
 
 #[tokio::test]
@@ -315,9 +315,7 @@ async fn without_the_operators_rights_the_app_is_unwell_and_sells_all_the_same()
     let shop = Shop::open(2).await;
     let owner = shop.stage.database.owner().await;
     let relations = "flashsale.orders, flashsale.payment_checks";
-    shop.call(Method::GET, "/healthz", With::default())
-        .await
-        .is(200);
+    shop.until_well().await;
     owner
         .batch_execute(&format!("REVOKE ALL ON {relations} FROM shop_operator"))
         .await
@@ -336,16 +334,12 @@ async fn items_health_and_metrics_are_there_for_everybody() {
     shop.post("alice", "/purchase/0", "")
         .await
         .fails(404, "item_not_found");
-    assert_eq!(
-        shop.call(Method::GET, "/healthz", With::default())
-            .await
-            .is(200),
-        json!({"success": true})
-    );
-    let metrics = shop
-        .call(Method::GET, "/metrics", With::default())
-        .await
-        .text;
+    let is_well = |answer: &Answer| answer.status == StatusCode::OK;
+    let well = shop.until_answered("/healthz", is_well).await;
+    assert_eq!(well.json(), json!({"success": true}));
+    // Others are counted as they happen, but these when the resolver has looked.
+    let has_looked = |metrics: &Answer| metrics.text.contains("checkout_refunds_due ");
+    let metrics = shop.until_answered("/metrics", has_looked).await.text;
     for line in [
         r#"checkout_purchases_total{outcome="confirmed"} 1"#,
         r#"checkout_purchases_total{outcome="item_not_found"} 1"#,
@@ -357,22 +351,19 @@ async fn items_health_and_metrics_are_there_for_everybody() {
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
-    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
-    let items = shop
-        .call(Method::GET, "/items", With::default())
-        .await
-        .is(200);
-    let item = items["items"]
-        .as_array()
-        .expect("items")
-        .iter()
-        .find(|item| item["itemId"] == shop.item_id)
-        .expect("ours");
+    let ours = |items: &Answer| {
+        let items = items.json()["items"].as_array().cloned();
+        let is_ours = |item: &Value| item["itemId"] == shop.item_id;
+        items.unwrap_or_default().into_iter().find(is_ours)
+    };
+    let is_sold = |items: &Answer| ours(items).is_some_and(|item| item["inventory"] == 6);
+    let items = shop.until_answered("/items", is_sold).await;
+    let item = ours(&items).expect("the last look");
     assert_eq!(
-        (&item["inventory"], &item["stock"], &item["state"]),
-        (&json!(6), &json!(7), &json!("on_sale"))
+        (&item["stock"], &item["state"]),
+        (&json!(7), &json!("on_sale"))
     );
-    assert!(items["serverTime"].is_string());
+    assert!(items.json()["serverTime"].is_string());
 }
 
 #[tokio::test]

@@ -7,10 +7,10 @@ use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 use shop::ledgers::Ledgers;
 use shop::stage::{OPERATOR_KEY, Setup, Stage, session_of};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::types::FromSqlOwned;
 
-/// Many times what a look takes, also on a busy machine.
+/// Many times what anything takes, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Shop {
@@ -194,6 +194,38 @@ impl Shop {
     /// As the owner of the database.
     pub async fn sql<T: FromSqlOwned>(&self, sql: &str, id: i64) -> T {
         self.stage.database.value(sql, &[&id]).await
+    }
+
+    /// Waits until a query about the item, `$1`, returns true.
+    pub async fn until(&self, query: &str) {
+        let holds = async {
+            while !self.sql::<bool>(query, self.item_id).await {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = timeout(PATIENCE, holds).await;
+        waited.unwrap_or_else(|_| panic!("never: {query}"));
+    }
+
+    /// Waits until anybody who asks for this gets such an answer: the app looks by itself, now and then.
+    pub async fn until_answered(&self, path: &str, so: impl Fn(&Answer) -> bool) -> Answer {
+        let answered = async {
+            loop {
+                let answer = self.call(Method::GET, path, With::default()).await;
+                if so(&answer) {
+                    return answer;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let answer = timeout(PATIENCE, answered).await;
+        answer.unwrap_or_else(|_| panic!("no such answer: {path}"))
+    }
+
+    /// The app has a second for its look at the database, which can be too little.
+    pub async fn until_well(&self) {
+        self.until_answered("/healthz", |answer| answer.status == StatusCode::OK)
+            .await;
     }
 
     pub fn purchase_path(&self) -> String {

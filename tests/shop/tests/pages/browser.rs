@@ -63,13 +63,19 @@ impl Browser {
 
     pub async fn log_in_as_operator(&self) {
         self.go("/operator").await;
-        self.find("#operator-key")
-            .await
-            .send_keys(OPERATOR_KEY)
-            .await
-            .expect("typed");
-        self.click("#login-form button").await;
+        self.send_key(OPERATOR_KEY).await;
         self.until_text("#audit", "All invariants hold.").await;
+    }
+
+    /// Into the form that is shown once the page knows that there is no session.
+    pub async fn send_key(&self, key: &str) {
+        let field = self.find("#operator-key").await;
+        self.until("the form is shown", async || {
+            field.is_displayed().await.unwrap_or(false)
+        })
+        .await;
+        field.send_keys(key).await.expect("typed");
+        self.click("#login-form button").await;
     }
 
     /// The first such element, once it is there.

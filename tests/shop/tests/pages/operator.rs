@@ -11,13 +11,7 @@ use crate::browser::Browser;
 async fn a_wrong_key_opens_nothing() {
     let browser = Browser::at_the_shop(1).await;
     browser.go("/operator").await;
-    browser
-        .find("#operator-key")
-        .await
-        .send_keys("guess")
-        .await
-        .expect("typed");
-    browser.click("#login-form button").await;
+    browser.send_key("guess").await;
     browser.until_text("#message", "That is not the key.").await;
     assert!(
         !browser

@@ -17,14 +17,7 @@ const BETWEEN_BUYERS: Duration = Duration::from_millis(125);
 
 #[tokio::test]
 async fn both_pages_in_the_midst_of_a_sale() {
-    let settings = [("PAYMENT_WINDOW_S", "60"), ("GATEWAY_TIMEOUT_MS", "30000")];
-    let setup = Setup {
-        settings: settings
-            .map(|(name, value)| (name, value.to_owned()))
-            .into(),
-        ..Setup::slow()
-    };
-    let browser = Browser::with(BUYERS, "NULL", setup).await;
+    let browser = Browser::with(BUYERS, "NULL", Setup::slow()).await;
     let headset = "SELECT flashsale.create_item(90, 'Headset', 7900, 'EUR', 1)";
     let headset: i64 = browser.stage.database.value(headset, &[]).await;
     let items = [browser.item_id, headset];

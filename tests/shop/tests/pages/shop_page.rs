@@ -5,7 +5,7 @@ use std::time::Duration;
 use fantoccini::Locator;
 use fantoccini::key::Key;
 use shop::stage::{Setup, session_of};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::browser::Browser;
 
@@ -113,11 +113,14 @@ async fn the_limit_is_said_in_plain_words() {
 async fn a_countdown_ends_in_a_sale() {
     let browser = Browser::with(1, "now() + interval '1 hour'", Setup::default()).await;
     let database = browser.stage.database.owner().await;
-    let soon = "UPDATE flashsale.items SET starts_at = clock_timestamp() + interval '9 s'";
-    database.execute(soon, &[]).await.expect("a start");
-    browser.go("/").await;
+    let starts_in = async |wait: &str| {
+        let starts_at = format!("clock_timestamp() + interval '{wait}'");
+        let sql = format!("UPDATE flashsale.items SET starts_at = {starts_at}");
+        database.execute(&sql, &[]).await.expect("a start");
+    };
+    starts_in("59 s").await;
     browser
-        .until_text(&browser.of_item(".countdown"), "Starts in 00:0")
+        .until_text(&browser.of_item(".countdown"), "Starts in 00:")
         .await;
     let buy = browser.find(&browser.of_item(".buy")).await;
     assert!(
@@ -125,6 +128,7 @@ async fn a_countdown_ends_in_a_sale() {
         "not before it starts"
     );
     browser.picture("countdown").await;
+    starts_in("3 s").await;
     browser.click(&browser.of_item(".buy")).await;
     browser.until_text("#message", "Paid. It is yours.").await;
     browser.close().await;
@@ -132,11 +136,11 @@ async fn a_countdown_ends_in_a_sale() {
 
 #[tokio::test]
 async fn an_unknown_outcome_is_shown_until_it_is_known() {
-    let faults = [("GATEWAY_TIMEOUTS", "1"), ("GATEWAY_HOLD_MS", "3000")]
+    let faults = [("GATEWAY_TIMEOUTS", "1"), ("GATEWAY_HOLD_MS", "600000")]
         .map(|(name, value)| (name, value.to_owned()));
     let settings = vec![
         ("GATEWAY_TIMEOUT_MS", "300".to_owned()),
-        ("PAYMENT_WINDOW_S", "60".to_owned()),
+        ("PAYMENT_WINDOW_S", "600".to_owned()),
     ];
     let browser = Browser::with(
         1,
@@ -193,8 +197,13 @@ async fn a_reserved_order_is_held_and_can_be_cancelled() {
     browser.click("#orders .cancel").await;
     browser.until_text("#orders .state", "Cancelled.").await;
     browser.until_text("#message", "Cancelled.").await;
-    let focused = browser.script("return document.activeElement.id").await;
-    assert_eq!(focused, "message", "the button that was pressed is gone");
+    // The list may show it before the answer to the click does.
+    browser
+        .until(
+            "the message has the focus, as the button that was pressed is gone",
+            async || browser.script("return document.activeElement.id").await == "message",
+        )
+        .await;
     browser
         .until_text(&browser.of_item(".stock"), "1 of 1 left")
         .await;
@@ -273,16 +282,14 @@ async fn the_keyboard_is_enough() {
         .until_text(&browser.of_item(".stock"), "1 of 1 left")
         .await;
     let body = browser.find("body").await;
-    let begun = Instant::now();
+    let mut pressed = 0;
     while browser
         .script("return document.activeElement.className")
         .await
         != "buy"
     {
-        assert!(
-            begun.elapsed() < Duration::from_secs(5),
-            "Tab never leads to Buy"
-        );
+        pressed += 1;
+        assert!(pressed < 100, "Tab never leads to Buy");
         let active = browser
             .page
             .active_element()
