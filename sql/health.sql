@@ -8,7 +8,7 @@ BEGIN
     PERFORM flashsale.stock_adds_up(0::bigint, 0::bigint);
     PERFORM FROM pg_extension_update_paths('flashsale');
 EXCEPTION WHEN OTHERS THEN
-    RETURN QUERY SELECT 'error', 'library_missing', 'flashsale''s files are missing or do not fit, so calls fail: ' || SQLERRM,
+    RETURN QUERY SELECT 'error', 'library_missing', 'files of flashsale are missing or do not fit: ' || SQLERRM,
         'Install the package again, in the version of the extension, before the server is restarted: it does not start without a library that it preloads.';
 END $$;
 COMMENT ON FUNCTION flashsale.health_of_library() IS 'Part of health(): whether the library is there.';
@@ -60,7 +60,7 @@ BEGIN
     INTO served, is_pending, is_grouped
     FROM pg_settings s;
     failing := CASE WHEN is_grouped THEN ', and purchases fail for all who have flashsale.strategy = grouped' ELSE '' END;
-    remedy := CASE WHEN is_pending THEN 'Restart the server, whose configuration has been changed'
+    remedy := CASE WHEN is_pending THEN 'Restart the server, whose configuration has been changed; if this row stays, preload flashsale and set flashsale.database to this database'
                    WHEN served IS NULL THEN 'Preload it and restart the server'
                    ELSE 'Set flashsale.database to this database and restart the server' END
         || ', or call flashsale.reconcile_stale_reservations() every few seconds'
@@ -407,7 +407,7 @@ UNION ALL
     SELECT 'warning', 'guard_disabled', format('event trigger %s is %s: who has not loaded the library can drop or change the tables',
             own.name, CASE WHEN g.oid IS NULL THEN 'gone' ELSE 'disabled' END),
         CASE WHEN g.oid IS NULL THEN 'Make it again as the extension''s script does: flashsale--' || e.extversion || '.sql, in the folder extension of pg_config --sharedir.'
-        ELSE format('ALTER EVENT TRIGGER %s ENABLE', own.name) END
+        ELSE format('ALTER EVENT TRIGGER %s ENABLE ALWAYS', own.name) END
     FROM pg_extension e CROSS JOIN unnest('{flashsale_guard,flashsale_guard_end}'::text[]) AS own (name)
     LEFT JOIN pg_event_trigger g ON g.evtname = own.name
     WHERE e.extname = 'flashsale' AND (g.oid IS NULL OR g.evtenabled IN ('D', 'R'))

@@ -49,7 +49,7 @@ CALL t.try(
 \c
 SET client_min_messages = warning;
 BEGIN;
-ALTER EVENT TRIGGER flashsale_guard ENABLE;
+ALTER EVENT TRIGGER flashsale_guard ENABLE ALWAYS;
 UPDATE pg_proc SET probin = '$libdir/gone' WHERE probin = 'flashsale';
 CALL t.try('DROP EXTENSION flashsale', 'ALTER TABLE flashsale.orders ADD COLUMN color text', 'ALTER TABLE t.parent ADD COLUMN color text');
 ROLLBACK;
@@ -128,7 +128,7 @@ CREATE PROCEDURE t.turn_off_event_triggers() LANGUAGE plpgsql AS $$ BEGIN
     ELSE ALTER EVENT TRIGGER flashsale_guard DISABLE; ALTER EVENT TRIGGER flashsale_guard_end DISABLE; END IF;
 END $$;
 BEGIN;
-ALTER EVENT TRIGGER flashsale_guard ENABLE;
+ALTER EVENT TRIGGER flashsale_guard ENABLE ALWAYS;
 DELETE FROM pg_proc WHERE oid = 'flashsale.load_guard'::regproc;
 DO $$ BEGIN
     ALTER TABLE t.parent ADD COLUMN size text;

@@ -196,7 +196,7 @@ SELECT * FROM flashsale.health();
 BEGIN;
 UPDATE pg_proc SET probin = '$libdir/gone' WHERE probin = 'flashsale';
 ALTER EVENT TRIGGER flashsale_guard DISABLE;
-SELECT severity, problem, regexp_replace(detail, 'fail: .*', 'fail: …'), hint FROM flashsale.health();
+SELECT severity, problem, regexp_replace(detail, 'fit: .*', 'fit: …'), hint FROM flashsale.health();
 ROLLBACK;
 SELECT * FROM flashsale.health();
 

@@ -33,7 +33,7 @@ const REFUSED: [&str; 14] = [
 const REMOVE_LIBRARY: &str =
     "UPDATE pg_proc SET probin = '$libdir/gone' WHERE probin = 'flashsale'";
 /// Whatever drops the tables, in ways that the text of the statement does not tell.
-const DROPS: [&str; 9] = [
+const DROPS: [&str; 12] = [
     "DROP EXTENSION flashsale",
     "DROP EXTENSION flashsale CASCADE",
     "DROP EXTENSION IF EXISTS nothing, flashsale",
@@ -43,9 +43,12 @@ const DROPS: [&str; 9] = [
     "SELECT 'DROP EXTENSION other'; DROP EXTENSION flashsale",
     "DO $$ BEGIN EXECUTE 'DROP EXTENSION flashsale'; END $$",
     "SET flashsale.protect_data = off; SET ROLE keeper; DROP EXTENSION flashsale",
+    "SET session_replication_role = replica; DROP EXTENSION flashsale",
+    "ALTER TABLE flashsale.orders ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; DROP EXTENSION flashsale",
+    "DROP ACCESS METHOD heap_2 CASCADE",
 ];
 /// Whatever changes the tables so that a dump cannot be restored.
-const CHANGES: [&str; 12] = [
+const CHANGES: [&str; 14] = [
     ADD_COLUMN,
     "ALTER TABLE flashsale.orders DROP COLUMN close_reason",
     "ALTER TABLE flashsale.orders RENAME user_id TO buyer",
@@ -57,10 +60,12 @@ const CHANGES: [&str; 12] = [
     "ALTER TYPE flashsale.orders RENAME ATTRIBUTE user_id TO buyer",
     "ALTER SCHEMA flashsale RENAME TO sales",
     "ALTER EXTENSION flashsale DROP TABLE flashsale.orders",
+    "ALTER EXTENSION flashsale DROP FUNCTION flashsale.load_guard()",
+    "ALTER EXTENSION flashsale ADD TABLE mine",
     "ALTER TABLE mother ADD COLUMN color text",
 ];
 /// What concerns others only, though some of it refers to our tables, or does no harm to them.
-const OF_OTHERS: [&str; 10] = [
+const OF_OTHERS: [&str; 11] = [
     "DROP EXTENSION other",
     "DROP OWNED BY stranger CASCADE",
     "DROP SCHEMA of_shop CASCADE",
@@ -68,6 +73,7 @@ const OF_OTHERS: [&str; 10] = [
     "ALTER TABLE mine RENAME TO yours",
     "ALTER TABLE flashsale.orders SET (fillfactor = 80)",
     "BEGIN; ALTER TABLE yours ADD note_2 text; ALTER TABLE yours DROP note_2; COMMIT",
+    "BEGIN; ALTER TABLE yours ADD note_2 text; SET LOCAL quote_all_identifiers = on; ALTER TABLE yours DROP note_2; COMMIT",
     "ALTER TABLE lines DROP CONSTRAINT of_order",
     "DROP TABLE lines",
     "DROP TYPE color CASCADE",
@@ -138,6 +144,8 @@ async fn without_the_library_nothing_drops_the_orders() {
          CREATE ROLE stranger; CREATE SCHEMA of_shop CREATE TABLE notes (note text);
          CREATE TYPE color AS ENUM ('red'); CREATE TABLE mine (note text, color color);
          CREATE TABLE mother (order_id bigint NOT NULL); ALTER TABLE flashsale.orders INHERIT mother;
+         CREATE ACCESS METHOD heap_2 TYPE TABLE HANDLER heap_tableam_handler;
+         ALTER TABLE flashsale.payments SET ACCESS METHOD heap_2;
          INSERT INTO pg_extension VALUES (99999, 'other', 10, 'public'::regnamespace, false, '1.0', NULL, NULL)",
     )
     .await;
@@ -155,6 +163,8 @@ async fn without_the_library_nothing_drops_the_orders() {
     assert_eq!(sqlstate(&keeper, ADD_COLUMN).await, PROTECTED);
     let drop = "DROP EXTENSION flashsale";
     assert_eq!(sqlstate(&keeper, drop).await, IN_USE);
+    run(&admin, "REVOKE SELECT ON flashsale.orders FROM keeper").await;
+    assert_eq!(sqlstate(&keeper, drop).await, IN_USE);
     let client = session(&cluster, "postgres").await;
     let lines =
         "CREATE TABLE lines (order_id bigint CONSTRAINT of_order REFERENCES flashsale.orders)";
@@ -167,6 +177,11 @@ async fn without_the_library_nothing_drops_the_orders() {
     run(
         &client,
         &format!("BEGIN; TRUNCATE flashsale.payments, flashsale.orders; {drop}; ROLLBACK"),
+    )
+    .await;
+    run(
+        &client,
+        &format!("BEGIN; ALTER TABLE yours ADD b int; SET LOCAL flashsale.protect_data = false; {ADD_COLUMN}; ROLLBACK"),
     )
     .await;
     let orders: i64 = value(&client, "SELECT count(*) FROM flashsale.orders", &[]).await;
@@ -221,7 +236,7 @@ async fn an_event_trigger_left_behind_locks_nobody_out() {
     run(&client, &add("a")).await;
     run(
         &client,
-        "ALTER EVENT TRIGGER flashsale_guard ENABLE; ALTER EVENT TRIGGER flashsale_guard_end ENABLE",
+        "ALTER EVENT TRIGGER flashsale_guard ENABLE ALWAYS; ALTER EVENT TRIGGER flashsale_guard_end ENABLE ALWAYS",
     )
     .await;
     assert_eq!(sqlstate(&client, &add("b")).await, INTERNAL);
