@@ -21,7 +21,7 @@ PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install package image dist demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
-	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-dist test-clients test-drivers test-libraries test-monitoring test-docs test-shop test-storm test-asserts bench bench-sides bench-status shop shop-up screenshots fmt lint
+	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-dist test-clients test-drivers test-libraries test-monitoring test-sharding test-docs test-shop test-storm test-asserts bench bench-sides bench-status shop shop-up screenshots fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -153,6 +153,11 @@ screenshots: build ## Take the pictures of the README anew, in docs
 test-monitoring: build ## examples/monitoring with Prometheus: each query of the dashboard is run, each alert is made true
 	@scripts/setup monitoring
 	@$(WITH_SERVER) scripts/test-monitoring
+
+test-sharding: ## examples/sharding: four servers and a router before them, which needs PL/Proxy
+	@scripts/setup sharding
+	@$(MAKE) --no-print-directory build
+	@scripts/with-router --postgres-setting flashsale.reconcile_interval=0 4 scripts/test-sharding
 
 # Not part of `make test`, in which test-clients runs the same storms.
 test-storm: build ## Buyers under all strategies at once and crashes, then amcheck of all tables and indexes

@@ -1,0 +1,123 @@
+-- What a router needs besides the functions and views that proxies.sql writes; make-router puts the
+-- number of nodes before it.
+
+CREATE SCHEMA flashsale;
+CREATE SCHEMA router;
+
+-- ---- routing ------------------------------------------------------------------------------------
+
+CREATE FUNCTION router.nodes() RETURNS integer LANGUAGE sql IMMUTABLE RETURN :nodes;
+
+-- The node of an item or order. PL/Proxy wants a power of two for the number of nodes. A NULL is for
+-- any node to refuse.
+CREATE FUNCTION router.node_of(id bigint) RETURNS integer
+LANGUAGE sql IMMUTABLE AS $$ SELECT (coalesce(id, 0) & (router.nodes() - 1))::integer $$;
+
+-- A text without an id is no order's ref. It goes to the same node each time, because a charge that is
+-- reported for it is recorded there.
+CREATE FUNCTION router.node_of(order_ref text) RETURNS integer
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN order_ref ~ '^[0-9]{1,18}(-|$)' THEN router.node_of(split_part(order_ref, '-', 1)::bigint)
+                ELSE router.node_of(coalesce(hashtext(order_ref), 0)::bigint) END
+$$;
+
+-- A new item without an id goes anywhere.
+CREATE FUNCTION router.node_for(item_id bigint) RETURNS integer
+LANGUAGE sql VOLATILE AS $$
+    SELECT CASE WHEN item_id IS NULL THEN floor(random() * router.nodes())::integer ELSE router.node_of(item_id) END
+$$;
+
+-- ---- answers of all nodes made one, each in the order of the nodes ------------------------------
+
+-- That of the node which knows the payment.
+CREATE FUNCTION router.one_that_knows(answers jsonb[]) RETURNS jsonb
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT answer FROM unnest(answers) WITH ORDINALITY AS a (answer, place)
+    ORDER BY answer -> 'success' = 'true' DESC, coalesce(answer -> 'retryable' = 'true', false) DESC,
+             coalesce(answer ->> 'reason' = 'payment_not_found', false), place
+    LIMIT 1
+$$;
+
+-- One with the orders of all, newest first, 100 at most.
+CREATE FUNCTION router.all_orders(answers jsonb[]) RETURNS jsonb
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(
+        (SELECT answer FROM unnest(answers) AS answer WHERE answer -> 'success' = 'true' LIMIT 1)
+            || (SELECT jsonb_build_object('orders', jsonb_agg(o ORDER BY (o ->> 'created_at')::timestamptz DESC, o -> 'order_id' DESC))
+                FROM (SELECT o FROM unnest(answers) AS answer, jsonb_array_elements(answer -> 'orders') AS o
+                      ORDER BY (o ->> 'created_at')::timestamptz DESC, o -> 'order_id' DESC LIMIT 100) AS newest),
+        answers[1])
+$$;
+
+-- Their sums.
+CREATE FUNCTION router.sums(answers jsonb[]) RETURNS jsonb
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT jsonb_object_agg(key, CASE jsonb_typeof(one) WHEN 'number' THEN to_jsonb(total) ELSE to_jsonb(is_any) END)
+    FROM (SELECT key, min(value::text)::jsonb AS one,
+                 sum(value::text::bigint) FILTER (WHERE jsonb_typeof(value) = 'number') AS total,
+                 bool_or(value::text::boolean) FILTER (WHERE jsonb_typeof(value) = 'boolean') AS is_any
+          FROM unnest(answers) AS answer, jsonb_each(answer) GROUP BY key) AS fields
+$$;
+
+-- ---- what goes to several nodes ------------------------------------------------------------------
+
+-- The answers of one node to its part of a batch. All parts run at the same time.
+CREATE FUNCTION router.batch_parts(parts integer[], requests jsonb[], strategy text, OUT node integer, OUT answers jsonb)
+RETURNS SETOF record LANGUAGE plproxy AS $$
+    CLUSTER 'shop';
+    SPLIT parts, requests;
+    RUN ON parts;
+    SELECT (parts)[1] AS node, flashsale.purchase_batch((requests)[1], strategy) AS answers;
+$$;
+
+-- Each node sells its part in a transaction of its own. So if one raises an error, what others have sold
+-- stays sold; whoever repeats the batch with the same keys gets these orders.
+CREATE FUNCTION router.purchase_batch(requests jsonb, strategy text) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+    parts integer[];
+    of_parts jsonb[];
+BEGIN
+    -- What cannot be split is for one node to refuse.
+    IF jsonb_typeof(requests) IS DISTINCT FROM 'array' OR jsonb_array_length(requests) NOT BETWEEN 1 AND 1000
+        OR EXISTS (SELECT FROM jsonb_array_elements(requests) AS r WHERE jsonb_typeof(r -> 'item_id') IS DISTINCT FROM 'number')
+    THEN
+        RETURN (SELECT p.answers FROM router.batch_parts('{0}', ARRAY[requests], strategy) AS p);
+    END IF;
+    SELECT array_agg(s.node), array_agg(s.requests) INTO parts, of_parts FROM (
+        SELECT router.node_of((r ->> 'item_id')::numeric::bigint) AS node, jsonb_agg(r ORDER BY n) AS requests
+        FROM jsonb_array_elements(requests) WITH ORDINALITY AS e (r, n) GROUP BY 1) AS s;
+    RETURN (
+        WITH answers AS MATERIALIZED (SELECT * FROM router.batch_parts(parts, of_parts, strategy)),
+             request AS (SELECT n, node, row_number() OVER (PARTITION BY node ORDER BY n) AS at
+                         FROM jsonb_array_elements(requests) WITH ORDINALITY AS e (r, n),
+                              router.node_of((r ->> 'item_id')::numeric::bigint) AS node)
+        SELECT jsonb_agg(a.answers -> (q.at - 1)::integer ORDER BY q.n) FROM request AS q JOIN answers AS a USING (node));
+END $$;
+
+CREATE FUNCTION router.health_of(node integer, OUT severity text, OUT problem text, OUT detail text, OUT hint text)
+RETURNS SETOF record LANGUAGE plproxy AS $$
+    CLUSTER 'shop';
+    RUN ON node;
+    SELECT h.* FROM flashsale.health() AS h;
+$$;
+
+-- With a row for a node that does not answer.
+CREATE FUNCTION router.health(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
+LANGUAGE plpgsql AS $$
+BEGIN
+    FOR node IN 0 .. router.nodes() - 1 LOOP
+        BEGIN
+            RETURN QUERY SELECT h.severity, h.problem, format('node %s: %s', node, h.detail), h.hint FROM router.health_of(node) AS h;
+        EXCEPTION WHEN OTHERS THEN
+            RETURN QUERY SELECT 'error', 'node_unreachable', format('node %s: %s', node, SQLERRM),
+                'Start its server, or change its address by ALTER SERVER shop OPTIONS (SET p' || node || ' ''host=…'').';
+        END;
+    END LOOP;
+END $$;
+
+CREATE FUNCTION router.reset_all() RETURNS SETOF integer LANGUAGE plproxy AS $$
+    CLUSTER 'shop';
+    RUN ON ALL;
+    SELECT 1 AS done FROM flashsale.stats_reset();
+$$;
