@@ -157,7 +157,8 @@ test-monitoring: build ## examples/monitoring with Prometheus: each query of the
 test-sharding: ## examples/sharding: four servers and a router before them, which needs PL/Proxy
 	@scripts/setup sharding
 	@$(MAKE) --no-print-directory build
-	@scripts/with-router --postgres-setting flashsale.reconcile_interval=0 4 scripts/test-sharding
+	@scripts/with-router --postgres-setting flashsale.reconcile_interval=0 \
+		--postgres-setting flashsale.lock_wait=1min 4 scripts/test-sharding
 
 # Not part of `make test`, in which test-clients runs the same storms.
 test-storm: build ## Buyers under all strategies at once and crashes, then amcheck of all tables and indexes

@@ -43,7 +43,13 @@ SELECT o.*, CASE
     WHEN name = 'create_item' THEN 'RUN ON router.node_for(item_id);'
     WHEN first_argument IN ('item_id', 'order_id', 'order_ref') THEN format('RUN ON router.node_of(%I);', first_argument)
     WHEN is_set AND first_argument IS NULL AND name <> 'health' THEN 'RUN ON ALL;'
-    END AS run_on, CASE name
+    END AS run_on, CASE name -- of an item that may be split
+    WHEN 'purchase_item' THEN 'SELECT router.purchase($1, $2::text, $3, $4, $5)'
+    WHEN 'item_availability' THEN 'SELECT router.availability($1)'
+    WHEN 'restock_item' THEN 'SELECT router.restock($1, $2, $3, $4)'
+    WHEN 'pause_item' THEN 'SELECT router.pause($1)'
+    WHEN 'resume_item' THEN 'SELECT router.resume($1)'
+    END AS of_allotments, CASE name
     WHEN 'find_payment' THEN 'one_that_knows' WHEN 'refund_payment' THEN 'one_that_knows'
     WHEN 'user_orders' THEN 'all_orders' WHEN 'reconcile_stale_reservations' THEN 'sums'
     END AS made_one_by, CASE name
@@ -66,6 +72,10 @@ SELECT CASE
         'CREATE FUNCTION flashsale.%1$I(%2$s) RETURNS %3$s LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %5$L;',
         name, arguments, result, format('CLUSTER ''shop''; RUN ON ALL; TARGET flashsale.%I;', name),
         format('SELECT router.%I(array_agg(answer)) FROM router.%I(%s) AS answer', made_one_by, name, numbered))
+    WHEN of_allotments IS NOT NULL THEN format(
+        'CREATE FUNCTION router.%1$I(%2$s) RETURNS %3$s LANGUAGE plproxy AS %4$L;'
+        'CREATE FUNCTION flashsale.%1$I(%2$s) RETURNS %3$s LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %5$L;',
+        name, arguments, result, format('CLUSTER ''shop''; %s TARGET flashsale.%I;', run_on, name), of_allotments)
     WHEN run_on IS NOT NULL OR statement IS NOT NULL THEN format(
         'CREATE FUNCTION flashsale.%I(%s) RETURNS %s LANGUAGE %s SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %L;',
         name, arguments, result, CASE WHEN run_on IS NULL THEN 'sql' ELSE 'plproxy' END,

@@ -84,15 +84,16 @@ BEGIN
     THEN
         RETURN (SELECT p.answers FROM router.batch_parts('{0}', ARRAY[requests], strategy) AS p);
     END IF;
+    requests := router.to_allotments(requests);
     SELECT array_agg(s.node), array_agg(s.requests) INTO parts, of_parts FROM (
         SELECT router.node_of((r ->> 'item_id')::numeric::bigint) AS node, jsonb_agg(r ORDER BY n) AS requests
         FROM jsonb_array_elements(requests) WITH ORDINALITY AS e (r, n) GROUP BY 1) AS s;
-    RETURN (
+    RETURN router.with_fetched(requests, (
         WITH answers AS MATERIALIZED (SELECT * FROM router.batch_parts(parts, of_parts, strategy)),
              request AS (SELECT n, node, row_number() OVER (PARTITION BY node ORDER BY n) AS at
                          FROM jsonb_array_elements(requests) WITH ORDINALITY AS e (r, n),
                               router.node_of((r ->> 'item_id')::numeric::bigint) AS node)
-        SELECT jsonb_agg(a.answers -> (q.at - 1)::integer ORDER BY q.n) FROM request AS q JOIN answers AS a USING (node));
+        SELECT jsonb_agg(a.answers -> (q.at - 1)::integer ORDER BY q.n) FROM request AS q JOIN answers AS a USING (node)), strategy);
 END $$;
 
 CREATE FUNCTION router.health_of(node integer, OUT severity text, OUT problem text, OUT detail text, OUT hint text)
