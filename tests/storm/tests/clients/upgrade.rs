@@ -83,6 +83,21 @@ impl Session {
     }
 }
 
+/// The server becomes one of several, and keeps what it has. All sessions know its place.
+async fn becomes_one_of_several(shop: &Shop, sessions: &[Session]) {
+    shop.run("SET flashsale.lock_wait = '10min'; SELECT flashsale.set_node(1, 2); RESET flashsale.lock_wait")
+        .await;
+    let newest: i64 = shop
+        .value("SELECT max(order_id) FROM flashsale.orders", &[])
+        .await;
+    for session in sessions {
+        session.sells(70).await;
+    }
+    let remainders =
+        "SELECT array_agg(DISTINCT order_id % 2) FROM flashsale.orders WHERE order_id > $1";
+    assert_eq!(shop.value::<Vec<i64>>(remainders, &[&newest]).await, [1]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_sell_after_an_update_and_refuse_before_it() {
     let shop = Shop::grouped(&["flashsale.reconcile_interval = 100ms"]).await;
@@ -145,18 +160,7 @@ async fn sessions_sell_after_an_update_and_refuse_before_it() {
         }
     })
     .await;
-    // The server becomes one of several, and keeps what it has. All sessions know its place.
-    shop.run("SET flashsale.lock_wait = '10min'; SELECT flashsale.set_node(1, 2); RESET flashsale.lock_wait")
-        .await;
-    let newest: i64 = shop
-        .value("SELECT max(order_id) FROM flashsale.orders", &[])
-        .await;
-    for session in &sessions {
-        session.sells(70).await;
-    }
-    let remainders =
-        "SELECT array_agg(DISTINCT order_id % 2) FROM flashsale.orders WHERE order_id > $1";
-    assert_eq!(shop.value::<Vec<i64>>(remainders, &[&newest]).await, [1]);
+    becomes_one_of_several(&shop, &sessions).await;
     for call in [
         "SELECT flashsale.confirm_order(order_id, 'pay-2') FROM flashsale.orders WHERE status = 'paying'",
         "SELECT flashsale.confirm_order(order_id, 'pay-1') FROM flashsale.orders WHERE user_id = 'confirmed one'",
