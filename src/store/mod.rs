@@ -26,7 +26,7 @@ use flashsale_core::time::Micros;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::BuiltinOid;
 use pgrx::prelude::*;
-use pgrx::spi::{OwnedPreparedStatement, Spi, SpiClient, SpiHeapTupleData, SpiTupleTable};
+use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData, SpiTupleTable};
 use std::ops::Deref;
 
 /// The snapshot with which a statement runs.
@@ -139,8 +139,8 @@ impl Statement {
 
 /// Looks something up in a subtransaction that is rolled back, so that the locks of the tables end
 /// here: nobody who waits for the seller holds one.
-fn aside<T>(look: impl FnOnce(&SpiClient<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
-    match subtransaction::run(|| End::RollBack(Spi::connect(look))) {
+fn aside<T>(look: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    match subtransaction::run(|| End::RollBack(look())) {
         Ok(found) => found,
         Err(error) => error.rethrow(),
     }

@@ -8,7 +8,7 @@ use flashsale_core::argument::Invalid;
 use flashsale_core::node::Node;
 use pgrx::pg_sys::BuiltinOid::{INT4OID, INT8OID};
 use pgrx::pg_sys::Oid;
-use pgrx::spi::SpiClient;
+use pgrx::spi::{Spi, SpiClient};
 use std::cell::Cell;
 
 /// Locks nothing. The first three may run under the caller's search path.
@@ -53,12 +53,12 @@ pub fn here() -> Result<Node, Fault> {
     // A session that has run no statement yet would need milliseconds to prepare its first one.
     let find_out = || {
         if heap::has_rows(c"flashsale", c"node") {
-            aside(read)
+            Spi::connect(read)
         } else {
             Ok(Node::ALONE)
         }
     };
-    HERE.with(|known| known.about_rows(c"flashsale", c"node", find_out))
+    HERE.with(|known| known.about_rows(c"flashsale", c"node", || aside(find_out)))
 }
 
 /// This server's place, read each time.
@@ -111,9 +111,11 @@ fn check(what: &'static str, row: &Statement, id: i64) -> Result<(), Fault> {
     if LAST_FOUND.get() == Some((what, id)) {
         return Ok(());
     }
-    let is_here = aside(|client| {
-        let found = with_latest_snapshot(|| row.first(client, &[id.into()]))?;
-        Ok(found.is_some())
+    let is_here = aside(|| {
+        Spi::connect(|client| {
+            let found = with_latest_snapshot(|| row.first(client, &[id.into()]))?;
+            Ok(found.is_some())
+        })
     })?;
     if !is_here {
         return Err(foreign.into());

@@ -4,7 +4,7 @@ use super::{Statement, aside};
 use crate::error::Fault;
 use crate::pg::session;
 use crate::pg::transaction::{has_one_snapshot, with_latest_snapshot};
-use pgrx::spi::SpiClient;
+use pgrx::spi::{Spi, SpiClient};
 use std::cell::Cell;
 
 /// The version of the library. Its SQL objects are those of its first two numbers: a version that
@@ -38,7 +38,7 @@ pub fn check_version() -> Result<(), Fault> {
         }
         Ok(())
     };
-    aside(check)?;
+    aside(|| Spi::connect(check))?;
     AGREED_AT.set(Some(changes));
     Ok(())
 }
