@@ -10,6 +10,8 @@ GROUPED_SERVER := $(QUIET_SERVER) --postgres-setting flashsale.group_wait=60s
 # And for tests that make calls wait for locks.
 PATIENT_SERVER := $(GROUPED_SERVER) --postgres-setting flashsale.lock_wait=60s
 NO_DIRECT := $(GROUPED_SERVER) --postgres-setting flashsale.direct_access=off
+WITH_ROUTER := scripts/with-router --postgres-setting flashsale.reconcile_interval=0 \
+	--postgres-setting flashsale.group_wait=1min --postgres-setting flashsale.lock_wait=10min
 SHOP_SERVER := $(WITH_SERVER) --postgres-setting flashsale.strategy=grouped \
 	--postgres-setting flashsale.reconcile_interval=1s
 # Programs and tests around the extension. They are always built together, so that cargo compiles
@@ -154,11 +156,11 @@ test-monitoring: build ## examples/monitoring with Prometheus: each query of the
 	@scripts/setup monitoring
 	@$(WITH_SERVER) scripts/test-monitoring
 
-test-sharding: ## examples/sharding: four servers and a router before them, which needs PL/Proxy
+test-sharding: ## examples/sharding: four servers and a router before them, which needs PL/Proxy; then some are killed in mid-sale
 	@scripts/setup sharding
 	@$(MAKE) --no-print-directory build
-	@scripts/with-router --postgres-setting flashsale.reconcile_interval=0 \
-		--postgres-setting flashsale.lock_wait=1min 4 scripts/test-sharding
+	@$(WITH_ROUTER) 4 scripts/test-sharding
+	@$(WITH_ROUTER) 4 scripts/test-sharding-losses
 
 # Not part of `make test`, in which test-clients runs the same storms.
 test-storm: build ## Buyers under all strategies at once and crashes, then amcheck of all tables and indexes

@@ -1,0 +1,51 @@
+# shellcheck shell=bash
+# Sourced by the tests of examples/sharding, which run in with-router.
+# shellcheck source=scripts/env.sh
+. "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+
+: "${NODES:?run it in with-router}"
+read -ra nodes <<<"$NODES"
+# shellcheck disable=SC2034 # for scripts that source this one
+passed=0 failed=0
+
+# is WHAT WANT GOT
+is() {
+    if [ "$2" = "$3" ]; then passed=$((passed + 1)) && return; fi
+    failed=$((failed + 1))
+    printf '%s\n' "FAIL $1" "  wanted: $2" "  got:    $3"
+}
+ask() { psql -XqAt -v ON_ERROR_STOP=1 "$@"; }
+# The same for a check, which then fails.
+got() { ask "$@" 2>&1 || true; }
+# On a node: on NODE OPTION...
+on() { ask -h "${nodes[$1]%=*}" -d flashsale "${@:2}"; }
+# A number, summed over all nodes: sum SQL
+sum() {
+    local node
+    for node in "${!nodes[@]}"; do on "$node" -c "$1"; done | awk '{ total += $1 } END { print total }'
+}
+# The SQLSTATE of a statement.
+sqlstate() { ask -v VERBOSITY=sqlstate "$@" 2>&1 | sed -n 's/^ERROR: *//p'; }
+# As the application: app EXPRESSION...
+app() { got -U shop_app -c "SELECT ${*}"; }
+
+# The roles shop_app and shop_operator on the router.
+make_roles() {
+    ask -c 'CREATE ROLE shop_app LOGIN' -c 'CREATE ROLE shop_operator LOGIN' \
+        -c "SELECT flashsale.grant_app('shop_app'), flashsale.grant_operator('shop_operator')" >/dev/null
+}
+
+# pg_ctl for a server: control DATA OPTION...
+control() { (cd / && ${PG_RUN_AS:-} "$PG_BINDIR/pg_ctl" -D "$@" >/dev/null); }
+# For a node: server NODE OPTION...
+server() { control "${nodes[$1]#*=}" "${@:2}"; }
+
+# Waits until a command succeeds. The limit ends what would hang.
+await() {
+    local _
+    for _ in {1..3000}; do
+        if "$@" >/dev/null 2>&1; then return; fi
+        sleep 0.02
+    done
+    die "this did not happen: $*"
+}
