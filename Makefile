@@ -139,7 +139,7 @@ test-libraries: build ## The client libraries in clients/, direct and through Pg
 test-drivers: build ## psql, tokio-postgres, psycopg, pg and JDBC, direct and through PgBouncer; PostGraphile over docs/api-schema.sql
 	@scripts/setup drivers
 	@cargo build --quiet $(CLIENTS) --bins
-	@$(QUIET_SERVER) scripts/with-pooler scripts/test-drivers $(PROGRAMS)
+	@$(QUIET_SERVER) --postgres-setting listen_addresses=127.0.0.1 scripts/with-pooler scripts/test-drivers $(PROGRAMS)
 
 test-shop: build ## examples/checkout: its answers, its pages in a browser, and sales with failures
 	@scripts/setup shop

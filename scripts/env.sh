@@ -7,6 +7,13 @@ umask 022 # the postgres user must be able to read what root installs
 say() { echo "flashsale: $*" >&2; }
 die() { say "$*"; exit 1; }
 
+# A port of the loopback interface at which nobody listens, and none that outgoing connections get.
+free_port() {
+    local port
+    while port=$((20000 + RANDOM % 10000)) && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
+    echo "$port"
+}
+
 # Whether this version of PostgreSQL is installed, with server and headers.
 in_system() {
     [ -x "/usr/lib/postgresql/$1/bin/postgres" ] &&

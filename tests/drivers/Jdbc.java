@@ -36,10 +36,12 @@ public class Jdbc {
     /** Without prepareThreshold=0 the driver prepares a statement when it is executed for the fifth time. */
     static Connection connect() throws SQLException {
         Map<String, String> environment = System.getenv();
-        String socket = environment.get("PGHOST") + "/.s.PGSQL." + environment.get("PGPORT");
-        return DriverManager.getConnection("jdbc:postgresql://localhost/" + environment.get("PGDATABASE")
-            + "?prepareThreshold=0&user=" + environment.get("PGUSER")
-            + "&sslmode=disable&gssEncMode=disable&socketFactory=Jdbc$UnixSockets&socketFactoryArg=" + socket);
+        String host = environment.get("PGHOST"), port = environment.get("PGPORT");
+        boolean isFolder = host.startsWith("/");
+        String url = "jdbc:postgresql://" + (isFolder ? "localhost" : host + ":" + port) + "/"
+            + environment.get("PGDATABASE") + "?prepareThreshold=0&sslmode=disable&gssEncMode=disable"
+            + (isFolder ? "&socketFactory=Jdbc$UnixSockets&socketFactoryArg=" + host + "/.s.PGSQL." + port : "");
+        return DriverManager.getConnection(url, environment.get("PGUSER"), environment.get("PGPASSWORD"));
     }
 
     /** The first column of the only row. */
@@ -296,7 +298,7 @@ public class Jdbc {
         }
     }
 
-    /** Connects to the socket in a folder, which is the only one that the test's server has. */
+    /** Connects to the socket in a folder. */
     public static class UnixSockets extends SocketFactory {
         private final String path;
 
