@@ -23,7 +23,7 @@ PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install package image dist demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
-	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-dist test-clients test-drivers test-libraries test-monitoring test-sharding test-docs test-shop test-storm test-asserts bench bench-sides bench-status shop shop-up screenshots fmt lint
+	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-dist test-clients test-drivers test-libraries test-monitoring test-sharding test-docs test-shop test-storm test-asserts bench bench-sides bench-status shards shop shop-up screenshots fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -178,6 +178,12 @@ bench: setup ## Figures against the peers, a table and a plot: QUICK=1 shortens,
 
 bench-sides: setup ## Builds compared under the same load, in turn: SIDES="15 16 17 18", or commits; ONLY=hot, ROUNDS=5
 	@scripts/bench-sides $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(SIDES)
+
+shards: ## examples/sharding under load: 1, 2 and 4 nodes, through the router and directly; then all is sold, and counted: ROUNDS=3
+	@scripts/setup sharding
+	@$(MAKE) --no-print-directory build
+	@$(WITH_ROUTER) --postgres-setting max_wal_size=16GB --postgres-setting checkpoint_timeout=1h \
+		4 python3 -B benches/shards.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-status: build ## How long an item's status, the operator page's look and audits take with ORDERS=1000000
 	@$(QUIET_SERVER) scripts/bench-status
