@@ -23,7 +23,7 @@ PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install package image dist demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
-	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-dist test-clients test-drivers test-libraries test-monitoring test-sharding test-docs test-shop test-storm test-asserts bench bench-sides bench-status shards shop shop-up screenshots fmt lint
+	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-install test-dist test-clients test-drivers test-libraries test-monitoring test-sharding test-docs test-shop test-storm test-asserts bench bench-sides bench-status shards shop shop-up screenshots fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -69,8 +69,8 @@ test: setup ## Run the suites SUITES="unit regress ...", or all; ends with the l
 test-versions: ## On PostgreSQL 16, 17 and 18, the suites that depend most on the version
 	@scripts/test-versions "unit regress isolation docs" 16 17 18
 
-test-all: ## All suites and the drivers on PostgreSQL 15, 16, 17 and 18, the ways from 15 to the others, and the sum of their counts
-	@scripts/test-versions --from-15 "pg-upgrade dump replication" "$(SUITES) drivers" 15 16 17 18
+test-all: ## All suites, the drivers and make install on PostgreSQL 15, 16, 17 and 18, the ways from 15 to the others, and the sum of their counts
+	@scripts/test-versions --from-15 "pg-upgrade dump replication" "$(SUITES) drivers install" 15 16 17 18
 
 test-unit: setup ## Unit and property tests of the decisions
 	@scripts/unit-test
@@ -116,6 +116,9 @@ test-package: ## Install, use, update and remove the package in a Debian without
 
 test-image: ## Make the image, start it, sell, stop it and start it again; takes root
 	@scripts/test-image
+
+test-install: ## make install into a PostgreSQL in another folder, with nothing but what that takes; takes root
+	@scripts/test-install
 
 test-dist: ## Validate META.json, and build and test the archive for PGXN in an empty folder
 	@scripts/test-dist
