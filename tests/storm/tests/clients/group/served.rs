@@ -6,6 +6,7 @@ use std::time::Duration;
 use storm::{Call, connect};
 use tokio::task::block_in_place;
 use tokio::time::sleep;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config};
 
 use super::{buy, until};
@@ -149,6 +150,58 @@ async fn a_database_that_is_dropped_by_force_can_come_back() {
         assert_sells(&later).await;
         run(&admin, "DROP DATABASE later WITH (FORCE)").await;
     }
+}
+
+/// The workers are in the way of both, unless nobody may connect. Afterwards they come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_can_be_copied_and_renamed() {
+    let _room = room_for_a_cluster().await;
+    let cluster = block_in_place(|| Cluster::start(&["flashsale.database = sale"]));
+    let database = |name: &str| Config::clone(cluster.config.clone().dbname(name));
+    let admin = connect(&cluster.config).await.expect("a connection");
+    run(&admin, "CREATE DATABASE sale").await;
+    let client = connect(&database("sale")).await.expect("a connection");
+    run(&client, "CREATE EXTENSION flashsale").await;
+    run(&client, "SELECT flashsale.create_item(10)").await;
+    drop(client);
+    assert_sells(&database("sale")).await;
+
+    let copy = "CREATE DATABASE copy TEMPLATE sale";
+    let rename = "ALTER DATABASE sale RENAME TO renamed";
+    for statement in [copy, rename] {
+        let error = admin.batch_execute(statement).await.expect_err(statement);
+        assert_eq!(error.code(), Some(&SqlState::OBJECT_IN_USE), "{error:?}");
+    }
+    close(&admin, "sale").await;
+    run(&admin, copy).await;
+    run(&admin, "ALTER DATABASE sale ALLOW_CONNECTIONS true").await;
+    assert_sells(&database("sale")).await;
+
+    close(&admin, "sale").await;
+    run(&admin, rename).await;
+    run(&admin, "ALTER DATABASE renamed ALLOW_CONNECTIONS true").await;
+    run(&admin, "ALTER SYSTEM SET flashsale.database = renamed").await;
+    block_in_place(|| {
+        cluster.stop();
+        cluster.restart();
+    });
+    assert_sells(&database("renamed")).await;
+    let copy = connect(&database("copy")).await.expect("a connection");
+    assert!(ask(&copy, BUY).await.success());
+}
+
+/// Ends all connections to the database that the workers serve, theirs too, and allows no others.
+async fn close(admin: &Client, database: &str) {
+    // Seller and reconciler: one that is just connecting might not be seen.
+    let served = format!("SELECT ({}) = 2", workers_of(database));
+    until(admin, &served).await;
+    let allow = format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false");
+    run(admin, &allow).await;
+    let end = format!(
+        "SELECT bool_and(pg_terminate_backend(pid, 60000))
+         FROM pg_stat_activity WHERE datname = '{database}'"
+    );
+    assert!(value::<bool>(admin, &end, &[]).await);
 }
 
 /// Where a subscription writes the tables, orders are another server's to expire and to sell.
