@@ -177,7 +177,7 @@ BEGIN
         RAISE 'item_id is %: an item can be split only before it has orders', item_id USING ERRCODE = '22023';
     END IF;
     FOR node IN 0 .. router.nodes() - 1 LOOP
-        CONTINUE WHEN node = router.node_of(item_id);
+        CONTINUE WHEN node = router.node_of_item(item_id);
         allotments := allotments || router.create_on(node, item.name, item.unit_price, item.currency, item.max_per_user,
                                                      item.starts_at, item.ends_at, item.reservation_ttl);
     END LOOP;

@@ -37,50 +37,55 @@ FROM opened_relation c ORDER BY c.oid;
 
 -- ---- functions --------------------------------------------------------------------------------------
 
--- How a function is answered: from the node of its first argument, by all nodes, or by a function of router.sql.
+-- How a function is answered: by the node of its first argument, by all nodes, or by a function of router.sql.
 CREATE TEMP VIEW counterpart AS
-SELECT o.*, CASE
+SELECT o.*, m.made_one_by, CASE
     WHEN name = 'create_item' THEN 'RUN ON router.node_for(item_id);'
-    WHEN first_argument IN ('item_id', 'order_id', 'order_ref') THEN format('RUN ON router.node_of(%I);', first_argument)
-    WHEN is_set AND first_argument IS NULL AND name <> 'health' THEN 'RUN ON ALL;'
-    END AS run_on, CASE name -- of an item that may be split
-    WHEN 'purchase_item' THEN 'SELECT router.purchase($1, $2::text, $3, $4, $5)'
-    WHEN 'item_availability' THEN 'SELECT router.availability($1)'
-    WHEN 'restock_item' THEN 'SELECT router.restock($1, $2, $3, $4)'
-    WHEN 'pause_item' THEN 'SELECT router.pause($1)'
-    WHEN 'resume_item' THEN 'SELECT router.resume($1)'
-    END AS of_allotments, CASE name
-    WHEN 'find_payment' THEN 'one_that_knows' WHEN 'refund_payment' THEN 'one_that_knows'
-    WHEN 'user_orders' THEN 'all_orders' WHEN 'reconcile_stale_reservations' THEN 'sums'
-    END AS made_one_by, CASE name
-    WHEN 'purchase_batch' THEN 'SELECT router.purchase_batch($1, $2)'
+    WHEN first_argument = 'item_id' THEN 'RUN ON router.node_of_item(item_id);'
+    WHEN first_argument IN ('order_id', 'order_ref') THEN format('RUN ON router.node_of_order(%I);', first_argument)
+    WHEN made_one_by IS NOT NULL OR (is_set AND first_argument IS NULL AND name <> 'health') THEN 'RUN ON ALL;'
+    END AS run_on, CASE
+    WHEN name = 'purchase_item' THEN 'router.purchase($1, $2::text, $3, $4, $5)' -- of an item that may be split
+    WHEN name = 'item_availability' THEN 'router.availability($1)'
+    WHEN name = 'restock_item' THEN 'router.restock($1, $2, $3, $4)'
+    WHEN name = 'pause_item' THEN 'router.pause($1)'
+    WHEN name = 'resume_item' THEN 'router.resume($1)'
+    WHEN made_one_by IS NOT NULL THEN format('(SELECT router.%I(array_agg(answer)) FROM router.%I(%s) AS answer)', made_one_by, name, numbered)
+    ELSE format('router.%I(%s)', name, numbered)
+    END AS answer, CASE name
     WHEN 'health' THEN 'SELECT * FROM router.health()'
     WHEN 'stats_reset' THEN 'SELECT FROM router.reset_all()'
     END AS statement
-FROM opened o;
+FROM opened o
+CROSS JOIN LATERAL (SELECT CASE name
+    WHEN 'find_payment' THEN 'one_that_knows' WHEN 'refund_payment' THEN 'one_that_knows'
+    WHEN 'user_orders' THEN 'all_orders' WHEN 'reconcile_stale_reservations' THEN 'sums' END AS made_one_by) AS m;
 
 DO $$
 DECLARE unknown text := (SELECT string_agg(oid::regprocedure::text, ', ') FROM counterpart
-                         WHERE coalesce(run_on, made_one_by, statement) IS NULL AND name <> 'item_state');
+                         WHERE coalesce(run_on, statement) IS NULL AND name NOT IN ('purchase_batch', 'item_state'));
 BEGIN
     IF unknown IS NOT NULL THEN RAISE 'proxies.sql does not know how to route %', unknown; END IF;
 END $$;
 
+-- In the schema router, what passes a call on.
+SELECT format('CREATE FUNCTION router.%1$I(%2$s) RETURNS %3$s%4$s LANGUAGE plproxy AS %5$L;',
+    name, arguments, CASE WHEN made_one_by IS NOT NULL THEN 'SETOF ' END, result,
+    format('CLUSTER ''shop''; %s TARGET flashsale.%I;', run_on, name))
+FROM counterpart WHERE run_on IS NOT NULL AND NOT is_set ORDER BY oid;
+
 SELECT CASE
-    WHEN made_one_by IS NOT NULL THEN format(
-        'CREATE FUNCTION router.%1$I(%2$s) RETURNS SETOF %3$s LANGUAGE plproxy AS %4$L;'
-        'CREATE FUNCTION flashsale.%1$I(%2$s) RETURNS %3$s LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %5$L;',
-        name, arguments, result, format('CLUSTER ''shop''; RUN ON ALL; TARGET flashsale.%I;', name),
-        format('SELECT router.%I(array_agg(answer)) FROM router.%I(%s) AS answer', made_one_by, name, numbered))
-    WHEN of_allotments IS NOT NULL THEN format(
-        'CREATE FUNCTION router.%1$I(%2$s) RETURNS %3$s LANGUAGE plproxy AS %4$L;'
-        'CREATE FUNCTION flashsale.%1$I(%2$s) RETURNS %3$s LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %5$L;',
-        name, arguments, result, format('CLUSTER ''shop''; %s TARGET flashsale.%I;', run_on, name), of_allotments)
-    WHEN run_on IS NOT NULL OR statement IS NOT NULL THEN format(
-        'CREATE FUNCTION flashsale.%I(%s) RETURNS %s LANGUAGE %s SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %L;',
-        name, arguments, result, CASE WHEN run_on IS NULL THEN 'sql' ELSE 'plproxy' END,
-        coalesce('CLUSTER ''shop''; ' || run_on, statement))
-    ELSE pg_get_functiondef(oid) || ';' -- item_state, which reads nothing
+    WHEN name = 'item_state' THEN pg_get_functiondef(oid) || ';' -- it reads nothing
+    ELSE format('CREATE FUNCTION flashsale.%I(%s) RETURNS %s LANGUAGE %s SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %L;',
+        name, arguments, result,
+        CASE WHEN statement IS NOT NULL THEN 'sql' WHEN is_set THEN 'plproxy' ELSE 'plpgsql' END,
+        CASE WHEN statement IS NOT NULL THEN statement
+             WHEN is_set THEN 'CLUSTER ''shop''; ' || run_on
+             ELSE format($$BEGIN
+    RETURN %s;
+EXCEPTION WHEN internal_error THEN
+    RAISE USING ERRCODE = router.sqlstate_of(SQLERRM), MESSAGE = SQLERRM;
+END$$, answer) END)
     END
 FROM counterpart ORDER BY oid;
 

@@ -13,19 +13,55 @@ CREATE FUNCTION router.nodes() RETURNS integer LANGUAGE sql IMMUTABLE RETURN :no
 CREATE FUNCTION router.node_of(id bigint) RETURNS integer
 LANGUAGE sql IMMUTABLE AS $$ SELECT (coalesce(id, 0) & (router.nodes() - 1))::integer $$;
 
+-- Items that move-item has brought to another node, and those of their orders whose ids name another
+-- node. An order is where its item is. The same on all routers.
+CREATE TABLE router.moved_items (item_id bigint PRIMARY KEY, node integer NOT NULL);
+CREATE TABLE router.moved_orders (order_id bigint PRIMARY KEY, item_id bigint NOT NULL);
+
+CREATE FUNCTION router.node_of_item(item_id bigint) RETURNS integer
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN coalesce((SELECT m.node FROM router.moved_items AS m WHERE m.item_id = $1), router.node_of($1));
+END $$;
+
+CREATE FUNCTION router.node_of_order(order_id bigint) RETURNS integer
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN coalesce((SELECT router.node_of_item(m.item_id) FROM router.moved_orders AS m WHERE m.order_id = $1), router.node_of($1));
+END $$;
+
 -- A text without an id is no order's ref. It goes to the same node each time, because a charge that is
 -- reported for it is recorded there.
-CREATE FUNCTION router.node_of(order_ref text) RETURNS integer
-LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE WHEN order_ref ~ '^[0-9]{1,18}(-|$)' THEN router.node_of(split_part(order_ref, '-', 1)::bigint)
+CREATE FUNCTION router.node_of_order(order_ref text) RETURNS integer
+LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN order_ref ~ '^[0-9]{1,18}(-|$)' THEN router.node_of_order(split_part(order_ref, '-', 1)::bigint)
                 ELSE router.node_of(coalesce(hashtext(order_ref), 0)::bigint) END
 $$;
 
 -- A new item without an id goes anywhere.
 CREATE FUNCTION router.node_for(item_id bigint) RETURNS integer
 LANGUAGE sql VOLATILE AS $$
-    SELECT CASE WHEN item_id IS NULL THEN floor(random() * router.nodes())::integer ELSE router.node_of(item_id) END
+    SELECT CASE WHEN item_id IS NULL THEN floor(random() * router.nodes())::integer ELSE router.node_of_item(item_id) END
 $$;
+
+CREATE FUNCTION router.order_ids(item_id bigint, node integer) RETURNS SETOF bigint LANGUAGE plproxy AS $$
+    CLUSTER 'shop';
+    RUN ON node;
+    SELECT o.order_id FROM flashsale.orders AS o WHERE o.item_id = item_id;
+$$;
+
+-- Sends an item and its orders to the node where they are now.
+CREATE FUNCTION router.route_item(item_id bigint, node integer) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO router.moved_items VALUES ($1, $2) ON CONFLICT ON CONSTRAINT moved_items_pkey DO UPDATE SET node = excluded.node;
+    INSERT INTO router.moved_orders SELECT o, $1 FROM router.order_ids($1, $2) AS o WHERE router.node_of(o) <> $2
+        ON CONFLICT DO NOTHING;
+$$;
+
+-- What PL/Proxy says of a connection is XX000, as is an internal error of a node. Clients repeat a call
+-- that has lost its connection, so it becomes 08006.
+CREATE FUNCTION router.sqlstate_of(message text) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$ SELECT CASE WHEN message ~ '] REMOTE [^(]' THEN 'XX000' ELSE '08006' END $$;
 
 -- ---- answers of all nodes made one, each in the order of the nodes ------------------------------
 
@@ -86,13 +122,13 @@ BEGIN
     END IF;
     requests := router.to_allotments(requests);
     SELECT array_agg(s.node), array_agg(s.requests) INTO parts, of_parts FROM (
-        SELECT router.node_of((r ->> 'item_id')::numeric::bigint) AS node, jsonb_agg(r ORDER BY n) AS requests
+        SELECT router.node_of_item((r ->> 'item_id')::numeric::bigint) AS node, jsonb_agg(r ORDER BY n) AS requests
         FROM jsonb_array_elements(requests) WITH ORDINALITY AS e (r, n) GROUP BY 1) AS s;
     RETURN router.with_fetched(requests, (
         WITH answers AS MATERIALIZED (SELECT * FROM router.batch_parts(parts, of_parts, strategy)),
              request AS (SELECT n, node, row_number() OVER (PARTITION BY node ORDER BY n) AS at
                          FROM jsonb_array_elements(requests) WITH ORDINALITY AS e (r, n),
-                              router.node_of((r ->> 'item_id')::numeric::bigint) AS node)
+                              router.node_of_item((r ->> 'item_id')::numeric::bigint) AS node)
         SELECT jsonb_agg(a.answers -> (q.at - 1)::integer ORDER BY q.n) FROM request AS q JOIN answers AS a USING (node)), strategy);
 END $$;
 
