@@ -12,8 +12,9 @@ PATIENT_SERVER := $(GROUPED_SERVER) --postgres-setting flashsale.lock_wait=60s
 NO_DIRECT := $(GROUPED_SERVER) --postgres-setting flashsale.direct_access=off
 WITH_ROUTER := scripts/with-router --postgres-setting flashsale.reconcile_interval=0 \
 	--postgres-setting flashsale.group_wait=1min --postgres-setting flashsale.lock_wait=10min
-SHOP_SERVER := $(WITH_SERVER) --postgres-setting flashsale.strategy=grouped \
-	--postgres-setting flashsale.reconcile_interval=1s
+# With SHARDS=2 a router before as many nodes.
+SHOP_SERVER := $(if $(SHARDS),scripts/with-router,$(WITH_SERVER)) --postgres-setting flashsale.strategy=grouped \
+	--postgres-setting flashsale.reconcile_interval=1s $(SHARDS)
 # Programs and tests around the extension. They are always built together, so that cargo compiles
 # their dependencies only once.
 CLIENTS := --profile clients --workspace --exclude flashsale --exclude flashsale-core --exclude bench-client
@@ -50,7 +51,8 @@ demo: build ## Run a flash sale and show it: BUYERS=5000 UNITS=100 CONNECTIONS=1
 	@cargo build --quiet --profile bench --package storm --bin demo
 	@$(WITH_SERVER) --postgres-setting flashsale.strategy=$(or $(STRATEGY),grouped) $(TARGET)/release/demo
 
-shop: build ## Send BUYERS=5000 to examples/checkout with a faulty gateway, then compare three ledgers: UNITS, APPS, KILLS, CRASHES, SEED, FAULTS=0, MISTAKE=1
+shop: build ## Send BUYERS=5000 to examples/checkout with a faulty gateway, then compare three ledgers: UNITS, APPS, KILLS, CRASHES, SEED, FAULTS=0, MISTAKE=1; SHARDS=2 through a router
+	@$(if $(SHARDS),scripts/setup sharding)
 	@cargo build --quiet $(CLIENTS) --bins
 	@$(SHOP_SERVER) $(PROGRAMS)/shop
 
@@ -144,10 +146,10 @@ test-drivers: build ## psql, tokio-postgres, psycopg, pg and JDBC, direct and th
 	@cargo build --quiet $(CLIENTS) --bins
 	@$(QUIET_SERVER) --postgres-setting listen_addresses=127.0.0.1 scripts/with-pooler scripts/test-drivers $(PROGRAMS)
 
-test-shop: build ## examples/checkout: its answers, its pages in a browser, and sales with failures
-	@scripts/setup shop
+test-shop: build ## examples/checkout: its answers, its pages in a browser, and sales with failures; SHARDS=2: these through a router
+	@scripts/setup $(if $(SHARDS),sharding,shop)
 	@cargo build --quiet $(CLIENTS) --bins --tests
-	@$(SHOP_SERVER) cargo test $(CLIENTS) --test contract --test pages --test disaster -- --nocapture
+	@$(SHOP_SERVER) cargo test $(CLIENTS) $(if $(SHARDS),,--test contract --test pages) --test disaster -- --nocapture
 
 screenshots: build ## Take the pictures of the README anew, in docs
 	@scripts/setup shop

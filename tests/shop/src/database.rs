@@ -90,6 +90,22 @@ impl Database {
         format!("host={host} port={port} user={role} dbname={}", self.0)
     }
 
+    /// Has all nodes sell an item, if this is a router. Returns the ids that its units then have.
+    pub async fn spread(&self, item_id: i64) -> Vec<i64> {
+        if nodes().is_empty() {
+            return vec![item_id];
+        }
+        self.value("SELECT router.split_item($1)", &[&item_id])
+            .await
+    }
+
+    /// What has to be called from time to time if this is a router.
+    pub async fn finish_moves(&self) {
+        if !nodes().is_empty() {
+            let _moved: i64 = self.value("SELECT router.finish_moves()", &[]).await;
+        }
+    }
+
     /// The one value that a statement returns.
     pub async fn value<T: FromSqlOwned>(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> T {
         let row = self.owner().await.query_one(sql, parameters).await;
@@ -98,19 +114,37 @@ impl Database {
 }
 
 /// Every process of the server ends without a word, as in a power cut, and it starts again.
-/// Blocks until it answers.
+/// Blocks until it answers. If it is a router, its nodes crash as well, one after the other.
 pub fn crash_and_restart() {
-    pg_ctl(&["-m", "immediate", "stop"]);
-    pg_ctl(&["-l", &needed("PG_LOG"), "-w", "start"]);
+    for (folder, data) in nodes() {
+        crash(&data, &format!("{folder}/log"));
+    }
+    crash(&needed("PG_DATA"), &needed("PG_LOG"));
 }
 
-fn pg_ctl(arguments: &[&str]) {
+fn crash(data: &str, log: &str) {
+    pg_ctl(data, &["-m", "immediate", "stop"]);
+    pg_ctl(data, &["-l", log, "-w", "start"]);
+}
+
+/// The folders of the nodes, each with that of its data, if the server is a router; see
+/// scripts/with-router.
+fn nodes() -> Vec<(String, String)> {
+    let nodes = env::var("NODES").unwrap_or_default();
+    let folders = |node: &str| {
+        let (folder, data) = node.split_once('=').expect("two folders");
+        (folder.to_owned(), data.to_owned())
+    };
+    nodes.split_whitespace().map(folders).collect()
+}
+
+fn pg_ctl(data: &str, arguments: &[&str]) {
     let run_as = env::var("PG_RUN_AS").unwrap_or_default();
     let mut words: Vec<String> = run_as.split_whitespace().map(str::to_owned).collect();
     words.extend([
         format!("{}/pg_ctl", needed("PG_BINDIR")),
         "-D".into(),
-        needed("PG_DATA"),
+        data.into(),
     ]);
     words.extend(arguments.iter().map(|word| (*word).to_owned()));
     let mut command = Command::new(&words[0]);

@@ -25,7 +25,7 @@ struct Charge {
     refunded: i64,
 }
 
-/// What the ledgers say of an item.
+/// What the ledgers say of an item, whose units may have several ids.
 pub struct Ledgers {
     stock: i64,
     inventory: i64,
@@ -40,10 +40,10 @@ pub struct Ledgers {
 
 impl Ledgers {
     /// Waits until nothing is under way any more, then reads all three.
-    pub async fn settled(stage: &Stage, item_id: i64) -> Self {
+    pub async fn settled(stage: &Stage, items: &[i64]) -> Self {
         let deadline = Instant::now() + PATIENCE;
         let client = stage.database.owner().await;
-        while is_under_way(&client, item_id).await || stage.book().undelivered().next().is_some() {
+        while is_under_way(&client, items).await || stage.book().undelivered().next().is_some() {
             assert!(
                 Instant::now() < deadline,
                 "still not settled after {PATIENCE:?}: {}",
@@ -51,17 +51,18 @@ impl Ledgers {
             );
             sleep(Duration::from_millis(100)).await;
         }
-        Self::read(&client, &stage.book(), item_id).await
+        stage.database.finish_moves().await;
+        Self::read(&client, &stage.book(), items).await
     }
 
-    async fn read(client: &Client, book: &Book, item_id: i64) -> Self {
-        let item = "SELECT stock, inventory FROM flashsale.items WHERE item_id = $1";
-        let item = client.query_one(item, &[&item_id]).await.expect("the item");
-        let orders = "SELECT order_id, status, coalesce(unit_price * quantity, 0) FROM flashsale.orders WHERE item_id = $1";
-        let orders = client.query(orders, &[&item_id]).await.expect("orders");
+    async fn read(client: &Client, book: &Book, items: &[i64]) -> Self {
+        let item = "SELECT sum(stock)::bigint, sum(inventory)::bigint FROM flashsale.items WHERE item_id = ANY ($1)";
+        let item = client.query_one(item, &[&items]).await.expect("the item");
+        let orders = "SELECT order_id, status, coalesce(unit_price * quantity, 0) FROM flashsale.orders WHERE item_id = ANY ($1)";
+        let orders = client.query(orders, &[&items]).await.expect("orders");
         let payments = "SELECT payment_ref, p.status FROM flashsale.payments p JOIN flashsale.orders USING (order_id) \
-                        WHERE item_id = $1";
-        let payments = client.query(payments, &[&item_id]).await.expect("payments");
+                        WHERE item_id = ANY ($1)";
+        let payments = client.query(payments, &[&items]).await.expect("payments");
         let audit = "SELECT a::text FROM flashsale.audit() a";
         let audit = client.query(audit, &[]).await.expect("audit");
         let orders: BTreeMap<_, _> = orders
@@ -171,11 +172,11 @@ impl Ledgers {
     }
 }
 
-async fn is_under_way(client: &Client, item_id: i64) -> bool {
-    let sql = "SELECT EXISTS (SELECT FROM flashsale.orders WHERE item_id = $1 AND status IN ('reserved', 'paying')) \
+async fn is_under_way(client: &Client, items: &[i64]) -> bool {
+    let sql = "SELECT EXISTS (SELECT FROM flashsale.orders WHERE item_id = ANY ($1) AND status IN ('reserved', 'paying')) \
                OR EXISTS (SELECT FROM flashsale.refunds_due)";
     client
-        .query_one(sql, &[&item_id])
+        .query_one(sql, &[&items])
         .await
         .expect("a look at the orders")
         .get(0)

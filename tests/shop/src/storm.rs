@@ -119,6 +119,7 @@ pub async fn hold(plan: &Plan) -> Outcome {
         "SELECT flashsale.create_item($1, 'Console', 49900, 'EUR', 2, reservation_ttl => '{ttl}')"
     );
     let item_id: i64 = stage.database.value(&create, &[&plan.units]).await;
+    let items = stage.database.spread(item_id).await;
     let urls = stage.apps.iter().map(|app| app.url("")).collect();
     let crowd = Crowd::new(
         urls,
@@ -129,16 +130,20 @@ pub async fn hold(plan: &Plan) -> Outcome {
 
     let begun = Instant::now();
     let buyers = tokio::spawn(rush(crowd.clone(), plan.clone()));
-    let operators = tokio::spawn(interfere(stage.database.clone(), item_id, plan.faults));
+    let operators = tokio::spawn(interfere(
+        stage.database.clone(),
+        items.clone(),
+        plan.faults,
+    ));
     break_things(&mut stage, plan).await;
     let mut stories = buyers.await.expect("no buyer gave up");
     let took = begun.elapsed();
     let (cancelled, refunded) = operators.await.expect("operators at work");
-    let mut ledgers = Ledgers::settled(&stage, item_id).await;
+    let mut ledgers = Ledgers::settled(&stage, &items).await;
     for n in plan.buyers - plan.late()..plan.buyers {
         stories.push(crowd.buy(n).await);
         if ledgers.free() > 0 {
-            ledgers = Ledgers::settled(&stage, item_id).await;
+            ledgers = Ledgers::settled(&stage, &items).await;
         }
     }
     Outcome {
@@ -210,28 +215,28 @@ async fn break_things(stage: &mut Stage, plan: &Plan) {
 
 /// Operators cancel three orders that are being paid, and refund two paid ones, behind the app's
 /// back. Returns how many of each, fewer if there were none for a while.
-async fn interfere(database: Database, item_id: i64, wanted: bool) -> (usize, usize) {
+async fn interfere(database: Database, items: Vec<i64>, wanted: bool) -> (usize, usize) {
     const CANCEL: &str = "SELECT flashsale.cancel_order(order_id, 'by an operator') FROM flashsale.orders \
-         WHERE item_id = $1 AND status = 'paying' LIMIT 1";
+         WHERE item_id = ANY ($1) AND status = 'paying' LIMIT 1";
     const REFUND: &str = "SELECT flashsale.refund_order(order_id) FROM flashsale.orders \
-         WHERE item_id = $1 AND status = 'confirmed' LIMIT 1";
+         WHERE item_id = ANY ($1) AND status = 'confirmed' LIMIT 1";
     let (mut cancelled, mut refunded) = (0, 0);
     if wanted {
         for _ in 0..3 {
-            cancelled += usize::from(succeeds(&database, CANCEL, item_id).await);
+            cancelled += usize::from(succeeds(&database, CANCEL, &items).await);
         }
         for _ in 0..2 {
-            refunded += usize::from(succeeds(&database, REFUND, item_id).await);
+            refunded += usize::from(succeeds(&database, REFUND, &items).await);
         }
     }
     (cancelled, refunded)
 }
 
 /// Tries until it has an effect, for ten seconds in which the database is up.
-async fn succeeds(database: &Database, sql: &str, item_id: i64) -> bool {
+async fn succeeds(database: &Database, sql: &str, items: &[i64]) -> bool {
     sleep(Duration::from_millis(300)).await;
     for _ in 0..500 {
-        let row = database.owner().await.query_opt(sql, &[&item_id]).await;
+        let row = database.owner().await.query_opt(sql, &[&items]).await;
         if let Ok(Some(row)) = row
             && row.get::<_, Value>(0)["success"] == true
         {

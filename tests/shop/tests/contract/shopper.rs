@@ -275,7 +275,7 @@ impl Shop {
 
     /// The three ledgers, which must agree whatever the test did.
     pub async fn ledgers(&self) -> Ledgers {
-        let ledgers = Ledgers::settled(&self.stage, self.item_id).await;
+        let ledgers = Ledgers::settled(&self.stage, &[self.item_id]).await;
         assert_eq!(ledgers.complaints(), Vec::<String>::new());
         ledgers
     }
