@@ -52,7 +52,7 @@ demo: build ## Run a flash sale and show it: BUYERS=5000 UNITS=100 CONNECTIONS=1
 	@$(WITH_SERVER) --postgres-setting flashsale.strategy=$(or $(STRATEGY),grouped) $(TARGET)/release/demo
 
 shop: build ## Send BUYERS=5000 to examples/checkout with a faulty gateway, then compare three ledgers: UNITS, APPS, KILLS, CRASHES, SEED, FAULTS=0, MISTAKE=1; SHARDS=2 through a router
-	@$(if $(SHARDS),scripts/setup sharding)
+	@$(if $(SHARDS),scripts/setup sharding && $(MAKE) --no-print-directory build)
 	@cargo build --quiet $(CLIENTS) --bins
 	@$(SHOP_SERVER) $(PROGRAMS)/shop
 
@@ -147,7 +147,7 @@ test-drivers: build ## psql, tokio-postgres, psycopg, pg and JDBC, direct and th
 	@$(QUIET_SERVER) --postgres-setting listen_addresses=127.0.0.1 scripts/with-pooler scripts/test-drivers $(PROGRAMS)
 
 test-shop: build ## examples/checkout: its answers, its pages in a browser, and sales with failures; SHARDS=2: these through a router
-	@scripts/setup $(if $(SHARDS),sharding,shop)
+	@scripts/setup $(if $(SHARDS),sharding && $(MAKE) --no-print-directory build,shop)
 	@cargo build --quiet $(CLIENTS) --bins --tests
 	@$(SHOP_SERVER) cargo test $(CLIENTS) $(if $(SHARDS),,--test contract --test pages) --test disaster -- --nocapture
 
