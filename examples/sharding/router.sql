@@ -44,7 +44,9 @@ LANGUAGE sql VOLATILE AS $$
     SELECT CASE WHEN item_id IS NULL THEN floor(random() * router.nodes())::integer ELSE router.node_of_item(item_id) END
 $$;
 
-CREATE FUNCTION router.order_ids(item_id bigint, node integer) RETURNS SETOF bigint LANGUAGE plproxy AS $$
+-- Runs as the owner of the router, who has a user mapping; move-item may connect as another superuser.
+CREATE FUNCTION router.order_ids(item_id bigint, node integer) RETURNS SETOF bigint
+LANGUAGE plproxy SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     CLUSTER 'shop';
     RUN ON node;
     SELECT o.order_id FROM flashsale.orders AS o WHERE o.item_id = item_id;
@@ -111,6 +113,7 @@ $$;
 CREATE FUNCTION router.purchase_batch(requests jsonb, strategy text) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
+    nodes integer[]; -- of the requests; looked up once, because an item may be moved meanwhile
     parts integer[];
     of_parts jsonb[];
 BEGIN
@@ -121,14 +124,15 @@ BEGIN
         RETURN (SELECT p.answers FROM router.batch_parts('{0}', ARRAY[requests], strategy) AS p);
     END IF;
     requests := router.to_allotments(requests);
+    nodes := (SELECT array_agg(router.node_of_item((r ->> 'item_id')::numeric::bigint) ORDER BY n)
+              FROM jsonb_array_elements(requests) WITH ORDINALITY AS e (r, n));
     SELECT array_agg(s.node), array_agg(s.requests) INTO parts, of_parts FROM (
-        SELECT router.node_of_item((r ->> 'item_id')::numeric::bigint) AS node, jsonb_agg(r ORDER BY n) AS requests
+        SELECT nodes[n::integer] AS node, jsonb_agg(r ORDER BY n) AS requests
         FROM jsonb_array_elements(requests) WITH ORDINALITY AS e (r, n) GROUP BY 1) AS s;
     RETURN router.with_fetched(requests, (
         WITH answers AS MATERIALIZED (SELECT * FROM router.batch_parts(parts, of_parts, strategy)),
              request AS (SELECT n, node, row_number() OVER (PARTITION BY node ORDER BY n) AS at
-                         FROM jsonb_array_elements(requests) WITH ORDINALITY AS e (r, n),
-                              router.node_of_item((r ->> 'item_id')::numeric::bigint) AS node)
+                         FROM unnest(nodes) WITH ORDINALITY AS e (node, n))
         SELECT jsonb_agg(a.answers -> (q.at - 1)::integer ORDER BY q.n) FROM request AS q JOIN answers AS a USING (node)), strategy);
 END $$;
 
