@@ -60,10 +60,13 @@ LANGUAGE sql AS $$
         ON CONFLICT DO NOTHING;
 $$;
 
--- What PL/Proxy says of a connection is XX000, as is an internal error of a node. Clients repeat a call
--- that has lost its connection, so it becomes 08006.
+-- PL/Proxy raises its own errors as XX000. Clients repeat a call that has lost its connection, so that becomes 08006.
+-- Such a message has a function of libpq after the name of the database, or an error without a severity, which is
+-- libpq's own. Errors of the configuration, and internal errors of a node, stay XX000.
 CREATE FUNCTION router.sqlstate_of(message text) RETURNS text
-LANGUAGE sql IMMUTABLE AS $$ SELECT CASE WHEN message ~ '] REMOTE [^(]' THEN 'XX000' ELSE '08006' END $$;
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN message ~ '] (PQ\w+:|REMOTE \(null\):)|: (query timeout$|poll\(\) failed:)' THEN '08006' ELSE 'XX000' END
+$$;
 
 -- ---- answers of all nodes made one, each in the order of the nodes ------------------------------
 
