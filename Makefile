@@ -24,7 +24,7 @@ PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install package image dist demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
-	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-install test-dist test-clients test-drivers test-libraries test-monitoring test-sharding test-docs test-shop test-storm test-asserts bench bench-sides bench-status shards shop shop-up screenshots fmt lint
+	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-install test-dist test-clients test-drivers test-libraries test-monitoring test-sharding test-docs test-shop test-storm test-asserts bench bench-sides bench-status shards simulate-shards shop shop-up screenshots fmt lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -190,6 +190,12 @@ shards: ## examples/sharding under load: 1, 2 and 4 nodes, through the router an
 	@$(MAKE) --no-print-directory build
 	@$(WITH_ROUTER) --postgres-setting max_wal_size=16GB --postgres-setting checkpoint_timeout=1h \
 		4 python3 -B benches/shards.py $(if $(ROUNDS),--rounds $(ROUNDS))
+
+simulate-shards: ## What several nodes and routers sell, predicted from the processor time of a call, checked with 1, 2 and 4 nodes: ROUNDS=3
+	@scripts/setup sharding
+	@$(MAKE) --no-print-directory build
+	@$(WITH_ROUTER) --postgres-setting max_wal_size=16GB --postgres-setting checkpoint_timeout=1h \
+		4 python3 -B benches/simulate.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-status: build ## How long an item's status, the operator page's look and audits take with ORDERS=1000000
 	@$(QUIET_SERVER) scripts/bench-status
