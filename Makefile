@@ -12,6 +12,7 @@ PATIENT_SERVER := $(GROUPED_SERVER) --postgres-setting flashsale.lock_wait=60s
 NO_DIRECT := $(GROUPED_SERVER) --postgres-setting flashsale.direct_access=off
 WITH_ROUTER := scripts/with-router --postgres-setting flashsale.reconcile_interval=0 \
 	--postgres-setting flashsale.group_wait=1min --postgres-setting flashsale.lock_wait=10min
+BENCH_ROUTER := $(WITH_ROUTER) --postgres-setting max_wal_size=16GB --postgres-setting checkpoint_timeout=1h 4
 # With SHARDS=2 a router before as many nodes.
 SHOP_SERVER := $(if $(SHARDS),scripts/with-router,$(WITH_SERVER)) --postgres-setting flashsale.strategy=grouped \
 	--postgres-setting flashsale.reconcile_interval=1s $(SHARDS)
@@ -188,14 +189,12 @@ bench-sides: setup ## Builds compared under the same load, in turn: SIDES="15 16
 shards: ## examples/sharding under load: 1, 2 and 4 nodes, through the router and directly; then all is sold, and counted: ROUNDS=3
 	@scripts/setup sharding
 	@$(MAKE) --no-print-directory build
-	@$(WITH_ROUTER) --postgres-setting max_wal_size=16GB --postgres-setting checkpoint_timeout=1h \
-		4 python3 -B benches/shards.py $(if $(ROUNDS),--rounds $(ROUNDS))
+	@$(BENCH_ROUTER) python3 -B benches/shards.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
 simulate-shards: ## What several nodes and routers sell, predicted from the processor time of a call, checked with 1, 2 and 4 nodes: ROUNDS=3
 	@scripts/setup sharding
 	@$(MAKE) --no-print-directory build
-	@$(WITH_ROUTER) --postgres-setting max_wal_size=16GB --postgres-setting checkpoint_timeout=1h \
-		4 python3 -B benches/simulate.py $(if $(ROUNDS),--rounds $(ROUNDS))
+	@$(BENCH_ROUTER) python3 -B benches/simulate.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-status: build ## How long an item's status, the operator page's look and audits take with ORDERS=1000000
 	@$(QUIET_SERVER) scripts/bench-status
