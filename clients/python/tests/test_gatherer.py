@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest import mock
 
 import psycopg
 from psycopg import AsyncConnection
@@ -379,3 +380,26 @@ class Threads(unittest.TestCase):
                     self.item, "alice", within=PATIENCE, timeout=2 * PATIENCE
                 )
         self.assertTrue(answer.success)
+
+    def test_it_closes_while_callers_pause_between_tries(self) -> None:
+        pausing = threading.Event()
+
+        def pause(*_: object) -> float:
+            pausing.set()
+            return 3600.0
+
+        outcomes: list[Answer | Exception] = []
+
+        def click() -> None:
+            try:
+                outcomes.append(gatherer.purchase_with_retry(self.item, "alice"))
+            except Exception as error:
+                outcomes.append(error)
+
+        with mock.patch("flashsale_client.gatherer.Tries.after_answer", pause):
+            with ThreadGatherer(open_async, **PATIENT) as gatherer:
+                caller = threading.Thread(target=click, daemon=True)
+                caller.start()
+                self.assertTrue(pausing.wait(PATIENCE))
+        caller.join(PATIENCE)
+        self.assertIsInstance(outcomes.pop(), flashsale.Closed)

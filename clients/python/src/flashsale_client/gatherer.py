@@ -32,7 +32,7 @@ T = TypeVar("T")
 Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 _MOST_IN_A_CALL = 1000  # what purchase_batch takes
 _LONGEST_CONNECT = 2.0  # seconds
-_LONGEST_GOODBYE = 1.0  # seconds for a cancelled call to end
+LONGEST_GOODBYE = 1.0  # seconds for a cancelled call to end
 
 
 @dataclass(eq=False, slots=True)
@@ -168,7 +168,7 @@ class Gatherer:
             for worker in late:
                 worker.cancel()
             if late:
-                await asyncio.wait(late, timeout=2 * _LONGEST_GOODBYE)
+                await asyncio.wait(late, timeout=2 * LONGEST_GOODBYE)
 
     # ---- the queue ------------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ class Gatherer:
             if not task.done():
                 task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
                 task.cancel()  # in the server too
-                await asyncio.wait({task}, timeout=_LONGEST_GOODBYE)
+                await asyncio.wait({task}, timeout=LONGEST_GOODBYE)
 
     def _lose(self, part: list[_Click], error: Exception, not_asked: list[_Click]) -> None:
         """After a lost connection: what has a key goes back into the queue, what has none fails."""

@@ -3,12 +3,13 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from typing import Any, Self
 
 from .answers import Refusal, Reservation
 from .calls import User
 from .errors import Closed
-from .gatherer import Connect, Gatherer
+from .gatherer import LONGEST_GOODBYE, Connect, Gatherer
 from .retry import LASTS
 
 Click = Callable[[], Coroutine[Any, Any, Reservation | Refusal]]
@@ -82,6 +83,8 @@ class ThreadGatherer:
             answer = asyncio.run_coroutine_threadsafe(click(), self._loop)
         try:
             return answer.result(timeout)
+        except CancelledError:  # by `close`, in a pause between tries
+            raise Closed("the gatherer is closed") from None
         finally:
             answer.cancel()  # nothing happens if it is done
 
@@ -91,7 +94,16 @@ class ThreadGatherer:
             if not self._open:
                 return
             self._open = False
-        asyncio.run_coroutine_threadsafe(self._gatherer.close(within), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._end(within), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _end(self, within: float) -> None:
+        await self._gatherer.close(within)
+        await asyncio.sleep(0)  # callers who are answered return
+        pausing = asyncio.all_tasks() - {asyncio.current_task()}
+        for caller in pausing:
+            caller.cancel()
+        if pausing:
+            await asyncio.wait(pausing, timeout=LONGEST_GOODBYE)
