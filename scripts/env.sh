@@ -14,6 +14,25 @@ free_port() {
     echo "$port"
 }
 
+# run COMMAND...: for a script that cleans up when the command has ended. The command gets our signals,
+# and shares our terminal and process group, so that psql works in it. It is started in the background,
+# because bash runs its traps only after a foreground child has ended. A background child ignores
+# Ctrl-C, which env(1) undoes.
+run() {
+    local child signal status signalled=yes
+    for signal in INT TERM HUP; do
+        # shellcheck disable=SC2064 # the signal's name is meant now
+        trap "signalled=yes; kill -$signal \"\$child\" 2>/dev/null || true" "$signal"
+    done
+    env --default-signal=INT,QUIT "$@" <&0 &
+    child=$!
+    while [ -n "$signalled" ]; do # a signal ends the wait early
+        signalled=
+        wait "$child" && status=0 || status=$?
+    done
+    return "$status"
+}
+
 # Whether this version of PostgreSQL is installed, with server and headers.
 in_system() {
     [ -x "/usr/lib/postgresql/$1/bin/postgres" ] &&
