@@ -130,9 +130,10 @@ class Calls(unittest.TestCase):
             {"item_id": self.item, "user_id": "dave", "quantity": 3, "idempotency_key": "b"},
             {"item_id": self.item, "user_id": "dave"},
             {"item_id": self.item, "user_id": 7},
+            {"item_id": self.item, "user_id": uuid.uuid4()},
         ]
         answers = ask(flashsale.purchase_batch(requests, strategy="atomic"))
-        self.assertEqual([answer.success for answer in answers], [True, False, True])
+        self.assertEqual([answer.success for answer in answers], [True, False, True, True])
 
     def test_operators_calls(self) -> None:
         more = ask(flashsale.restock_item(self.item, 5, "delivery", idempotency_key="note 1"))

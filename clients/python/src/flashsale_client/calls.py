@@ -100,7 +100,14 @@ def purchase_batch(
 ) -> Call[list[Reservation | Refusal]]:
     """Up to 1,000 independent purchases, with an answer for each, in order.
     A request has `item_id`, `user_id`, and may have `quantity` and `idempotency_key`."""
-    return batch_call(json.dumps(list(requests)), strategy, repeatable=False)
+    return batch_call(json.dumps(list(requests), default=_plain), strategy, repeatable=False)
+
+
+def _plain(value: Any) -> str:
+    """What JSON lacks."""
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"{value!r} cannot be part of a request")
 
 
 def batch_call(
