@@ -127,7 +127,7 @@ export function askForBatch(
 }
 
 /** Its calls fail after this time; a pool then gives up the connection. */
-function inTime(client: Queryable, timeoutMs: number): Queryable {
+export function inTime(client: Queryable, timeoutMs: number): Queryable {
   return { query: (query) => client.query(Object.assign(query, { query_timeout: timeoutMs })) };
 }
 

@@ -2,7 +2,7 @@
 
 import { createConnection } from 'node:net';
 
-import type { Queryable } from './calls.js';
+import { type Queryable, inTime } from './calls.js';
 
 const LONGEST_CONNECT_MS = 2_000;
 const LONGEST_CANCEL_MS = 1_000;
@@ -27,23 +27,40 @@ export interface Lent extends Queryable {
 /** Its calls report what goes wrong with it. */
 const ignore = () => {};
 
+/** Connections that have answered once. */
+const tried = new WeakSet<Lent>();
+
+/** A connection that has answered, within 2 seconds. */
 export async function lend(pool: Lender): Promise<Lent> {
-  const connecting = pool.connect();
+  const connecting = connectAndTry(pool);
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     const error = new Error('timeout exceeded when trying to connect'); // as the pool itself says it
     timer = setTimeout(() => reject(error), LONGEST_CONNECT_MS);
   });
   try {
-    const client = await Promise.race([connecting, late]);
-    client.on('error', ignore);
-    return client;
+    return await Promise.race([connecting, late]);
   } catch (error) {
-    connecting.then((client) => client.release(), ignore);
+    connecting.then((client) => giveBack(client, false), ignore);
     throw error;
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** PgBouncer takes clients in also while it has no server for them. */
+async function connectAndTry(pool: Lender): Promise<Lent> {
+  const client = await pool.connect();
+  client.on('error', ignore);
+  if (tried.has(client)) return client;
+  try {
+    await inTime(client, LONGEST_CONNECT_MS).query({ text: 'SELECT 1', values: [], rowMode: 'array' });
+  } catch (error) {
+    giveBack(client, true);
+    throw error;
+  }
+  tried.add(client);
+  return client;
 }
 
 export function giveBack(client: Lent, isLost: boolean): void {

@@ -53,6 +53,7 @@ interface Click {
   request: string; // JSON
   hasKey: boolean;
   cameAt: number;
+  largestBatch: number; // of a call with it
   asked: boolean; // whether it may have been served
   lost?: unknown; // what ended a call that may have served it
   backoff?: Backoff; // between its calls
@@ -72,10 +73,10 @@ interface Click {
  *   one the reservation expires.
  * - If the connection is lost in mid-call, or there is no answer within `callTimeoutMs`, clicks with a
  *   key are sent again, and clicks without one are `OutcomeUnknown`. `busy` is no answer then, since
- *   the lost call may be what the item is busy with. A click that is to be sent again rests for a
- *   moment, in which others are served. While there is no connection (to get one may take 2 seconds),
- *   clicks wait. After `patienceMs`, which also bound the repeats, clicks fail with the driver's error,
- *   or are `OutcomeUnknown` if they may have been served.
+ *   the lost call may be what the item is busy with. Clicks that are to be sent again rest for a
+ *   moment, and then take turns with the others, in calls half as large. While there is no connection
+ *   (to get one may take 2 seconds), clicks wait. After `patienceMs`, which also bound the repeats,
+ *   clicks fail with the driver's error, or are `OutcomeUnknown` if they may have been served.
  * - A wrong argument, or an error from a constraint or trigger, fails only the click that it is about.
  *   An error that is about the session, its privileges or the state of the server fails all clicks of
  *   the call.
@@ -86,8 +87,10 @@ export class Gatherer {
   readonly #options: Required<GathererOptions>;
   readonly #clicks = new Set<Click>(); // queued, sent and resting
   #queue: Click[] = [];
+  #again: Click[] = []; // have rested, and are to be sent again
+  #againWasLast = false; // whether the last call was made of them
   #underWay = 0;
-  #resting = 0; // clicks that come back into the queue after a pause
+  #resting = 0; // clicks that are to be sent again after a pause
   #timer: NodeJS.Timeout | undefined;
   #backoff = new Backoff();
   #open = true;
@@ -127,7 +130,9 @@ export class Gatherer {
     let leave = () => {};
     try {
       return await new Promise((resolve, reject) => {
-        const click = { request, hasKey, cameAt: performance.now(), asked: false, done: false, resolve, reject };
+        const { largestBatch } = this.#options;
+        const begin = { cameAt: performance.now(), largestBatch, asked: false, done: false };
+        const click = { request, hasKey, ...begin, resolve, reject };
         leave = () => this.#settle(click, () => reject(signal?.reason));
         signal?.addEventListener('abort', leave);
         this.#clicks.add(click);
@@ -166,23 +171,17 @@ export class Gatherer {
     }
     for (const click of this.#clicks) this.#fail(click, new Closed('the gatherer is closed'));
     this.#queue = [];
+    this.#again = [];
+    clearTimeout(this.#timer);
   }
 
   // ---- the queue ------------------------------------------------------------------------
 
   /** Makes calls as long as there are clicks and connections for them. */
   #pump(): void {
-    const { connections, longestWaitMs, largestBatch } = this.#options;
-    while (this.#underWay < connections && this.#queue.length > 0) {
-      const leftMs = (this.#queue[0]?.cameAt ?? 0) + longestWaitMs - performance.now();
-      if (leftMs > 0 && this.#queue.length < largestBatch && this.#open) {
-        this.#timer ??= setTimeout(() => {
-          this.#timer = undefined;
-          this.#pump();
-        }, leftMs);
-        return;
-      }
-      const batch = this.#queue.splice(0, largestBatch).filter((click) => !click.done);
+    while (this.#underWay < this.#options.connections) {
+      const batch = this.#next();
+      if (!batch) break;
       if (batch.length > 0) void this.#use(batch);
     }
     if (this.#isIdle()) {
@@ -190,8 +189,43 @@ export class Gatherer {
     }
   }
 
+  /** The clicks of the next call; none if there are none yet. Those that are sent again take turns with
+   * the others, who so wait for no more than one call of them. */
+  #next(): Click[] | undefined {
+    const isReady = this.#isReady();
+    this.#againWasLast = this.#again.length > 0 && !(isReady && this.#againWasLast);
+    if (this.#againWasLast) return this.#take(this.#again);
+    return isReady ? this.#take(this.#queue) : undefined;
+  }
+
+  /** Whether the first click in the queue has waited long enough; calls `#pump` when it has. */
+  #isReady(): boolean {
+    const [first] = this.#queue;
+    if (!first) return false;
+    const { longestWaitMs, largestBatch } = this.#options;
+    const leftMs = first.cameAt + longestWaitMs - performance.now();
+    if (leftMs <= 0 || this.#queue.length >= largestBatch || !this.#open) return true;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#pump();
+    }, leftMs);
+    return false;
+  }
+
+  /** As many clicks as may be in a call with each other. */
+  #take(queue: Click[]): Click[] {
+    let largest = this.#options.largestBatch;
+    let count = 0;
+    for (const click of queue) {
+      largest = Math.min(largest, click.largestBatch);
+      if (count >= largest) break;
+      count += 1;
+    }
+    return queue.splice(0, count).filter((click) => !click.done);
+  }
+
   #isIdle(): boolean {
-    return this.#underWay + this.#queue.length + this.#resting === 0;
+    return this.#underWay + this.#queue.length + this.#again.length + this.#resting === 0;
   }
 
   async #use(batch: Click[]): Promise<void> {
@@ -206,14 +240,22 @@ export class Gatherer {
     this.#queue.unshift(...clicks);
   }
 
-  /** Puts them back into the queue after a pause, in which others are served. */
+  /** After a call that was rolled back or lost: in calls half as large, in case one of them is the
+   * cause. Those whose patience has ended fail, also if they have rested. */
+  #askAgain(clicks: Click[], error: unknown): void {
+    this.#again = this.#withTime(this.#again, error);
+    for (const click of clicks) click.largestBatch = Math.max(1, clicks.length >> 1);
+    this.#rest(this.#withTime(clicks, error));
+  }
+
+  /** They are sent again after a pause, in which others are served. */
   #rest(clicks: Click[], atLeastMs = 0): void {
     if (clicks.length === 0) return;
     const pauses = clicks.map((click) => (click.backoff ??= new Backoff()).nextWaitMs(atLeastMs));
     this.#resting += clicks.length;
     setTimeout(() => {
       this.#resting -= clicks.length;
-      this.#putBack(clicks.filter((click) => !click.done));
+      this.#again.push(...clicks.filter((click) => !click.done));
       this.#pump();
     }, Math.max(...pauses));
   }
@@ -221,6 +263,7 @@ export class Gatherer {
   /** Fails what has waited too long for a connection. */
   #giveUp(error: unknown): void {
     this.#queue = this.#withTime(this.#queue, error);
+    this.#again = this.#withTime(this.#again, error);
   }
 
   /** Those whose patience has not ended; the others fail. */
@@ -287,11 +330,11 @@ export class Gatherer {
           return false;
         }
         for (const click of part) click.asked = click.lost !== undefined; // otherwise it was rolled back
-        if (part.length > 1 && (aboutOneRequest(error) || cancelled(error))) {
+        if (part.length > 1 && aboutOneRequest(error)) {
           const middle = part.length >> 1;
           parts.push(part.slice(middle), part.slice(0, middle));
         } else if (rolledBack(error) || cancelled(error)) {
-          this.#rest(this.#withTime(part, error));
+          this.#askAgain(part, error);
         } else {
           for (const click of part) this.#fail(click, error);
         }
@@ -321,13 +364,14 @@ export class Gatherer {
     this.#rest(unsettled, atLeastMs);
   }
 
-  /** After a lost connection: what has a key goes back into the queue, what has none fails. */
+  /** After a lost connection: what has a key is sent again, what has none fails. */
   #lose(part: Click[], error: unknown, notAsked: Click[]): void {
     for (const click of part) {
       click.lost ??= error;
       if (!click.hasKey) this.#fail(click, error);
     }
-    this.#putBack([...part.filter((click) => click.hasKey), ...notAsked]);
+    this.#askAgain(part.filter((click) => click.hasKey), error);
+    this.#putBack(notAsked);
     this.#giveUp(error);
   }
 }

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import pg from 'pg';
 
@@ -145,13 +146,13 @@ test('a lost connection', async (t) => {
   const keyed = gatherer.purchase(item, 'keyed', { idempotencyKey: 'basket 1' });
   const unkeyed = settle([gatherer.purchase(item, 'unkeyed')]);
   await underWay(pool);
-  const queued = gatherer.purchase(item, 'queued');
+  const queued = numbers(2).map((n) => gatherer.purchase(item, `queued ${n}`));
   assert.equal(await killCallsThatWait(pool), 1);
   assert.ok((await unkeyed)[0] instanceof OutcomeUnknown);
   await release();
-  assert.equal(sold(await settle([keyed, queued])), 2);
+  assert.equal(sold(await settle([keyed, ...queued])), 3);
   await gatherer.close();
-  assert.equal(await freeUnits(pool, item), 98);
+  assert.equal(await freeUnits(pool, item), 97);
 });
 
 /** A click whose call was lost, and whose item is busy until `unlock`. */
@@ -233,6 +234,45 @@ test('a cancelled call is made again', async (t) => {
   assert.equal(await freeUnits(pool, item), 99);
 });
 
+for (const [how, endCall] of [['cancelled', cancelCallsThatWait], ['lost', killCallsThatWait]]) {
+  test(`others are served while a ${how} call is repeated`, async (t) => {
+    const { pool, item } = await open(t, 100);
+    const { item: other } = await open(t);
+    const counted = counting(pool);
+    const gatherer = patient(counted, callsOf(4));
+    const release = await lock(t, item);
+    const clicks = numbers(4).map((n) => gatherer.purchase(item, n, { idempotencyKey: 'basket 1' }));
+    await underWay(pool);
+    const since = await now(pool);
+    assert.equal(await endCall(pool), 1);
+    await untilAskedAgain(pool, since);
+    assert.deepEqual(counted.calls, [4, 2]);
+    const others = numbers(4).map((n) => gatherer.purchase(other, n));
+    assert.equal(await endCall(pool), 1);
+    assert.equal(sold(await settle(others)), 4);
+    assert.equal(counted.calls[2], 4);
+    await release();
+    assert.equal(sold(await settle(clicks)), 4);
+    await gatherer.close();
+    assert.equal(await freeUnits(pool, item), 96);
+  });
+}
+
+test('cancelled calls are repeated no longer than patience', async (t) => {
+  const { pool, item } = await open(t, 100);
+  const counted = counting(pool);
+  const gatherer = patient(counted, { ...callsOf(8), patienceMs: 100 });
+  const release = await lock(t, item);
+  const clicks = settle(numbers(8).map((n) => gatherer.purchase(item, n)));
+  await underWay(pool);
+  await sleep(100); // patience has ended
+  assert.equal(await cancelCallsThatWait(pool), 1);
+  assert.deepEqual((await clicks).map((error) => error.code), Array(8).fill('57014'));
+  assert.deepEqual(counted.calls, [8]);
+  await release();
+  await gatherer.close();
+});
+
 test('a signal ends the tries', async (t) => {
   const { pool, item } = await open(t);
   const gatherer = patient(pool, { strategy: 'nowait' });
@@ -272,6 +312,28 @@ test('a database that comes back', async (t) => {
   const gatherer = patient(later);
   assert.ok((await gatherer.purchase(item, 'alice')).success); // without a key: it was not asked
   await gatherer.close();
+});
+
+test('a connection that was never good', async (t) => {
+  const { pool, item } = await open(t);
+  let tries = 0;
+  const connect = async () => {
+    const client = await pool.connect();
+    if ((tries += 1) === 1) client.connection.stream.destroy();
+    return client;
+  };
+  const gatherer = patient({ connect });
+  assert.ok((await gatherer.purchase(item, 'alice')).success); // without a key: it was not asked
+  await gatherer.close();
+});
+
+test('a connection is tried once', async (t) => {
+  const { item } = await open(t);
+  const counted = counting(openPool(t, { max: 1 }));
+  const gatherer = patient(counted);
+  for (const user of numbers(3)) assert.ok((await gatherer.purchase(item, user)).success);
+  await gatherer.close();
+  assert.equal(counted.probes, 1);
 });
 
 test('a connect that hangs', async (t) => {

@@ -98,25 +98,36 @@ export async function untilAskedAgain(pool, since) {
   await until(async () => (await pool.query(sql, [since])).rows[0].count > 0);
 }
 
-/** Lends the pool's connections, and counts the answers to calls over them. */
+/** Lends the pool's connections, and counts the clicks of each call over them, the answers, and the
+ * statements that are no calls. */
 export function counting(pool) {
   const counted = {
     answers: 0,
+    calls: [],
+    probes: 0,
     async connect() {
       const client = await pool.connect();
-      return {
-        on: (...listener) => client.on(...listener),
-        off: (...listener) => client.off(...listener),
-        release: (isLost) => client.release(isLost),
-        async query(query) {
-          const answer = await client.query(query);
-          counted.answers += 1;
-          return answer;
-        },
-      };
+      client.counted ??= countingClient(client, counted);
+      return client.counted;
     },
   };
   return counted;
+}
+
+function countingClient(client, counted) {
+  return {
+    on: (...listener) => client.on(...listener),
+    off: (...listener) => client.off(...listener),
+    release: (isLost) => client.release(isLost),
+    async query(query) {
+      const isCall = query.values.length > 0;
+      if (isCall) counted.calls.push(JSON.parse(query.values[0]).length);
+      else counted.probes += 1;
+      const answer = await client.query(query);
+      if (isCall) counted.answers += 1;
+      return answer;
+    },
+  };
 }
 
 /** Orders that meet the condition raise an error with this SQLSTATE, until the returned function is

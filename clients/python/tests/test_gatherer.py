@@ -1,6 +1,9 @@
 """The gatherer: exact, and no caller harms another."""
 
 import asyncio
+import json
+import os
+import socket
 import threading
 import unittest
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -10,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 
 import flashsale_client as flashsale
 from flashsale_client import Gatherer, ThreadGatherer
@@ -58,6 +61,22 @@ def patient(connect: Callable[[], Awaitable[AsyncConnection[Any]]], **options: A
 def calls_of(count: int) -> dict[str, Any]:
     """Each call waits until it has as many clicks, however slow the machine is."""
     return {"largest_batch": count, "longest_wait": 60.0}
+
+
+class Opened:
+    """Connections that note how many clicks each of their calls has."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    async def connect(self) -> AsyncConnection[Any]:
+        class Noting(AsyncCursor[Any]):
+            async def execute(cursor, query: Any, *arguments: Any, **options: Any) -> Any:
+                if arguments and arguments[0]:
+                    self.calls.append(len(json.loads(arguments[0][0])))
+                return await super().execute(query, *arguments, **options)
+
+        return await AsyncConnection.connect("", cursor_factory=Noting)
 
 
 class Gathering(unittest.IsolatedAsyncioTestCase):
@@ -149,12 +168,12 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
                 keyed = self.click(gatherer, "keyed", idempotency_key="basket 1")
                 unkeyed = self.click(gatherer, "unkeyed")
                 await self.under_way()
-                queued = self.click(gatherer, "queued")
+                queued = [self.click(gatherer, f"queued {n}") for n in range(2)]
                 self.assertEqual(await asyncio.to_thread(kill_calls_that_wait), 1)
                 answers = await settle([unkeyed])
                 self.assertIsInstance(answers[0], flashsale.OutcomeUnknown)
-            self.assertEqual(sold(await settle([keyed, queued])), 2)
-        self.assertEqual(free_units(self.item), 98)
+            self.assertEqual(sold(await settle([keyed, *queued])), 3)
+        self.assertEqual(free_units(self.item), 97)
 
     async def test_a_lost_connection_without_keys(self) -> None:
         async with patient(open_async) as gatherer:
@@ -225,6 +244,43 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(sold(await settle([click])), 1)
         self.assertEqual(free_units(self.item), 99)
 
+    async def others_are_served_before_a_second_repeat(self, end_call: Callable[[], int]) -> None:
+        """`end_call` ends the calls that wait for the item, and returns how many."""
+        other, opened = ask(flashsale.create_item(4)), Opened()
+        async with patient(opened.connect, **calls_of(4)) as gatherer:
+            with locked(self.item):
+                clicks = [self.click(gatherer, str(n), idempotency_key="k") for n in range(4)]
+                await self.under_way()
+                since = now()
+                self.assertEqual(await asyncio.to_thread(end_call), 1)
+                await asyncio.to_thread(until_asked_again, since)
+                self.assertEqual(opened.calls, [4, 2])
+                others = [asyncio.create_task(gatherer.purchase(other, n)) for n in range(4)]
+                await asyncio.sleep(0)
+                self.assertEqual(await asyncio.to_thread(end_call), 1)
+                self.assertEqual(sold(await settle(others)), 4)
+                self.assertEqual(opened.calls[2], 4)
+            self.assertEqual(sold(await settle(clicks)), 4)
+        self.assertEqual(free_units(self.item), 96)
+
+    async def test_others_are_served_while_a_cancelled_call_is_repeated(self) -> None:
+        await self.others_are_served_before_a_second_repeat(cancel_calls_that_wait)
+
+    async def test_others_are_served_while_a_lost_call_is_repeated(self) -> None:
+        await self.others_are_served_before_a_second_repeat(kill_calls_that_wait)
+
+    async def test_cancelled_calls_are_repeated_no_longer_than_patience(self) -> None:
+        opened = Opened()
+        with locked(self.item):
+            async with patient(opened.connect, **calls_of(8), patience=0.1) as gatherer:
+                clicks = [self.click(gatherer, str(n)) for n in range(8)]
+                await self.under_way()
+                await asyncio.sleep(0.1)  # patience has ended
+                self.assertEqual(await asyncio.to_thread(cancel_calls_that_wait), 1)
+                answers = await settle(clicks)
+        self.assertEqual([getattr(a, "sqlstate", a) for a in answers], ["57014"] * 8)
+        self.assertEqual(opened.calls, [8])
+
     async def test_without_a_database(self) -> None:
         async def nowhere() -> AsyncConnection[Any]:
             return await AsyncConnection.connect("host=/nowhere")
@@ -244,6 +300,21 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             return await open_async()
 
         async with patient(connect) as gatherer:
+            self.assertEqual(sold(await settle([self.click(gatherer, "alice")])), 1)
+
+    async def test_a_connection_that_was_never_good(self) -> None:
+        tries = 0
+
+        async def connect() -> AsyncConnection[Any]:
+            nonlocal tries
+            tries += 1
+            connection = await open_async()
+            if tries == 1:
+                with socket.socket(fileno=os.dup(connection.fileno())) as its:
+                    its.shutdown(socket.SHUT_RDWR)
+            return connection
+
+        async with patient(connect) as gatherer:  # without a key: it was not asked
             self.assertEqual(sold(await settle([self.click(gatherer, "alice")])), 1)
 
     async def test_a_database_that_comes_back(self) -> None:

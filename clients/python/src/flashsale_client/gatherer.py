@@ -6,7 +6,7 @@ One row lock, one statement and one commit then serve a whole batch, over a hand
 import asyncio
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
@@ -40,6 +40,7 @@ class _Click:
     request: str  # JSON
     has_key: bool
     came_at: float  # by the loop's clock
+    largest_batch: int  # of a call with it
     answer: "asyncio.Future[Reservation | Refusal]"
     asked: bool = False  # whether it may have been served
     lost: Exception | None = None  # what ended a call that may have served it
@@ -62,10 +63,11 @@ class Gatherer:
       without one the reservation expires.
     - If the connection is lost in mid-call, or there is no answer within `call_timeout` seconds,
       clicks with a key are sent again, and clicks without one raise `OutcomeUnknown`. `busy` is then
-      no answer, since the lost call may be what the item is busy with. A click that is to be sent
-      again rests for a moment, in which others are served. While there is no connection (to open one
-      may take 2 seconds), clicks wait. After `patience` seconds, which also bound the repeats, clicks
-      raise the driver's error, or `OutcomeUnknown` if they may have been served.
+      no answer, since the lost call may be what the item is busy with. Clicks that are to be sent
+      again rest for a moment, and then take turns with the others, in calls half as large. While
+      there is no connection (to open one may take 2 seconds), clicks wait. After `patience` seconds,
+      which also bound the repeats, clicks raise the driver's error, or `OutcomeUnknown` if they may
+      have been served.
     - A wrong argument, or an error from a constraint or trigger, is raised only by the click that
       it is about. An error that is about the session, its privileges or the state of the server is
       raised by all clicks of the call.
@@ -95,8 +97,10 @@ class Gatherer:
         self._call_timeout = call_timeout
         self._strategy = strategy
         self._queue: deque[_Click] = deque()
+        self._again: deque[_Click] = deque()  # have rested, and are to be sent again
+        self._again_was_last = False  # whether the last call was made of them
         self._clicks: set[_Click] = set()  # queued, sent and resting
-        self._resting = 0  # clicks that come back into the queue after a pause
+        self._resting = 0  # clicks that are to be sent again after a pause
         self._some = asyncio.Event()  # a click waits, or nothing more will come
         self._full = asyncio.Event()  # a whole batch waits, or nothing more will come
         self._turn = asyncio.Lock()  # one connection gathers at a time
@@ -127,7 +131,9 @@ class Gatherer:
         if len(self._queue) >= self._queue_size:
             raise Overloaded(f"{self._queue_size} clicks wait")
         loop = asyncio.get_running_loop()
-        click = _Click(request, idempotency_key is not None, loop.time(), loop.create_future())
+        has_key = idempotency_key is not None
+        answer: asyncio.Future[Reservation | Refusal] = loop.create_future()
+        click = _Click(request, has_key, loop.time(), self._largest_batch, answer)
         self._clicks.add(click)
         self._queue.append(click)
         self._ring()
@@ -179,14 +185,18 @@ class Gatherer:
 
     async def _more(self) -> bool:
         """Waits for a click; false if no more will come."""
-        while not self._queue and (self._open or self._resting):
+        while not self._queue and not self._again and (self._open or self._resting):
             self._some.clear()
             await self._some.wait()
-        return bool(self._queue)
+        return bool(self._queue or self._again)
 
     async def _gather(self) -> list[_Click]:
-        """The clicks of the next call; none if another connection was faster."""
+        """The clicks of the next call; none if another connection was faster. Those that are sent
+        again take turns with the others, who so wait for no more than one call of them."""
         async with self._turn:
+            self._again_was_last = bool(self._again) and not (self._queue and self._again_was_last)
+            if self._again_was_last:
+                return self._take(self._again)
             if not self._queue:
                 return []
             left = self._queue[0].came_at + self._longest_wait - asyncio.get_running_loop().time()
@@ -194,21 +204,36 @@ class Gatherer:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await self._full.wait()
-            batch: list[_Click] = []
-            while self._queue and len(batch) < self._largest_batch:
-                click = self._queue.popleft()
-                if not click.answer.done():  # its caller left
-                    batch.append(click)
+            batch = self._take(self._queue)
             if self._open and len(self._queue) < self._largest_batch:
                 self._full.clear()
             return batch
+
+    def _take(self, queue: deque[_Click]) -> list[_Click]:
+        """As many clicks as may be in a call with each other."""
+        batch: list[_Click] = []
+        largest = self._largest_batch
+        while queue and len(batch) < min(largest, queue[0].largest_batch):
+            click = queue.popleft()
+            if not click.answer.done():  # its caller left
+                largest = min(largest, click.largest_batch)
+                batch.append(click)
+        return batch
 
     def _put_back(self, clicks: list[_Click]) -> None:
         self._queue.extendleft(reversed(clicks))
         self._ring()
 
+    def _ask_again(self, clicks: list[_Click], error: Exception) -> None:
+        """After a call that was rolled back or lost: in calls half as large, in case one of them is
+        the cause. Those whose patience has ended fail, also if they have rested."""
+        self._again = deque(self._with_time(self._again, error))
+        for click in clicks:
+            click.largest_batch = max(1, len(clicks) // 2)
+        self._rest(self._with_time(clicks, error))
+
     def _rest(self, clicks: list[_Click], at_least_ms: int = 0) -> None:
-        """Puts them back into the queue after a pause, in which others are served."""
+        """They are sent again after a pause, in which others are served."""
         if not clicks:
             return
         pause = max(click.backoff.next_wait(at_least_ms) for click in clicks)
@@ -217,15 +242,15 @@ class Gatherer:
 
     def _rested(self, clicks: list[_Click]) -> None:
         self._resting -= len(clicks)
-        self._put_back([click for click in clicks if not click.answer.done()])
+        self._again.extend(click for click in clicks if not click.answer.done())
+        self._ring()
 
     def _give_up(self, error: Exception) -> None:
         """Fails what has waited too long for a connection."""
-        waiting = list(self._queue)
-        self._queue.clear()
-        self._queue.extend(self._with_time(waiting, error))
+        self._queue = deque(self._with_time(self._queue, error))
+        self._again = deque(self._with_time(self._again, error))
 
-    def _with_time(self, clicks: list[_Click], error: Exception) -> list[_Click]:
+    def _with_time(self, clicks: Collection[_Click], error: Exception) -> list[_Click]:
         """Those whose patience has not ended; the others fail."""
         before = asyncio.get_running_loop().time() - self._patience
         _fail_all((click for click in clicks if click.came_at <= before), error)
@@ -257,6 +282,8 @@ class Gatherer:
             async with asyncio.timeout(_LONGEST_CONNECT):
                 connection = await self._connect()
                 await connection.set_autocommit(True)
+                # PgBouncer takes clients in also while it has no server for them.
+                await connection.execute("SELECT 1", prepare=False)
                 return connection
         except Exception as error:  # whatever `connect` raises
             if connection is not None:
@@ -280,11 +307,11 @@ class Gatherer:
                     return False
                 for click in part:
                     click.asked = click.lost is not None  # otherwise it was rolled back
-                if len(part) > 1 and (about_one_request(error) or cancelled(error)):
+                if len(part) > 1 and about_one_request(error):
                     middle = len(part) // 2
                     parts += [part[middle:], part[:middle]]
                 elif rolled_back(error) or cancelled(error):
-                    self._rest(self._with_time(part, error))
+                    self._ask_again(part, error)
                 else:
                     _fail_all(part, error)
         return True
@@ -319,12 +346,12 @@ class Gatherer:
                 await asyncio.wait({task}, timeout=LONGEST_GOODBYE)
 
     def _lose(self, part: list[_Click], error: Exception, not_asked: list[_Click]) -> None:
-        """After a lost connection: what has a key goes back into the queue, what has none fails."""
+        """After a lost connection: what has a key is sent again, what has none fails."""
         for click in part:
             click.lost = click.lost or error
-        again = [click for click in part if click.has_key]
-        _fail_all(set(part).difference(again), error)
-        self._put_back(again + not_asked)
+        _fail_all((click for click in part if not click.has_key), error)
+        self._ask_again([click for click in part if click.has_key], error)
+        self._put_back(not_asked)
         self._give_up(error)
 
 
