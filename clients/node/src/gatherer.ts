@@ -123,7 +123,7 @@ export class Gatherer {
     const request = checked({ itemId, userId, ...options });
     signal?.throwIfAborted();
     if (!this.#open) throw new Closed('the gatherer is closed');
-    if (this.#queue.length >= this.#options.queueSize) {
+    if (this.#queue.length + this.#again.length + this.#resting >= this.#options.queueSize) {
       throw new Overloaded(`${this.#options.queueSize} clicks wait`);
     }
     const hasKey = options.idempotencyKey != null;

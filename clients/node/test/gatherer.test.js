@@ -114,6 +114,23 @@ test('a slow database overloads it', async (t) => {
   await gatherer.close();
 });
 
+test('clicks that are to be sent again count', async (t) => {
+  const { pool, item } = await open(t, 100);
+  const gatherer = patient(pool, { ...callsOf(2), queueSize: 2 });
+  const release = await lock(t, item);
+  const clicks = numbers(2).map((n) => gatherer.purchase(item, n));
+  await underWay(pool);
+  clicks.push(...numbers(2, 2).map((n) => gatherer.purchase(item, n)));
+  const since = await now(pool);
+  assert.equal(await cancelCallsThatWait(pool), 1);
+  await untilAskedAgain(pool, since); // the queue is empty
+  const late = settle([gatherer.purchase(item, 'one too many')]);
+  await release();
+  assert.ok((await late)[0] instanceof Overloaded);
+  assert.equal(sold(await settle(clicks)), 4);
+  await gatherer.close();
+});
+
 test('it drains when it closes', async (t) => {
   const { pool, item } = await open(t, 100);
   const gatherer = patient(pool, { connections: 2, largestBatch: 8 });

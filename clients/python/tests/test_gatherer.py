@@ -140,6 +140,21 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             later = [self.click(gatherer, str(n)) for n in range(6, 8)]
             self.assertEqual(sold(await settle(later)), 2)
 
+    async def test_clicks_that_are_to_be_sent_again_count(self) -> None:
+        async with patient(open_async, **calls_of(2), queue_size=2) as gatherer:
+            with locked(self.item):
+                clicks = [self.click(gatherer, str(n)) for n in range(2)]
+                await self.under_way()
+                clicks += [self.click(gatherer, str(n)) for n in range(2, 4)]
+                await asyncio.sleep(0)
+                since = now()
+                self.assertEqual(await asyncio.to_thread(cancel_calls_that_wait), 1)
+                await asyncio.to_thread(until_asked_again, since)  # the queue is empty
+                late = self.click(gatherer, "one too many")
+                await asyncio.sleep(0)
+            self.assertIsInstance((await settle([late]))[0], flashsale.Overloaded)
+            self.assertEqual(sold(await settle(clicks)), 4)
+
     async def test_it_drains_when_it_closes(self) -> None:
         gatherer = patient(open_async, connections=2, largest_batch=8)
         async with gatherer:

@@ -128,7 +128,7 @@ class Gatherer:
         request = _request(item_id, user_id, quantity, idempotency_key)
         if not self._open:
             raise Closed("the gatherer is closed")
-        if len(self._queue) >= self._queue_size:
+        if len(self._queue) + len(self._again) + self._resting >= self._queue_size:
             raise Overloaded(f"{self._queue_size} clicks wait")
         loop = asyncio.get_running_loop()
         has_key = idempotency_key is not None
