@@ -25,6 +25,7 @@ import {
   cancelled,
   passing,
   rolledBack,
+  sqlstate,
   timedOut,
 } from './errors.js';
 import { Backoff, type RetryOptions, outcomeUnknown, withRetry } from './retry.js';
@@ -324,7 +325,7 @@ export class Gatherer {
       try {
         await this.#ask(client, part);
       } catch (error) {
-        if (answerLost(error)) {
+        if (answerLost(error) || sqlstate(error) === undefined) {
           if (timedOut(error)) await cancel(client);
           this.#lose(part, error, parts.reverse().flat());
           return false;
@@ -348,11 +349,13 @@ export class Gatherer {
     for (const click of part) click.asked = true;
     const { strategy, callTimeoutMs } = this.#options;
     const answers = await askForBatch(client, requests, strategy, callTimeoutMs);
+    if (!Array.isArray(answers) || answers.length !== part.length || !answers.every(isObject)) {
+      throw new Error('the answers are not one for each purchase');
+    }
     const unsettled: Click[] = [];
     let atLeastMs = 0;
     part.forEach((click, at) => {
-      const answer = answers[at];
-      if (!answer) return;
+      const answer = answers[at]!;
       if (click.lost !== undefined && !answer.success && answer.retryable) {
         // The lost call may still be running, and be what the item is busy with.
         unsettled.push(...this.#withTime([click], click.lost));
@@ -374,6 +377,10 @@ export class Gatherer {
     this.#putBack(notAsked);
     this.#giveUp(error);
   }
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null;
 }
 
 /** The JSON of a request. What the server would refuse for the whole call is refused here, with the

@@ -398,6 +398,17 @@ async function cursedAndOthers(t, state) {
   return answers;
 }
 
+for (const text of ['[]', '[{"success":true},{"success":true}]', '[null]', 'null', 'no JSON']) {
+  test(`an answer of another kind tells nothing: ${text}`, async () => {
+    const rows = [[text]];
+    const client = { on() {}, off() {}, release() {}, query: async () => ({ rows }) };
+    const gatherer = patient({ connect: async () => client });
+    const [outcome] = await settle([gatherer.purchase(1, 'alice')]);
+    assert.ok(outcome instanceof OutcomeUnknown, String(outcome));
+    await gatherer.close();
+  });
+}
+
 for (const state of ['P0001', 'SHOP1']) test(`an error of a trigger is its caller's: ${state}`, async (t) => {
   const answers = await cursedAndOthers(t, state);
   assert.equal(answers[13].message, 'not this one');
