@@ -317,6 +317,19 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
         async with patient(connect) as gatherer:
             self.assertEqual(sold(await settle([self.click(gatherer, "alice")])), 1)
 
+    async def test_a_connect_that_is_cancelled(self) -> None:
+        tries = 0
+
+        async def connect() -> AsyncConnection[Any]:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                raise asyncio.CancelledError
+            return await open_async()
+
+        async with patient(connect) as gatherer:
+            self.assertEqual(sold(await settle([self.click(gatherer, "alice")])), 1)
+
     async def test_a_connection_that_was_never_good(self) -> None:
         tries = 0
 
@@ -331,6 +344,23 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
 
         async with patient(connect) as gatherer:  # without a key: it was not asked
             self.assertEqual(sold(await settle([self.click(gatherer, "alice")])), 1)
+
+    async def test_what_takes_too_long_is_an_error_of_psycopg(self) -> None:
+        async def connect() -> AsyncConnection[Any]:
+            await asyncio.Event().wait()
+            return await open_async()
+
+        with locked(self.item):
+            options: dict[str, Any] = {"largest_batch": 1, "patience": 0.1, "call_timeout": 0.3}
+            async with patient(open_async, **options) as gatherer:
+                clicks = [self.click(gatherer, user) for user in ("sent", "queued")]
+                sent, queued = await settle(clicks)
+        async with patient(connect, patience=0.1) as gatherer:
+            unconnected = (await settle([self.click(gatherer, "alice")]))[0]
+        self.assertIsInstance(sent, flashsale.OutcomeUnknown)
+        self.assertIsInstance(getattr(sent, "__cause__", None), psycopg.OperationalError)
+        self.assertIsInstance(queued, psycopg.OperationalError)
+        self.assertIsInstance(unconnected, psycopg.OperationalError)
 
     async def test_a_database_that_comes_back(self) -> None:
         tries = 0

@@ -13,7 +13,12 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.errors import InvalidParameterValue, NullValueNotAllowed, NumericValueOutOfRange
+from psycopg.errors import (
+    ConnectionTimeout,
+    InvalidParameterValue,
+    NullValueNotAllowed,
+    NumericValueOutOfRange,
+)
 
 from .answers import Refusal, Reservation
 from .calls import Strategy, User, batch_call, run_async
@@ -277,6 +282,21 @@ class Gatherer:
                 await _discard(connection)
 
     async def _try_to_connect(self, backoff: Backoff) -> AsyncConnection[Any] | None:
+        try:
+            return await self._new_connection()
+        except TimeoutError:
+            failed: Exception = ConnectionTimeout(f"no connection within {_LONGEST_CONNECT:g} s")
+        except asyncio.CancelledError:
+            if (worker := asyncio.current_task()) and worker.cancelling():
+                raise  # by `close`
+            failed = psycopg.OperationalError("connecting was cancelled")
+        except Exception as error:  # whatever `connect` raises
+            failed = error
+        self._give_up(failed)
+        await asyncio.sleep(backoff.next_wait())
+        return None
+
+    async def _new_connection(self) -> AsyncConnection[Any]:
         connection: AsyncConnection[Any] | None = None
         try:
             async with asyncio.timeout(_LONGEST_CONNECT):
@@ -285,12 +305,10 @@ class Gatherer:
                 # PgBouncer takes clients in also while it has no server for them.
                 await connection.execute("SELECT 1", prepare=False)
                 return connection
-        except Exception as error:  # whatever `connect` raises
+        except BaseException:
             if connection is not None:
                 await _discard(connection)
-            self._give_up(error)
-            await asyncio.sleep(backoff.next_wait())
-            return None
+            raise
 
     async def _serve(self, connection: AsyncConnection[Any], batch: list[_Click]) -> bool:
         """Answers each click of a batch, or asks it again later; false if the connection is lost. A
@@ -332,13 +350,14 @@ class Gatherer:
         self._rest(unsettled, at_least_ms)
 
     async def _in_time(self, call: Coroutine[Any, Any, T]) -> T:
-        """Its answer; or `TimeoutError`, even if the server does not react to the cancel."""
+        """Its answer; or an error after `call_timeout`, even if the server does not react to the
+        cancel."""
         task = asyncio.create_task(call)
         try:
             await asyncio.wait({task}, timeout=self._call_timeout)
             if task.done():
                 return task.result()
-            raise TimeoutError(f"no answer within {self._call_timeout} s")
+            raise psycopg.OperationalError(f"no answer within {self._call_timeout:g} s")
         finally:
             if not task.done():
                 task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
