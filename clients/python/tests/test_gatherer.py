@@ -8,7 +8,7 @@ import threading
 import unittest
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from unittest import mock
 
@@ -361,6 +361,26 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
         self.assertIsInstance(getattr(sent, "__cause__", None), psycopg.OperationalError)
         self.assertIsInstance(queued, psycopg.OperationalError)
         self.assertIsInstance(unconnected, psycopg.OperationalError)
+
+    async def test_a_call_that_does_not_end_when_it_is_cancelled(self) -> None:
+        ended = asyncio.Event()
+
+        async def stubborn(*_: object) -> None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        with (
+            mock.patch("flashsale_client.gatherer.run_async", stubborn),
+            mock.patch("flashsale_client.gatherer.LONGEST_GOODBYE", 0.1),
+        ):
+            async with patient(open_async, call_timeout=0.1) as gatherer:
+                answers = await settle([self.click(gatherer, "alice")])
+                self.assertIsInstance(answers[0], flashsale.OutcomeUnknown)
+                self.assertTrue(ended.is_set())
 
     async def test_a_database_that_comes_back(self) -> None:
         tries = 0

@@ -363,6 +363,8 @@ class Gatherer:
                 task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
                 task.cancel()  # in the server too
                 await asyncio.wait({task}, timeout=LONGEST_GOODBYE)
+                task.cancel()  # if it still waits for the server
+                await asyncio.wait({task}, timeout=LONGEST_GOODBYE)
 
     def _lose(self, part: list[_Click], error: Exception, not_asked: list[_Click]) -> None:
         """After a lost connection: what has a key is sent again, what has none fails."""
