@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import pg from 'pg';
 
+import { onAbort } from './abort.js';
 import type { Answer, Reservation } from './answers.js';
 import {
   type PurchaseOptions,
@@ -128,20 +129,19 @@ export class Gatherer {
       throw new Overloaded(`${this.#options.queueSize} clicks wait`);
     }
     const hasKey = options.idempotencyKey != null;
-    let leave = () => {};
+    let forget = () => {};
     try {
       return await new Promise((resolve, reject) => {
         const { largestBatch } = this.#options;
         const begin = { cameAt: performance.now(), largestBatch, asked: false, done: false };
         const click = { request, hasKey, ...begin, resolve, reject };
-        leave = () => this.#settle(click, () => reject(signal?.reason));
-        signal?.addEventListener('abort', leave);
+        if (signal) forget = onAbort(signal, () => this.#settle(click, () => reject(signal.reason)));
         this.#clicks.add(click);
         this.#queue.push(click);
         this.#pump();
       });
     } finally {
-      signal?.removeEventListener('abort', leave);
+      forget();
     }
   }
 

@@ -1,7 +1,6 @@
 /** Makes a call until it has a final answer, as the extension's README describes it. */
 
-import { setTimeout as sleep } from 'node:timers/promises';
-
+import { pause } from './abort.js';
 import type { Answer, Refusal, Reservation } from './answers.js';
 import { type PurchaseOptions, type Queryable, type Strategy, type User, purchaseItem } from './calls.js';
 import { OutcomeUnknown, answerLost, cancelled, passing } from './errors.js';
@@ -62,8 +61,7 @@ export async function withRetry<T extends { success: true }>(
     if (lost !== undefined && (over || !repeatable)) throw outcomeUnknown(lost);
     if (over && refusal) return refusal;
     if (over) throw error;
-    await sleep(waitMs);
-    signal?.throwIfAborted();
+    await pause(waitMs, signal);
   }
 }
 

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import pg from 'pg';
 
-import { Closed, Gatherer, OutcomeUnknown, Overloaded, audit, userOrders } from 'flashsale-client';
+import { Closed, Gatherer, OutcomeUnknown, Overloaded, audit, userOrders, withRetry } from 'flashsale-client';
 
 import {
   callsThatWait,
@@ -302,6 +302,30 @@ test('a signal ends the tries', async (t) => {
   await release();
   await gatherer.close();
 });
+
+test('many clicks share a signal', async (t) => {
+  const { item } = await open(t, 100);
+  const gatherer = patient(openPool(t));
+  const { signal } = new AbortController();
+  const warnings = [];
+  const note = (warning) => warnings.push(warning.name);
+  process.on('warning', note);
+  const clicks = numbers(20).map((n) => gatherer.purchase(item, n, { signal }));
+  const pauses = numbers(20).map(() => pausing({ signal }));
+  assert.equal(sold(await settle(clicks)), 20);
+  await Promise.all(pauses);
+  await sleep(0); // warnings come in the next tick
+  process.off('warning', note);
+  assert.deepEqual(warnings, []);
+  await gatherer.close();
+});
+
+/** Resolves when a pause between two tries has begun, and ended. */
+async function pausing(options) {
+  const busy = { success: false, reason: 'busy', message: '', retryable: true, retryAfterMs: 50 };
+  const answers = [busy, { success: true }];
+  await withRetry(async () => answers.shift(), { repeatable: true, ...options });
+}
 
 test('two who close it', async (t) => {
   const { pool, item } = await open(t);

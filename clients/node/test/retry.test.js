@@ -120,3 +120,13 @@ test('any call can be repeated', async (t) => {
   assert.ok(answer.success);
   assert.equal(tries, 3);
 });
+
+test('a signal ends the pause between two tries', async () => {
+  const hour = 3_600_000;
+  const busy = { success: false, reason: 'busy', message: '', retryable: true, retryAfterMs: hour };
+  const leave = new AbortController();
+  const options = { repeatable: true, withinMs: 2 * hour, signal: leave.signal };
+  const answer = withRetry(async () => busy, options);
+  setTimeout(() => leave.abort(new Error('impatient')), 20);
+  await assert.rejects(answer, { message: 'impatient' });
+});
