@@ -4,6 +4,8 @@
  * nothing, so they work through PgBouncer in transaction mode.
  */
 
+import { inspect } from 'node:util';
+
 import type { QueryArrayConfig, QueryArrayResult } from 'pg';
 
 import type {
@@ -26,6 +28,7 @@ import type {
   Restocked,
   UserOrders,
 } from './answers.js';
+import { wrong } from './errors.js';
 import { read } from './json.js';
 
 /** A `Client`, `PoolClient` or `Pool` of pg. */
@@ -64,9 +67,22 @@ async function one<T>(client: Queryable, text: string, values: unknown[]): Promi
   return read(JSON.parse(result.rows[0]?.[0])) as T;
 }
 
-/** The text of a user's or an order's name; the server says what is wrong with null. */
-function named(name: User | OrderName): Parameter {
-  return ['text', name == null ? null : String(name)];
+/** The text of an order's name; the server says what is wrong with null. */
+function named(order: OrderName): Parameter {
+  return ['text', order == null ? null : String(order)];
+}
+
+/** The text of a user or a key. Values are refused whose text others could have, too. */
+export function textOf(name: string, value: unknown): string | undefined {
+  if (value == null) return undefined;
+  if (typeof value !== 'string' && typeof value !== 'bigint' && !Number.isSafeInteger(value)) {
+    throw wrong('22023', `${name} is ${inspect(value)}: it must be a text or a whole number below 2^53`);
+  }
+  const text = String(value);
+  if (/\p{Surrogate}/u.test(text)) {
+    throw wrong('22023', `${name} is ${inspect(value)}: it has half of a surrogate pair`);
+  }
+  return text;
 }
 
 function interval(ms: number | undefined): Parameter {
@@ -84,7 +100,7 @@ export interface PurchaseOptions {
 }
 
 /** Reserves units for a user. */
-export function purchaseItem(
+export async function purchaseItem(
   client: Queryable,
   itemId: number,
   userId: User,
@@ -94,9 +110,9 @@ export function purchaseItem(
     client,
     'purchase_item',
     ['bigint', itemId],
-    named(userId),
+    ['text', textOf('user_id', userId)],
     ['bigint', quantity],
-    ['text', idempotencyKey],
+    ['text', textOf('idempotency_key', idempotencyKey)],
     ['text', strategy],
   );
 }
@@ -187,8 +203,8 @@ export function getOrder(client: Queryable, order: OrderName): Promise<Answer<Or
 }
 
 /** The user's newest 100 orders. */
-export function userOrders(client: Queryable, userId: User): Promise<Answer<UserOrders>> {
-  return ask(client, 'user_orders', named(userId));
+export async function userOrders(client: Queryable, userId: User): Promise<Answer<UserOrders>> {
+  return ask(client, 'user_orders', ['text', textOf('user_id', userId)]);
 }
 
 export function findPayment(client: Queryable, paymentRef: string): Promise<Answer<FoundPayment>> {

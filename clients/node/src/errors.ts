@@ -1,5 +1,7 @@
 /** What this package throws itself, and what the driver's errors mean. */
 
+import pg from 'pg';
+
 /**
  * The connection was lost, or the server ended the call, or there was no answer in time: the call may
  * have been carried out or not. `cause` is the driver's error. A purchase with a key can be made again
@@ -84,4 +86,9 @@ function notConnected(error: Error): boolean {
 export function aboutOneRequest(error: unknown): boolean {
   const state = sqlstate(error);
   return state !== undefined && !/^(08|0A|25|28|3D|3F|40|42|53|54|55|57|58|F0|XX00[12])/.test(state);
+}
+
+/** An argument that is refused here, as the server would refuse it. */
+export function wrong(code: string, message: string): pg.DatabaseError {
+  return Object.assign(new pg.DatabaseError(message, message.length, 'error'), { code, severity: 'ERROR' });
 }

@@ -5,8 +5,6 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import pg from 'pg';
-
 import { onAbort } from './abort.js';
 import type { Answer, Reservation } from './answers.js';
 import {
@@ -16,6 +14,7 @@ import {
   type User,
   askForBatch,
   requestJson,
+  textOf,
 } from './calls.js';
 import { type Lender, type Lent, cancel, giveBack, lend } from './connection.js';
 import {
@@ -28,6 +27,7 @@ import {
   rolledBack,
   sqlstate,
   timedOut,
+  wrong,
 } from './errors.js';
 import { Backoff, type RetryOptions, outcomeUnknown, withRetry } from './retry.js';
 
@@ -394,16 +394,14 @@ function checked(request: PurchaseRequest): string {
     if (!Number.isSafeInteger(value)) throw wrong('22003', `${name} is ${value}: it is no whole number below 2^53`);
   }
   if (quantity < 1) throw wrong('22023', `quantity is ${quantity}: it must be at least 1`);
-  for (const [name, text] of Object.entries({ user_id: String(userId), idempotency_key: idempotencyKey })) {
-    if (text == null) continue;
+  const user = textOf('user_id', userId);
+  const key = textOf('idempotency_key', idempotencyKey);
+  for (const [name, text] of Object.entries({ user_id: user, idempotency_key: key })) {
+    if (text === undefined) continue;
     const bytes = Buffer.byteLength(text);
     if (bytes < 1 || bytes > 255 || text.includes('\0')) {
       throw wrong('22023', `${name} must have 1 to 255 bytes, none of them 0`);
     }
   }
-  return requestJson({ ...request, userId: String(userId) });
-}
-
-function wrong(code: string, message: string): pg.DatabaseError {
-  return Object.assign(new pg.DatabaseError(message, message.length, 'error'), { code, severity: 'ERROR' });
+  return requestJson({ ...request, userId: user!, idempotencyKey: key });
 }

@@ -121,6 +121,11 @@ test("wrong arguments are the driver's errors", async (t) => {
     ['22004', () => flashsale.purchaseItem(pool, item, null)],
     ['22003', () => flashsale.purchaseItem(pool, 2 ** 63, 'alice')],
     ['22004', () => flashsale.purchaseBatch(pool, [{ itemId: item }])],
+    ['22023', () => flashsale.purchaseItem(pool, item, 'half \ud800')],
+    ['22023', () => flashsale.purchaseItem(pool, item, 'alice', { idempotencyKey: '\udc00' })],
+    ['22023', () => flashsale.purchaseItem(pool, item, {})],
+    ['22023', () => flashsale.purchaseItem(pool, item, NaN)],
+    ['22023', () => flashsale.userOrders(pool, Symbol('alice'))],
   ];
   for (const [code, call] of calls) await assert.rejects(call, { code });
 });

@@ -124,6 +124,11 @@ class Calls(unittest.TestCase):
             with self.subTest(state), self.assertRaises(psycopg.Error) as raised:
                 ask(typing.cast("flashsale.Call[object]", call))
             self.assertEqual(raised.exception.sqlstate, state)
+        nobody: Any
+        for nobody in ([1], b"a", 1.5, True, "half \ud800"):
+            with self.subTest(nobody), self.assertRaises(psycopg.Error) as raised:
+                flashsale.purchase_item(self.item, nobody)
+            self.assertEqual(raised.exception.sqlstate, "22023")
 
     def test_a_batch(self) -> None:
         requests: list[dict[str, object]] = [

@@ -403,6 +403,11 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
             ((self.item, nothing), "22004"),
             ((nothing, "alice"), "22004"),
             ((2**63, "alice"), "22003"),
+            ((self.item, "half \ud800"), "22023"),
+            ((self.item, [1]), "22023"),
+            ((self.item, b"a"), "22023"),
+            ((self.item, 1.5), "22023"),
+            ((self.item, True), "22023"),
             ((self.item, "alice", 1.5), "22023"),  # found by the server
         ]
         async with patient(open_async) as gatherer:

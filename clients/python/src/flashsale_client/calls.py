@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from psycopg import AsyncConnection, Connection
+from psycopg.errors import InvalidParameterValue
 from psycopg.rows import tuple_row
 
 from . import answers
@@ -66,8 +67,20 @@ def _rows(of: str, order_by: str) -> str:
     return f"SELECT coalesce(jsonb_agg(to_jsonb(r) ORDER BY {order_by}), '[]')::text FROM flashsale.{of} r"
 
 
-def _text(name: User) -> str | None:
-    return None if name is None else str(name)  # the server says what is wrong with None
+def _named(order: OrderName) -> str | None:
+    return None if order is None else str(order)  # the server says what is wrong with None
+
+
+def text_of(name: str, value: object) -> str | None:
+    """The text of a user or a key. Values are refused whose text others could have, too."""
+    if value is None:
+        return None
+    if not isinstance(value, (str, int, UUID)) or isinstance(value, bool):
+        raise InvalidParameterValue(f"{name} is {value!r}: it must be a text, a whole number or a UUID")
+    text = str(value)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidParameterValue(f"{name} is {value!r}: it has half of a surrogate pair")
+    return text
 
 
 def _list_of(of: type[T]) -> Callable[[list[Any]], list[T]]:
@@ -89,7 +102,13 @@ def purchase_item(
     """Reserves units for a user. Repeatable only with a key."""
     return Call(
         _function("purchase_item", "bigint", "text", "bigint", "text", "text"),
-        (item_id, _text(user_id), quantity, idempotency_key, strategy),
+        (
+            item_id,
+            text_of("user_id", user_id),
+            quantity,
+            text_of("idempotency_key", idempotency_key),
+            strategy,
+        ),
         reader(Reservation),
         repeatable=idempotency_key is not None,
     )
@@ -128,7 +147,7 @@ def begin_payment(
     """Call it before the card is charged. If it is refused, do not charge."""
     return Call(
         _function("begin_payment", "text", "interval"),
-        (_text(order), payment_window),
+        (_named(order), payment_window),
         reader(answers.PaymentBegun),
     )
 
@@ -142,7 +161,7 @@ def confirm_order(
     """Reports a charge. If it is refused with `refund_required`, the charge is in `refunds_due`."""
     return Call(
         _function("confirm_order", "text", "text", "bigint", "text"),
-        (_text(order), payment_ref, amount, currency),
+        (_named(order), payment_ref, amount, currency),
         reader(answers.Confirmed),
     )
 
@@ -152,18 +171,19 @@ def cancel_order(
 ) -> Call[answers.Cancelled | Refusal]:
     return Call(
         _function("cancel_order", "text", "text"),
-        (_text(order), reason),
+        (_named(order), reason),
         reader(answers.Cancelled),
     )
 
 
 def get_order(order: OrderName) -> Call[answers.Order | Refusal]:
-    return Call(_function("get_order", "text"), (_text(order),), reader(answers.Order))
+    return Call(_function("get_order", "text"), (_named(order),), reader(answers.Order))
 
 
 def user_orders(user_id: User) -> Call[answers.UserOrders | Refusal]:
     """The user's newest 100 orders."""
-    return Call(_function("user_orders", "text"), (_text(user_id),), reader(answers.UserOrders))
+    user = text_of("user_id", user_id)
+    return Call(_function("user_orders", "text"), (user,), reader(answers.UserOrders))
 
 
 def find_payment(payment_ref: str) -> Call[answers.FoundPayment | Refusal]:
@@ -234,7 +254,7 @@ def refund_order(order: OrderName, *, restock: bool = True) -> Call[answers.Orde
     """The payment of a confirmed order becomes due for refund."""
     return Call(
         _function("refund_order", "text", "boolean"),
-        (_text(order), restock),
+        (_named(order), restock),
         reader(answers.OrderRefunded),
     )
 

@@ -21,7 +21,7 @@ from psycopg.errors import (
 )
 
 from .answers import Refusal, Reservation
-from .calls import Strategy, User, batch_call, run_async
+from .calls import Strategy, User, batch_call, run_async, text_of
 from .errors import (
     Closed,
     OutcomeUnknown,
@@ -388,13 +388,13 @@ def _request(item_id: int, user_id: User, quantity: int, idempotency_key: str | 
         raise NullValueNotAllowed("user_id must not be None")
     if quantity < 1:
         raise InvalidParameterValue(f"quantity is {quantity}: it must be at least 1")
-    request = {"item_id": item_id, "user_id": str(user_id), "quantity": quantity}
-    if idempotency_key is not None:
-        request["idempotency_key"] = idempotency_key
-    for name in ("user_id", "idempotency_key"):
-        text = str(request.get(name, "none"))
+    request: dict[str, object] = {"item_id": item_id, "quantity": quantity}
+    for name, value in (("user_id", user_id), ("idempotency_key", idempotency_key)):
+        if (text := text_of(name, value)) is None:
+            continue
         if not 1 <= len(text.encode()) <= 255 or "\0" in text:
             raise InvalidParameterValue(f"{name} must have 1 to 255 bytes, none of them 0")
+        request[name] = text
     return json.dumps(request)
 
 
