@@ -99,12 +99,12 @@ impl Error {
         }
     }
 
-    /// The last error of a call that an earlier try may have made.
-    pub(crate) fn after_unknown(self) -> Self {
-        if self.is_outcome_unknown() {
-            return self;
+    /// The last error of a call that may have been made, by this try or an earlier one.
+    pub(crate) fn into_unknown(self) -> Self {
+        match self {
+            Self::OutcomeUnknown(_) => self,
+            error => Self::OutcomeUnknown(error.to_string().into()),
         }
-        Self::OutcomeUnknown(self.to_string().into())
     }
 }
 

@@ -76,9 +76,7 @@ impl Patience {
             .until_final(call, |error| !error.is_outcome_unknown())
             .await
         {
-            Err(error) if error.is_outcome_unknown() => {
-                Err(Error::OutcomeUnknown(error.to_string().into()))
-            }
+            Err(error) if error.is_outcome_unknown() => Err(error.into_unknown()),
             outcome => outcome,
         }
     }
@@ -137,7 +135,7 @@ fn after_unknown<T>(outcome: Result<Answer<T>, Error>) -> Result<Answer<T>, Erro
             Err(Error::OutcomeUnknown(refusal.message.into()))
         }
         Ok(answer) => Ok(answer),
-        Err(error) => Err(error.after_unknown()),
+        Err(error) => Err(error.into_unknown()),
     }
 }
 

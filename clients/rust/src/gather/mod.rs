@@ -136,7 +136,7 @@ impl Gatherer {
         let outcome = match timeout(self.0.patience, &mut answer).await {
             Ok(outcome) => outcome,
             Err(_) if self.0.queue.withdraw(number) => return Err(Error::Overloaded),
-            Err(_) => answer.await, // its call is under way
+            Err(_) => answer.await, // it was asked, and its worker knows what became of that
         };
         outcome.unwrap_or_else(|_| {
             Err(Error::OutcomeUnknown(

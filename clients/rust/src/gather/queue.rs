@@ -22,6 +22,10 @@ pub struct Click {
     number: u64,
     /// Between its calls; none before the first.
     pauses: Option<Pauses>,
+    /// The most clicks of a call with it.
+    pub largest_batch: usize,
+    /// Of its last call, if it is to be asked again.
+    pub error: Option<Error>,
     /// Whether an earlier call for it, whose answer was lost, may have been made.
     pub is_unknown: bool,
 }
@@ -34,6 +38,8 @@ impl Click {
             clicked_at: Instant::now(),
             number: 0,
             pauses: None,
+            largest_batch: usize::MAX,
+            error: None,
             is_unknown: false,
         }
     }
@@ -63,20 +69,28 @@ impl Click {
         let _ = self.answer_to.send(outcome); // the caller may have left
     }
 
-    /// With the error, unless an earlier call may have been made.
+    /// With the error, unless this call or an earlier one may have been made.
     pub fn fail(self, error: &Error) {
         let error = error.clone();
-        let error = if self.is_unknown {
-            error.after_unknown()
+        let error = if self.is_unknown || error.is_outcome_unknown() {
+            error.into_unknown()
         } else {
             error
         };
         self.answer(Err(error));
     }
+
+    /// Its patience has ended, in the queue or at rest.
+    pub fn give_up(mut self) {
+        let error = self.error.take().unwrap_or(Error::Overloaded);
+        self.fail(&error);
+    }
 }
 
 /// Who is next.
 enum First {
+    /// Clicks that are asked again.
+    Again(Vec<Click>),
     /// Since when.
     Waits(Instant),
     /// Until when.
@@ -98,6 +112,10 @@ pub struct Queue {
 struct State {
     /// In the order of their numbers.
     clicks: VecDeque<Click>,
+    /// Clicks that are to be asked again, and have rested.
+    again: VecDeque<Click>,
+    /// Whether the last call was made of those.
+    again_was_last: bool,
     /// Clicks that are to be asked again, and when.
     resting: Vec<(Instant, Click)>,
     /// Clicks there have ever been.
@@ -106,22 +124,46 @@ struct State {
 }
 
 impl State {
-    /// Clicks that have rested wait again, before those that came later.
     fn end_rests(&mut self) {
         let now = Instant::now();
-        for (_, click) in self.resting.extract_if(.., |(until, _)| *until <= now) {
-            let place = self
-                .clicks
-                .partition_point(|waiting| waiting.number < click.number);
-            self.clicks.insert(place, click);
-        }
+        let rested = self.resting.extract_if(.., |(until, _)| *until <= now);
+        self.again.extend(rested.map(|(_, click)| click));
     }
+
+    /// Those of the next call, and all whose patience has ended.
+    fn take_again(&mut self, largest: usize) -> Vec<Click> {
+        let (mut batch, again): (Vec<_>, Vec<_>) =
+            take(&mut self.again).into_iter().partition(Click::is_late);
+        self.again = again.into();
+        batch.extend(take_batch(&mut self.again, largest));
+        batch
+    }
+
+    /// All that wait for a call.
+    fn waiting(&self) -> usize {
+        self.clicks.len() + self.again.len() + self.resting.len()
+    }
+}
+
+/// As many of the first clicks as may be in a call with each other.
+fn take_batch(clicks: &mut VecDeque<Click>, mut largest: usize) -> Vec<Click> {
+    let mut count = 0;
+    for click in &*clicks {
+        largest = largest.min(click.largest_batch);
+        if count >= largest {
+            break;
+        }
+        count += 1;
+    }
+    clicks.drain(..count).collect()
 }
 
 impl Queue {
     pub fn new(options: &GathererOptions) -> Self {
         let state = State {
             clicks: VecDeque::new(),
+            again: VecDeque::new(),
+            again_was_last: false,
             resting: Vec::new(),
             count: 0,
             is_closed: false,
@@ -147,7 +189,7 @@ impl Queue {
             if state.is_closed {
                 return Err(Error::Closed);
             }
-            if state.clicks.len() >= self.size {
+            if state.waiting() >= self.size {
                 return Err(Error::Overloaded);
             }
             state.count += 1;
@@ -165,8 +207,8 @@ impl Queue {
     pub fn withdraw(&self, number: u64) -> bool {
         let clicks = &mut self.state().clicks;
         match clicks.binary_search_by_key(&number, |click| click.number) {
-            Ok(place) if clicks[place].pauses.is_none() => clicks.remove(place).is_some(),
-            _ => false,
+            Ok(place) => clicks.remove(place).is_some(),
+            Err(_) => false,
         }
     }
 
@@ -186,24 +228,28 @@ impl Queue {
     /// Closes the queue because nobody serves it any more, and says so to those who wait.
     pub fn abandon(&self) {
         self.close();
-        let (waiting, resting) = {
+        let (waiting, again, resting) = {
             let mut state = self.state();
-            (take(&mut state.clicks), take(&mut state.resting))
+            (
+                take(&mut state.clicks),
+                take(&mut state.again),
+                take(&mut state.resting),
+            )
         };
-        for click in waiting
-            .into_iter()
-            .chain(resting.into_iter().map(|rest| rest.1))
-        {
+        let resting = resting.into_iter().map(|(_, click)| click);
+        for click in waiting.into_iter().chain(again).chain(resting) {
             click.fail(&Error::Closed);
         }
     }
 
     /// The next clicks; none, if all of them were taken back meanwhile. `None` once the queue is closed
-    /// and empty.
+    /// and empty. Those that are asked again take turns with the others, who so wait for no more than
+    /// one call of them.
     pub async fn next_batch(&self) -> Option<Vec<Click>> {
         let _turn = self.turn.lock().await;
         let first_at = loop {
             let rest_ends_at = match self.first() {
+                First::Again(batch) => return Some(batch),
                 First::Waits(clicked_at) => break clicked_at,
                 First::Rests(until) => Some(until),
                 First::Nobody if self.state().is_closed => return None,
@@ -217,14 +263,17 @@ impl Queue {
         };
         let until = first_at + self.longest_wait;
         while !self.has_batch() && timeout_at(until, self.changed.notified()).await.is_ok() {}
-        let mut state = self.state();
-        let count = state.clicks.len().min(self.largest_batch);
-        Some(state.clicks.drain(..count).collect())
+        Some(take_batch(&mut self.state().clicks, self.largest_batch))
     }
 
     fn first(&self) -> First {
         let mut state = self.state();
         state.end_rests();
+        let others_turn = state.again_was_last && !state.clicks.is_empty();
+        state.again_was_last = !state.again.is_empty() && !others_turn;
+        if state.again_was_last {
+            return First::Again(state.take_again(self.largest_batch));
+        }
         if let Some(click) = state.clicks.front() {
             return First::Waits(click.clicked_at);
         }
@@ -250,11 +299,79 @@ mod tests {
             ..GathererOptions::default()
         };
         let queue = Queue::new(&options);
-        let click = || Click::new(Purchase::new(1, "anybody"), oneshot::channel().0);
         queue.push(click()).expect("a place");
         tokio::time::advance(Duration::from_millis(700)).await;
         let begun = Instant::now();
         assert_eq!(queue.next_batch().await.map(|batch| batch.len()), Some(1));
         assert_eq!(begun.elapsed(), Duration::from_millis(300));
+    }
+
+    fn click() -> Click {
+        Click::new(Purchase::new(1, "anybody"), oneshot::channel().0)
+    }
+
+    async fn next_size(queue: &Queue) -> Option<usize> {
+        queue.next_batch().await.map(|batch| batch.len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_are_asked_again_take_turns_with_the_others() {
+        let queue = Queue::new(&GathererOptions::default());
+        let mut clicks = vec![click(), click(), click(), click()];
+        for click in &mut clicks {
+            click.largest_batch = 2;
+        }
+        queue.rest(clicks, Duration::ZERO);
+        for _ in 0..3 {
+            queue.push(click()).expect("a place");
+        }
+        let sizes = [
+            next_size(&queue).await,
+            next_size(&queue).await,
+            next_size(&queue).await,
+        ];
+        assert_eq!(sizes, [Some(2), Some(3), Some(2)]);
+        queue.close();
+        assert_eq!(next_size(&queue).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_whose_patience_has_ended_are_not_kept_for_the_calls_of_others() {
+        let queue = Queue::new(&GathererOptions::default());
+        let mut clicks: Vec<_> = (0..4).map(|_| click()).collect();
+        for click in &mut clicks {
+            click.largest_batch = 1;
+            click.begin(Duration::from_secs(5));
+        }
+        queue.rest(clicks, Duration::ZERO);
+        assert_eq!(next_size(&queue).await, Some(1));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(next_size(&queue).await, Some(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clicks_that_are_to_be_asked_again_count() {
+        let options = GathererOptions {
+            queue_size: 2,
+            ..GathererOptions::default()
+        };
+        let queue = Queue::new(&options);
+        queue.rest(vec![click()], Duration::ZERO);
+        queue.rest(vec![click()], Duration::from_secs(60));
+        assert!(matches!(queue.push(click()), Err(Error::Overloaded)));
+        assert_eq!(next_size(&queue).await, Some(1));
+        queue.push(click()).expect("a place");
+    }
+
+    #[test]
+    fn what_may_have_been_made_is_unknown_by_one_name() {
+        let (answer_to, mut answer) = oneshot::channel();
+        let unreadable = serde_json::from_str::<u8>("no number").expect_err("no number");
+        Click::new(Purchase::new(1, "anybody"), answer_to).fail(&unreadable.into());
+        let outcome = answer.try_recv().expect("an outcome");
+        assert!(
+            matches!(outcome, Err(Error::OutcomeUnknown(_))),
+            "{outcome:?}"
+        );
     }
 }

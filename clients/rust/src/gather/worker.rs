@@ -96,7 +96,7 @@ where
         while let Some(mut part) = parts.pop() {
             part.retain(|click| !click.has_left());
             let (late, mut part): (Vec<_>, Vec<_>) = part.into_iter().partition(Click::is_late);
-            fail(late, &Error::Overloaded);
+            late.into_iter().for_each(Click::give_up);
             if part.is_empty() {
                 continue;
             }
@@ -123,6 +123,7 @@ where
             match click.next_pause(open.pause) {
                 Some(its) => {
                     pause = pause.max(its);
+                    click.error = Some(open.error.clone());
                     again.push(click);
                 }
                 None => click.fail(&open.error),
@@ -154,10 +155,14 @@ where
             Some(pauses) => sleep(pauses.next(Duration::ZERO)).await,
             None => self.reconnects = Some(Spread::new()),
         }
-        match timeout(LONGEST_CONNECT, (self.connect)()).await {
-            Ok(connected) => connected.map_err(Error::no_connection),
-            Err(elapsed) => Err(Error::no_connection(elapsed)),
-        }
+        let connecting = async {
+            let client = (self.connect)().await.map_err(Error::no_connection)?;
+            // PgBouncer takes clients in also while it has no server for them.
+            let tried = client.simple_query("SELECT 1").await;
+            tried.map(|_| client).map_err(Error::no_connection)
+        };
+        let connected = timeout(LONGEST_CONNECT, connecting).await;
+        connected.unwrap_or_else(|elapsed| Err(Error::no_connection(elapsed)))
     }
 }
 
@@ -221,10 +226,17 @@ fn answer_those_not_asked_again(mut part: Vec<Click>, error: Error) -> Option<Op
         let (repeatable, lost): (Vec<_>, Vec<_>) = part
             .into_iter()
             .partition(|click| click.purchase.is_repeatable());
-        fail(lost, &Error::OutcomeUnknown(error.to_string().into()));
+        fail(lost, &error);
         part = repeatable;
         for click in &mut part {
             click.is_unknown = true;
+        }
+    }
+    if !matches!(error, Error::NoConnection(_)) {
+        // In case one of them is the cause.
+        let largest_batch = (part.len() / 2).max(1);
+        for click in &mut part {
+            click.largest_batch = largest_batch;
         }
     }
     (!part.is_empty()).then_some(Open {
@@ -252,12 +264,11 @@ fn is_plausible(click: &Click) -> bool {
 
 /// Whether one purchase can be the cause of an error that all of its batch got: not those that are
 /// about the session, its privileges, or the state or the limits of the server. XX000 can be: as that
-/// arrives a SQLSTATE of the shop's own. And a batch that was cancelled may have one slow purchase.
+/// arrives a SQLSTATE of the shop's own.
 fn can_be_of_one(error: &Error) -> bool {
     const OF_ALL: [&str; 13] = [
         "0A", "25", "28", "3D", "3F", "42", "54", "55", "57", "58", "F0", "XX001", "XX002",
     ];
     let is_of_all = |state: &str| OF_ALL.iter().any(|begin| state.starts_with(begin));
-    let is_of_one = error.sqlstate().is_some_and(|state| !is_of_all(state)) && !error.is_passing();
-    is_of_one || matches!(error, Error::RolledBack(_))
+    error.sqlstate().is_some_and(|state| !is_of_all(state)) && !error.is_passing()
 }

@@ -229,10 +229,9 @@ async fn rush_with(shop: &Shop, config: &Config, what: &str) -> Vec<Outcome> {
     let of = |user: String| Purchase::new(shop.item_id, user);
     let mut purchases: Vec<_> = (0..50).map(|n| of(format!("user {n}"))).collect();
     purchases.push(of(format!("mallory of {}", shop.item_id)));
-    // All go in one call. One that is asked again waits in vain for others.
+    // All go in one call.
     let options = GathererOptions {
         patience: Duration::from_secs(10),
-        longest_wait: Duration::from_secs(5),
         ..in_calls_of(purchases.len())
     };
     let gatherer = gatherer(config, "halves", options);

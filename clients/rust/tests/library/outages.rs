@@ -16,7 +16,7 @@ use storm::wire::Wire;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{Client, Config, NoTls};
 
 use crate::gather::{
     Outcome, click, gatherer, in_calls_of, lock_item, one_connection, rush, until_waiting, waiting,
@@ -35,12 +35,7 @@ async fn end_session(shop: &Shop, name: &str) {
 async fn a_lost_call_is_asked_again_for_those_with_a_key() {
     let shop = Shop::open(10).await;
     let name = format!("lost {}", shop.item_id);
-    // Both go in one call. The one that is asked again waits in vain for a second one.
-    let options = GathererOptions {
-        longest_wait: Duration::from_secs(5),
-        ..in_calls_of(2)
-    };
-    let gatherer = gatherer(&waiting(&shop), &name, options);
+    let gatherer = gatherer(&waiting(&shop), &name, in_calls_of(2)); // both go in one call
     let lock = lock_item(&shop).await;
     let buying = tokio::spawn({
         let (gatherer, item_id) = (gatherer.clone(), shop.item_id);
@@ -122,6 +117,27 @@ async fn a_connection_lost_between_calls_is_opened_again() {
             .purchase(Purchase::new(shop.item_id, "second").key("k"))
             .await,
     );
+}
+
+/// PgBouncer takes clients in also while it has no server for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_a_connection_that_was_never_good_nothing_is_asked() {
+    let shop = Shop::open(10).await;
+    let (config, tries) = (shop.config.clone(), AtomicUsize::new(0));
+    let gatherer = Gatherer::start(one_connection(), move || {
+        let (config, is_first) = (config.clone(), tries.fetch_add(1, SeqCst) == 0);
+        async move {
+            let (client, connection) = config.connect(NoTls).await?;
+            let connection = tokio::spawn(connection);
+            if is_first {
+                connection.abort();
+                let _ = connection.await;
+            }
+            Ok::<_, tokio_postgres::Error>(client)
+        }
+    });
+    let without_a_key = Purchase::new(shop.item_id, "anybody");
+    done(within(gatherer.purchase(without_a_key)).await);
 }
 
 /// No server: callers are told so, within patience, and those who had to wait for that in the queue
@@ -252,6 +268,41 @@ async fn a_call_that_the_server_cancels_is_asked_again() {
     lock.batch_execute("COMMIT").await.expect("a commit");
     done(within(buying).await.expect("no panic"));
     assert_eq!(shop.orders().await, 1);
+}
+
+/// Clicks for an item that is locked, and their calls ended: another item is sold all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn others_are_served_before_a_call_is_repeated_for_a_second_time() {
+    let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = $1";
+    let kill = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE pid = $1";
+    for (how, end) in [("cancelled", cancel), ("lost", kill)] {
+        let (shop, other) = (Shop::open(10).await, Shop::open(10).await);
+        let name = format!("{how} {}", shop.item_id);
+        let gatherer = gatherer(&waiting_for_good(&shop), &name, in_calls_of(4));
+        let lock = lock_item(&shop).await;
+        let mut buying = Vec::new();
+        for n in 0..4 {
+            let purchase = Purchase::new(shop.item_id, format!("user {n}")).key("k");
+            buying.push(click(&gatherer, purchase).await);
+        }
+        let first = until_asked_after(&shop, &name, None).await;
+        assert!(shop.value::<bool>(end, &[&first.0]).await);
+        let second = until_asked_after(&shop, &name, Some(first)).await;
+        let mut others = Vec::new();
+        for n in 0..4 {
+            let purchase = Purchase::new(other.item_id, format!("user {n}"));
+            others.push(click(&gatherer, purchase).await);
+        }
+        assert!(shop.value::<bool>(end, &[&second.0]).await);
+        for other in others {
+            done(within(other).await.expect("no panic"));
+        }
+        lock.batch_execute("COMMIT").await.expect("a commit");
+        for buying in buying {
+            done(within(buying).await.expect("no panic"));
+        }
+        assert_eq!(shop.orders().await, 4);
+    }
 }
 
 /// A single purchase may be the seller's, who commits it.
