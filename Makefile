@@ -167,6 +167,7 @@ test-sharding: ## examples/sharding: four servers and a router before them, whic
 	@$(MAKE) --no-print-directory build
 	@$(WITH_ROUTER) 4 scripts/test-sharding
 	@$(WITH_ROUTER) 4 scripts/test-sharding-losses
+	@$(WITH_ROUTER) 4 scripts/test-sharding-growth
 	@$(WITH_ROUTER) --postgres-setting flashsale.lock_wait=200ms 4 scripts/test-sharding-moves
 
 # Not part of `make test`, in which test-clients runs the same storms.

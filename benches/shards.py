@@ -80,7 +80,12 @@ class Shop(Ours):
             f" FROM generate_series(0, {items - 1}) n"
         ]
         if items == 1 and self.place != DIRECT:
-            statements.append(f"SELECT router.split_item({first})")
+            statements += [
+                f"SELECT flashsale.pause_item({first})",
+                f"SELECT router.split_item({first})",
+                f"SELECT router.rebalance({first})",
+                f"SELECT flashsale.resume_item({first})",
+            ]
         with at(self.place.host):
             server.sql(*statements, database=self.database)
         self.items = {"first": first, "items": items, "nodes": nodes}
@@ -131,11 +136,19 @@ def sold_on_nodes():
 
 
 def make_router(place):
-    connections = [f"host={host} dbname={server.OURS}" for host in NODES[: place.nodes]]
+    """A router that knows only the first of the nodes."""
+    connections = [f"host={host} dbname={server.OURS}" for host in NODES]
     made = subprocess.run([MAKE_ROUTER, *connections], check=True, capture_output=True, text=True)
     server.sql(f"CREATE DATABASE {place.database}")
     psql = ["psql", "-X1q", "-v", "ON_ERROR_STOP=1", "-d", place.database]
     subprocess.run(psql, check=True, input=made.stdout, text=True)
+    dropped = ", ".join(f"DROP p{node}" for node in range(place.nodes, len(NODES)))
+    server.sql(
+        f"ALTER SERVER shop OPTIONS ({dropped})",
+        "CREATE OR REPLACE FUNCTION router.nodes() RETURNS integer LANGUAGE sql IMMUTABLE"
+        f" RETURN {place.nodes}",
+        database=place.database,
+    )
 
 
 def compare(rounds, seconds):

@@ -35,6 +35,12 @@ make_roles() {
         -c "SELECT flashsale.grant_app('shop_app'), flashsale.grant_operator('shop_operator')" >/dev/null
 }
 
+# split ITEM
+split() {
+    ask -c "SELECT flashsale.pause_item($1)" -c "SELECT router.split_item($1)" -c "SELECT router.rebalance($1)" \
+        -c "SELECT flashsale.resume_item($1)" >/dev/null
+}
+
 # pg_ctl for a server: control DATA OPTION...
 control() { (cd / && ${PG_RUN_AS:-} "$PG_BINDIR/pg_ctl" -D "$@" >/dev/null); }
 # For a node: server NODE OPTION...

@@ -165,7 +165,8 @@ LANGUAGE plproxy AS $$
     SELECT flashsale.create_item(0, name, unit_price, currency, max_per_user, starts_at, ends_at, reservation_ttl);
 $$;
 
--- Splits an item over all nodes, before it has orders: a buyer's key is known to one allotment only.
+-- Splits an item over all nodes, before it has orders: a buyer's key is known to one allotment only. It must be
+-- paused, so that it gets none meanwhile, and stays so, because other routers do not know its allotments yet.
 CREATE FUNCTION router.split_item(item_id bigint) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -173,6 +174,15 @@ DECLARE
     allotments bigint[] := ARRAY[item_id];
 BEGIN
     SELECT * INTO item FROM router.items() AS i WHERE i.item_id = split_item.item_id;
+    IF NOT FOUND THEN
+        RAISE 'item_id is %: there is no such item', item_id USING ERRCODE = '22023';
+    END IF;
+    IF EXISTS (SELECT FROM router.split_items AS s WHERE split_item.item_id = ANY (s.allotments)) THEN
+        RAISE 'item_id is %: the item is split already', item_id USING ERRCODE = '22023';
+    END IF;
+    IF NOT item.paused THEN
+        RAISE 'item_id is %: pause the item before you split it', item_id USING ERRCODE = '22023';
+    END IF;
     IF item.inventory IS DISTINCT FROM item.stock OR item.cancelled_units + item.expired_units + item.refunded_units <> 0 THEN
         RAISE 'item_id is %: an item can be split only before it has orders', item_id USING ERRCODE = '22023';
     END IF;
@@ -182,7 +192,7 @@ BEGIN
                                                      item.starts_at, item.ends_at, item.reservation_ttl);
     END LOOP;
     INSERT INTO router.split_items VALUES (item_id, allotments);
-    PERFORM router.rebalance(item_id);
+    PERFORM router.pause(item_id);
     RETURN allotments;
 END $$;
 

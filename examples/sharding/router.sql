@@ -139,6 +139,15 @@ BEGIN
         SELECT jsonb_agg(a.answers -> (q.at - 1)::integer ORDER BY q.n) FROM request AS q JOIN answers AS a USING (node)), strategy);
 END $$;
 
+-- Which node a server is, and what no other server has in common with it but its standbys.
+CREATE FUNCTION router.server_of(node integer, OUT place text, OUT identity text)
+LANGUAGE plproxy SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    CLUSTER 'shop';
+    RUN ON node;
+    SELECT format('%s of %s', n.node, n.nodes) AS place, format('%s %s', c.system_identifier, current_database()) AS identity
+    FROM pg_control_system() AS c, flashsale.node AS n;
+$$;
+
 CREATE FUNCTION router.health_of(node integer, OUT severity text, OUT problem text, OUT detail text, OUT hint text)
 RETURNS SETOF record LANGUAGE plproxy AS $$
     CLUSTER 'shop';
@@ -146,12 +155,19 @@ RETURNS SETOF record LANGUAGE plproxy AS $$
     SELECT h.* FROM flashsale.health() AS h;
 $$;
 
--- With a row for a node that does not answer.
+-- With a row for a node that does not answer, or is another one.
 CREATE FUNCTION router.health(OUT severity text, OUT problem text, OUT detail text, OUT hint text) RETURNS SETOF record
 LANGUAGE plpgsql AS $$
+DECLARE
+    place text;
 BEGIN
     FOR node IN 0 .. router.nodes() - 1 LOOP
         BEGIN
+            place := (router.server_of(node)).place;
+            IF place <> format('%s of %s', node, router.nodes()) THEN
+                RETURN QUERY SELECT 'error', 'wrong_node', format('node %s: its server is node %s', node, place),
+                    'Change its address by ALTER SERVER shop OPTIONS (SET p' || node || ' ''host=…''), or its place by set_node.';
+            END IF;
             RETURN QUERY SELECT h.severity, h.problem, format('node %s: %s', node, h.detail), h.hint FROM router.health_of(node) AS h;
         EXCEPTION WHEN OTHERS THEN
             RETURN QUERY SELECT 'error', 'node_unreachable', format('node %s: %s', node, SQLERRM),

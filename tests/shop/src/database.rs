@@ -95,8 +95,17 @@ impl Database {
         if nodes().is_empty() {
             return vec![item_id];
         }
-        self.value("SELECT router.split_item($1)", &[&item_id])
-            .await
+        let _paused: String = self
+            .value("SELECT flashsale.pause_item($1)::text", &[&item_id])
+            .await;
+        let items = self
+            .value("SELECT router.split_item($1)", &[&item_id])
+            .await;
+        let _moved: i64 = self.value("SELECT router.rebalance($1)", &[&item_id]).await;
+        let _resumed: String = self
+            .value("SELECT flashsale.resume_item($1)::text", &[&item_id])
+            .await;
+        items
     }
 
     /// What has to be called from time to time if this is a router.
