@@ -24,7 +24,7 @@ PROGRAMS := $(TARGET)/clients
 PG_CONFIG ?= pg_config
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install package image dist demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
+.PHONY: help setup build install uninstall all package image dist demo psql fuzz test test-versions test-all test-unit test-pg test-regress \
 	test-isolation test-pg-upgrade test-dump test-replication both-versions test-package test-image test-install test-dist test-clients test-drivers test-libraries test-monitoring test-sharding test-docs test-shop test-storm test-asserts bench bench-sides bench-status shards simulate-shards shop shop-up screenshots fmt lint
 
 help: ## List the targets
@@ -38,6 +38,12 @@ build: setup ## Build the extension into the private PostgreSQL; DEBUG=1 without
 
 install: ## Install the extension into the PostgreSQL of PG_CONFIG=pg_config, for real use
 	@scripts/install $(PG_CONFIG)
+
+uninstall: ## Remove what make install has installed, with the same PG_CONFIG
+	@scripts/install --remove $(PG_CONFIG)
+
+# The client of PGXN calls this before install, which builds.
+all:
 
 package: ## Make a Debian package, or an archive for a PostgreSQL from a wheel, in target/package
 	@scripts/package . target/package
