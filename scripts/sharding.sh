@@ -2,18 +2,11 @@
 # Sourced by the tests of examples/sharding, which run in with-router.
 # shellcheck source=scripts/env.sh
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+# shellcheck source=scripts/checks.sh
+. "$root/scripts/checks.sh"
 
 : "${NODES:?run it in with-router}"
 read -ra nodes <<<"$NODES"
-# shellcheck disable=SC2034 # for scripts that source this one
-passed=0 failed=0
-
-# is WHAT WANT GOT
-is() {
-    if [ "$2" = "$3" ]; then passed=$((passed + 1)) && return; fi
-    failed=$((failed + 1))
-    printf '%s\n' "FAIL $1" "  wanted: $2" "  got:    $3"
-}
 ask() { psql -XqAt -v ON_ERROR_STOP=1 "$@"; }
 # The same for a check, which then fails.
 got() { ask "$@" 2>&1 || true; }
@@ -45,13 +38,3 @@ split() {
 control() { (cd / && ${PG_RUN_AS:-} "$PG_BINDIR/pg_ctl" -D "$@" >/dev/null); }
 # For a node: server NODE OPTION...
 server() { control "${nodes[$1]#*=}" "${@:2}"; }
-
-# Waits until a command succeeds. The limit ends what would hang.
-await() {
-    local _
-    for _ in {1..3000}; do
-        if "$@" >/dev/null 2>&1; then return; fi
-        sleep 0.02
-    done
-    die "this did not happen: $*"
-}

@@ -1,8 +1,11 @@
 # shellcheck shell=bash
 # Sourced by tests that take a sale from PostgreSQL FROM_MAJOR, by default 15, to PG_MAJOR. The extension must be built
-# for both. However such a test ends, its servers are stopped and their folder is removed.
+# for both. However such a test ends, its servers are stopped and their folder is removed; if it fails, the end of their
+# log is shown.
 # shellcheck source=scripts/env.sh
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+# shellcheck source=scripts/checks.sh
+. "$root/scripts/checks.sh"
 
 from=${FROM_MAJOR:-15}
 if [ "$PG_MAJOR" -le "$from" ]; then
@@ -31,6 +34,7 @@ bin() { if [ "$1" = old ]; then echo "$old_bin"; else echo "$new_bin"; fi; }
 # server NAME OPTION...: pg_ctl for one of the clusters, of which `old` has the earlier version.
 server() { as_server "$(bin "$1")/pg_ctl" -D "$folder/$1" -l "$folder/log" "${@:2}"; }
 clean_up() {
+    [ $? = 0 ] || tail -n 50 "$folder/log"
     local cluster
     jobs -p | xargs -r kill 2>/dev/null || true
     for cluster in "$folder"/*/; do
@@ -59,17 +63,6 @@ got_on() { got -p "$(port "$1")" "${@:2}"; }
 # The SQLSTATE of a statement.
 sqlstate() { ask -v VERBOSITY=sqlstate "$@" 2>&1 | sed 's/^ERROR: *//'; }
 
-# Waits until a command prints t. The limit ends what would hang.
-await() {
-    local _
-    for _ in {1..1200}; do
-        if [ "$("$@" 2>/dev/null)" = t ]; then return; fi
-        sleep 0.1
-    done
-    cat "$folder/log"
-    die "this did not happen: $*"
-}
-
 # The n-th block of a kind in a section of docs/install.md: block SECTION KIND N
 block() {
     local text
@@ -79,14 +72,6 @@ block() {
         inside' "$root/docs/install.md")
     [ -n "$text" ] || die "docs/install.md has no block $3 of $2 in the section $1"
     echo "$text"
-}
-
-passed=0 failed=0
-# is WHAT WANT GOT
-is() {
-    if [ "$2" = "$3" ]; then passed=$((passed + 1)) && return; fi
-    failed=$((failed + 1))
-    printf '%s\n' "FAIL $1" "  wanted: $2" "  got:    $3"
 }
 
 # Item 7, with orders in all states, some of which are named by their buyers in the view `of`.
@@ -155,7 +140,7 @@ start_buyers() {
 all_buy() {
     local last
     last=$(on "$1" -c 'SELECT coalesce(max(order_id), 0) FROM flashsale.orders')
-    await on "$1" -c "
+    await_true on "$1" -c "
         SELECT count(*) = ${#buyers[@]} FROM (
             SELECT FROM flashsale.orders WHERE item_id = 8 AND order_id > $last GROUP BY user_id HAVING count(*) >= 10) AS b"
 }
