@@ -6,7 +6,6 @@ nodes on the same machine, and measures these too. Then it simulates machines th
 """
 
 import argparse
-import collections
 import dataclasses
 import heapq
 import itertools
@@ -55,24 +54,39 @@ class Clock:
 
 
 class Cores:
-    """Processors with one queue, first come, first served. The time of a call is exponential."""
+    """All who can run share the processors, as the kernel has them. A call's time is exponential."""
 
     def __init__(self, clock, count):
-        self.clock, self.free, self.queue = clock, count, collections.deque()
+        self.clock, self.count = clock, count
+        self.running = []  # a heap: how much time each one will have been given when it ends
+        self.given, self.since = 0.0, 0.0  # how much everyone has been, and when that was so
+        self.plan = 0  # the number of the last one
 
     def take(self, mean, then):
-        self.queue.append((self.clock.random.expovariate(1 / mean), then))
-        self.begin()
+        self.advance()
+        end = self.given + self.clock.random.expovariate(1 / mean)
+        heapq.heappush(self.running, (end, next(self.clock.numbers), then))
+        self.plan_end()
 
-    def begin(self):
-        if self.free and self.queue:
-            self.free -= 1
-            seconds, then = self.queue.popleft()
-            self.clock.after(seconds, lambda: self.end(then))
+    def share(self):
+        return min(1.0, self.count / len(self.running))
 
-    def end(self, then):
-        self.free += 1
-        self.begin()
+    def advance(self):
+        if self.running:
+            self.given += (self.clock.now - self.since) * self.share()
+        self.since = self.clock.now
+
+    def plan_end(self):
+        """Of the one that ends first, unless others come or go before."""
+        self.plan += 1
+        if self.running:
+            plan, left = self.plan, self.running[0][0] - self.given
+            self.clock.after(left / self.share(), lambda: self.plan == plan and self.end())
+
+    def end(self):
+        self.advance()
+        *_, then = heapq.heappop(self.running)
+        self.plan_end()
         then()
 
 
@@ -158,7 +172,7 @@ def predict(call, *, nodes, routers, cores, is_shared=False, clients=0, rate=Non
 
 ITEMS = 200
 CLIENTS = 16
-WARM_UP = 4  # seconds
+WARM_UP = 3  # seconds a node, because a session's first call there takes much longer
 ROUTER = os.environ["PGHOST"]
 NODES = [node.split("=") for node in os.environ["NODES"].split()]  # folders of socket and data
 
@@ -188,16 +202,17 @@ def measure(nodes, is_direct, seconds):
     """What a call takes on each side in s, calls a second, and their p99 in ms."""
     os.environ["PGHOST"] = NODES[0][0] if is_direct else ROUTER
     client = resource.getrusage(resource.RUSAGE_CHILDREN)
+    warm_up = WARM_UP * nodes
     running = load.Running(
         "simulate.sql",
         CLIENTS,
-        seconds=WARM_UP + seconds,
+        seconds=warm_up + seconds,
         log=True,
         database=server.OURS if is_direct else "router",
         items=ITEMS,
         nodes=nodes,
     )
-    time.sleep(WARM_UP)  # a session's first call takes much longer
+    time.sleep(warm_up)
     began, before = time.time(), usage()
     done = running.finish()
     ended, after = time.time(), usage()
