@@ -25,8 +25,7 @@ from shops import UNITS, Ours
 ITEMS = 200
 NODES = [node.split("=")[0] for node in os.environ["NODES"].split()]
 MAKE_ROUTER = pathlib.Path(__file__).parents[1] / "examples/sharding/make-router"
-# Until each session has made its first call on each node, which connects it and plans statements.
-WARM_UP_S = 5
+WARM_UP_S = 3  # a node, because a session's first call there connects it and plans statements
 FRESH_IDS = itertools.count(1_000_000, 1_000)
 
 
@@ -160,7 +159,7 @@ def compare(rounds, seconds):
                 Shop(sale, place),
                 sale.clients,
                 items=sale.items,
-                seconds=WARM_UP_S + seconds,
+                seconds=WARM_UP_S * place.nodes + seconds,
                 log=True,
             )
             for place in [DIRECT, *ROUTERS]
