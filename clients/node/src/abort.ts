@@ -1,20 +1,31 @@
-/** An `AbortSignal` that many callers share gets one listener for all of them, since Node warns of
- * more than ten. */
+/** An `AbortSignal` that many callers share gets one listener for all of them, since older versions of
+ * Node warn of more than ten. */
 
-const listening = new WeakMap<AbortSignal, Set<() => void>>();
+const shared = new WeakMap<AbortSignal, Shared>();
 
-/** Calls back when the signal is aborted, which it must not be yet; until the returned function is called. */
-export function onAbort(signal: AbortSignal, callback: () => void): () => void {
-  const callbacks = listening.get(signal) ?? listen(signal);
-  callbacks.add(callback);
-  return () => callbacks.delete(callback);
+interface Shared {
+  callbacks: Set<() => void>;
+  listener: () => void;
 }
 
-function listen(signal: AbortSignal): Set<() => void> {
+/** Calls back when the signal is aborted, until the returned function is called. The signal must not be
+ * aborted yet. */
+export function onAbort(signal: AbortSignal, callback: () => void): () => void {
+  const { callbacks, listener } = shared.get(signal) ?? share(signal);
+  callbacks.add(callback);
+  signal.addEventListener('abort', listener); // once, however often it is added
+  return () => {
+    callbacks.delete(callback);
+    // Node keeps a signal that has a listener.
+    if (callbacks.size === 0) signal.removeEventListener('abort', listener);
+  };
+}
+
+function share(signal: AbortSignal): Shared {
   const callbacks = new Set<() => void>();
-  listening.set(signal, callbacks);
-  signal.addEventListener('abort', () => callbacks.forEach((callback) => callback()), { once: true });
-  return callbacks;
+  const found = { callbacks, listener: () => callbacks.forEach((callback) => callback()) };
+  shared.set(signal, found);
+  return found;
 }
 
 /** Waits; or rejects with the signal's reason as soon as it is aborted. */

@@ -48,7 +48,7 @@ export async function lend(pool: Lender): Promise<Lent> {
   }
 }
 
-/** PgBouncer takes clients in also while it has no server for them. */
+/** PgBouncer accepts clients even while it has no server for them. */
 async function connectAndTry(pool: Lender): Promise<Lent> {
   const client = await pool.connect();
   client.on('error', ignore);

@@ -308,7 +308,7 @@ export class Gatherer {
   }
 
   #withoutConnection(batch: Click[], error: unknown): boolean {
-    if (passing(error) || answerLost(error)) {
+    if (passing(error) || answerLost(error) || cancelled(error)) {
       this.#putBack(batch);
       this.#giveUp(error);
       return false;

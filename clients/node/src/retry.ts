@@ -39,6 +39,7 @@ export async function withRetry<T extends { success: true }>(
   call: () => Promise<Answer<T>>,
   { repeatable, withinMs = LASTS_MS, signal }: RetryOptions & { repeatable: boolean },
 ): Promise<Answer<T>> {
+  signal?.throwIfAborted();
   const until = performance.now() + withinMs;
   const backoff = new Backoff();
   let lost: unknown;

@@ -130,3 +130,14 @@ test('a signal ends the pause between two tries', async () => {
   setTimeout(() => leave.abort(new Error('impatient')), 20);
   await assert.rejects(answer, { message: 'impatient' });
 });
+
+test('nothing is asked with a signal that is aborted', async () => {
+  let tries = 0;
+  const call = async () => {
+    tries += 1;
+    return { success: true };
+  };
+  const options = { repeatable: true, signal: AbortSignal.abort(new Error('left')) };
+  await assert.rejects(withRetry(call, options), { message: 'left' });
+  assert.equal(tries, 0);
+});

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import unittest
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -16,7 +16,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 
 import flashsale_client as flashsale
-from flashsale_client import Gatherer, ThreadGatherer
+from flashsale_client import Gatherer, ThreadGatherer, run_async
 from shop import (
     PATIENCE,
     WAITING_FOR_ITEMS,
@@ -77,6 +77,20 @@ class Opened:
                 return await super().execute(query, *arguments, **options)
 
         return await AsyncConnection.connect("", cursor_factory=Noting)
+
+
+def stubborn(ended: asyncio.Event) -> Callable[..., Coroutine[Any, Any, None]]:
+    """A call that goes on when it is cancelled for the first time."""
+
+    async def call(*_: object, **__: object) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    return call
 
 
 class Gathering(unittest.IsolatedAsyncioTestCase):
@@ -364,23 +378,41 @@ class Gathering(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_call_that_does_not_end_when_it_is_cancelled(self) -> None:
         ended = asyncio.Event()
-
-        async def stubborn(*_: object) -> None:
-            with suppress(asyncio.CancelledError):
-                await asyncio.Event().wait()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                ended.set()
-
         with (
-            mock.patch("flashsale_client.gatherer.run_async", stubborn),
+            mock.patch("flashsale_client.gatherer.run_async", stubborn(ended)),
             mock.patch("flashsale_client.gatherer.LONGEST_GOODBYE", 0.1),
         ):
             async with patient(open_async, call_timeout=0.1) as gatherer:
                 answers = await settle([self.click(gatherer, "alice")])
                 self.assertIsInstance(answers[0], flashsale.OutcomeUnknown)
                 self.assertTrue(ended.is_set())
+
+    async def test_a_connection_that_does_not_answer(self) -> None:
+        ended = asyncio.Event()
+
+        async def connect() -> AsyncConnection[Any]:
+            connection = await open_async()
+            connection.execute = stubborn(ended)  # type: ignore[assignment, method-assign]
+            return connection
+
+        with (
+            mock.patch("flashsale_client.gatherer._LONGEST_CONNECT", 0.1),
+            mock.patch("flashsale_client.gatherer.LONGEST_GOODBYE", 0.1),
+        ):
+            async with patient(connect, patience=0.1) as gatherer:
+                answers = await settle([self.click(gatherer, "alice")])
+                self.assertIsInstance(answers[0], psycopg.OperationalError)
+                self.assertTrue(ended.is_set())
+
+    async def test_answers_that_are_too_few(self) -> None:
+        async def all_but_one(*arguments: Any) -> list[Answer]:
+            answers: list[Answer] = await run_async(*arguments)
+            return answers[1:]
+
+        with mock.patch("flashsale_client.gatherer.run_async", all_but_one):
+            async with patient(open_async, **calls_of(2)) as gatherer:
+                answers = await settle(self.click(gatherer, user) for user in ("alice", "ben"))
+        self.assertEqual([type(answer) for answer in answers], [flashsale.OutcomeUnknown] * 2)
 
     async def test_a_database_that_comes_back(self) -> None:
         tries = 0

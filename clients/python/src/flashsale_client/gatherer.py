@@ -299,12 +299,14 @@ class Gatherer:
     async def _new_connection(self) -> AsyncConnection[Any]:
         connection: AsyncConnection[Any] | None = None
         try:
-            async with asyncio.timeout(_LONGEST_CONNECT):
+            loop = asyncio.get_running_loop()
+            until = loop.time() + _LONGEST_CONNECT
+            async with asyncio.timeout_at(until):
                 connection = await self._connect()
                 await connection.set_autocommit(True)
-                # PgBouncer takes clients in also while it has no server for them.
-                await connection.execute("SELECT 1", prepare=False)
-                return connection
+            # PgBouncer accepts clients even while it has no server for them.
+            await _in_time(connection.execute("SELECT 1", prepare=False), until - loop.time())
+            return connection
         except BaseException:
             if connection is not None:
                 await _discard(connection)
@@ -339,8 +341,11 @@ class Gatherer:
         for click in part:
             click.asked = True
         call = run_async(connection, batch_call(requests, self._strategy, repeatable=False))
+        answers = await _in_time(call, self._call_timeout)
+        if len(answers) != len(part):
+            raise ValueError("the answers are not one for each purchase")
         unsettled, at_least_ms = [], 0
-        for click, answer in zip(part, await self._in_time(call), strict=True):
+        for click, answer in zip(part, answers, strict=True):
             if click.lost is not None and isinstance(answer, Refusal) and answer.retryable:
                 # The lost call may still be running, and be what the item is busy with.
                 unsettled += self._with_time([click], click.lost)
@@ -348,23 +353,6 @@ class Gatherer:
             elif not click.answer.done():
                 click.answer.set_result(answer)
         self._rest(unsettled, at_least_ms)
-
-    async def _in_time(self, call: Coroutine[Any, Any, T]) -> T:
-        """Its answer; or an error after `call_timeout`, even if the server does not react to the
-        cancel."""
-        task = asyncio.create_task(call)
-        try:
-            await asyncio.wait({task}, timeout=self._call_timeout)
-            if task.done():
-                return task.result()
-            raise psycopg.OperationalError(f"no answer within {self._call_timeout:g} s")
-        finally:
-            if not task.done():
-                task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-                task.cancel()  # in the server too
-                await asyncio.wait({task}, timeout=LONGEST_GOODBYE)
-                task.cancel()  # if it still waits for the server
-                await asyncio.wait({task}, timeout=LONGEST_GOODBYE)
 
     def _lose(self, part: list[_Click], error: Exception, not_asked: list[_Click]) -> None:
         """After a lost connection: what has a key is sent again, what has none fails."""
@@ -417,3 +405,21 @@ def _fail_all(clicks: Iterable[_Click], error: Exception) -> None:
 async def _discard(connection: AsyncConnection[Any]) -> None:
     with suppress(psycopg.Error):
         await connection.close()
+
+
+async def _in_time(call: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Its answer; or an error after so many seconds, even if the server does not react to the
+    cancel."""
+    task = asyncio.create_task(call)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if task.done():
+            return task.result()
+        raise psycopg.OperationalError(f"no answer within {seconds:g} s")
+    finally:
+        if not task.done():
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            task.cancel()  # in the server too
+            await asyncio.wait({task}, timeout=LONGEST_GOODBYE)
+            task.cancel()  # if it still waits for the server
+            await asyncio.wait({task}, timeout=LONGEST_GOODBYE)
