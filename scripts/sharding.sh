@@ -19,6 +19,12 @@ sum() {
 }
 # The SQLSTATE of a statement.
 sqlstate() { ask -v VERBOSITY=sqlstate "$@" 2>&1 | sed -n 's/^ERROR: *//p'; }
+# What audits find, on each node and through the router.
+audits() {
+    local node
+    for node in "${!nodes[@]}"; do on "$node" -c 'SELECT * FROM flashsale.audit()' 2>&1; done
+    got -U shop_operator -c 'SELECT * FROM flashsale.audit()'
+}
 # As the application: app EXPRESSION...
 app() { got -U shop_app -c "SELECT ${*}"; }
 

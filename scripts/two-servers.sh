@@ -63,17 +63,6 @@ got_on() { got -p "$(port "$1")" "${@:2}"; }
 # The SQLSTATE of a statement.
 sqlstate() { ask -v VERBOSITY=sqlstate "$@" 2>&1 | sed 's/^ERROR: *//'; }
 
-# The n-th block of a kind in a section of docs/install.md: block SECTION KIND N
-block() {
-    local text
-    text=$(awk -v title="## $1" -v fence="\`\`\`$2" -v n="$3" '
-        /^## / { here = $0 == title }
-        /^```/ { inside = here && $0 == fence && ++seen == n; next }
-        inside' "$root/docs/install.md")
-    [ -n "$text" ] || die "docs/install.md has no block $3 of $2 in the section $1"
-    echo "$text"
-}
-
 # Item 7, with orders in all states, some of which are named by their buyers in the view `of`.
 sell_in_all_states() {
     ask <<'SQL' >"$folder/sold"

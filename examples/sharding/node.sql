@@ -1,5 +1,5 @@
--- Makes a server with the extension node :node of :nodes, and lets the router in. From the number :from on its
--- sequences assign ids: 1, unless nodes are added (docs/scaling.md). A superuser runs it:
+-- Makes a server with the extension node :node of :nodes, and lets the router in. Its sequences go
+-- on from the number :from, which is 1 in a new shop, and higher if nodes are added (docs/scaling.md). A superuser runs it:
 --   psql -v ON_ERROR_STOP=1 -v node=0 -v nodes=4 -v from=1 -f node.sql
 
 BEGIN;

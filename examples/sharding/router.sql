@@ -30,12 +30,12 @@ BEGIN
     RETURN coalesce((SELECT router.node_of_item(m.item_id) FROM router.moved_orders AS m WHERE m.order_id = $1), router.node_of($1));
 END $$;
 
--- A text without an id is no order's ref. It goes to the same node each time, because a charge that is
--- reported for it is recorded there.
+-- A text without an id is no order's ref. A charge that is reported for it is recorded at node 0, and so reports of it
+-- go there however many nodes there are.
 CREATE FUNCTION router.node_of_order(order_ref text) RETURNS integer
 LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN order_ref ~ '^[0-9]{1,18}(-|$)' THEN router.node_of_order(split_part(order_ref, '-', 1)::bigint)
-                ELSE router.node_of(coalesce(hashtext(order_ref), 0)::bigint) END
+                ELSE 0 END
 $$;
 
 -- A new item without an id goes anywhere.
@@ -139,13 +139,14 @@ BEGIN
         SELECT jsonb_agg(a.answers -> (q.at - 1)::integer ORDER BY q.n) FROM request AS q JOIN answers AS a USING (node)), strategy);
 END $$;
 
--- Which node a server is, and what no other server has in common with it but its standbys.
+-- Which node a server is, if it is one, and what no other server has in common with it but its standbys.
 CREATE FUNCTION router.server_of(node integer, OUT place text, OUT identity text)
 LANGUAGE plproxy SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     CLUSTER 'shop';
     RUN ON node;
-    SELECT format('%s of %s', n.node, n.nodes) AS place, format('%s %s', c.system_identifier, current_database()) AS identity
-    FROM pg_control_system() AS c, flashsale.node AS n;
+    SELECT (SELECT format('node %s of %s', n.node, n.nodes) FROM flashsale.node AS n) AS place,
+           format('%s %s', c.system_identifier, current_database()) AS identity
+    FROM pg_control_system() AS c;
 $$;
 
 CREATE FUNCTION router.health_of(node integer, OUT severity text, OUT problem text, OUT detail text, OUT hint text)
@@ -164,8 +165,8 @@ BEGIN
     FOR node IN 0 .. router.nodes() - 1 LOOP
         BEGIN
             place := (router.server_of(node)).place;
-            IF place <> format('%s of %s', node, router.nodes()) THEN
-                RETURN QUERY SELECT 'error', 'wrong_node', format('node %s: its server is node %s', node, place),
+            IF place IS DISTINCT FROM format('node %s of %s', node, router.nodes()) THEN
+                RETURN QUERY SELECT 'error', 'wrong_node', format('node %s: its server is %s', node, coalesce(place, 'no node')),
                     'Change its address by ALTER SERVER shop OPTIONS (SET p' || node || ' ''host=…''), or its place by set_node.';
             END IF;
             RETURN QUERY SELECT h.severity, h.problem, format('node %s: %s', node, h.detail), h.hint FROM router.health_of(node) AS h;
