@@ -59,8 +59,8 @@ class Cores:
     def __init__(self, clock, count):
         self.clock, self.count = clock, count
         self.running = []  # a heap: how much time each one will have been given when it ends
-        self.given, self.since = 0.0, 0.0  # how much everyone has been, and when that was so
-        self.plan = 0  # the number of the last one
+        self.given, self.since = 0.0, 0.0  # the time that each call which ran all along has had, as of `since`
+        self.plan = 0  # the number of the last end that was planned; earlier ones are void
 
     def take(self, mean, then):
         self.advance()
@@ -77,7 +77,7 @@ class Cores:
         self.since = self.clock.now
 
     def plan_end(self):
-        """Of the one that ends first, unless others come or go before."""
+        """Plans the end of the call that ends first, which is void if others come or go before."""
         self.plan += 1
         if self.running:
             plan, left = self.plan, self.running[0][0] - self.given
