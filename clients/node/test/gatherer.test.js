@@ -340,7 +340,7 @@ test('a connection whose first query was cancelled is opened again', async (t) =
   const { pool, item } = await open(t);
   let isFirst = true;
   const cancelled = async () => {
-    throw Object.assign(new Error('a cancel that was meant for another'), { code: '57014' });
+    throw Object.assign(new Error('a late cancel'), { severity: 'ERROR', code: '57014' });
   };
   const lender = {
     async connect() {
