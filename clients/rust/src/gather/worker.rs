@@ -157,7 +157,7 @@ where
         }
         let connecting = async {
             let client = (self.connect)().await.map_err(Error::no_connection)?;
-            // PgBouncer takes clients in also while it has no server for them.
+            // PgBouncer accepts clients even while it has no server for them.
             let tried = client.simple_query("SELECT 1").await;
             tried.map(|_| client).map_err(Error::no_connection)
         };

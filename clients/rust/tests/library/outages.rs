@@ -119,7 +119,7 @@ async fn a_connection_lost_between_calls_is_opened_again() {
     );
 }
 
-/// PgBouncer takes clients in also while it has no server for them.
+/// PgBouncer accepts clients even while it has no server for them.
 #[tokio::test(flavor = "multi_thread")]
 async fn over_a_connection_that_was_never_good_nothing_is_asked() {
     let shop = Shop::open(10).await;
